@@ -6,6 +6,7 @@
  * of the text among the words. The word that shares the longest beginning with the text is next to
  * that place, so the cost does not depend on how many words begin alike (keys of one service do).
  */
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uv.h>
@@ -41,6 +42,7 @@ static int mask_words_add_word(segue__mask_words *words, const char *s, size_t l
    * is still searched with this mask. */
   size_t at = words->text.len;
   segue__buf_add(&words->text, s, len);
+  segue__buf_addc(&words->text, 0); /* found_tail finds the end of a word by it */
   if (words->text.failed) return UV_ENOMEM;
   words->first[(unsigned char)*s] = true;
   words->items[words->count++] = (word){at, (uint32_t)len};
@@ -198,27 +200,70 @@ static bool may_be_cut(const char *text, size_t left) {
   return !left || (left >= 3 && !memcmp(text, "...", 3));
 }
 
+static bool is_letter(char c) {
+  return isalnum((unsigned char)c) || c == '_' || (unsigned char)c >= 0x80;
+}
+
+/* Returns whether the n bytes at text are a word of the sentence. A policy may cut a value and
+ * write its sentence around it: nothing marks the place of the cut. */
+static bool stands_alone(const char *begin, const char *text, size_t n, size_t left) {
+  return (text == begin || !is_letter(text[-1])) && (n == left || !is_letter(text[n]));
+}
+
 /* Returns the number of bytes at text that are a secret: a word, a long enough beginning of a long
- * word, or, where the text may have been cut, the beginning of a word. */
-static size_t found_at(const segue__mask_words *words, const char *text, size_t left) {
+ * word, or, where the text may have been cut, the beginning of a word. begin: of the whole text. */
+static size_t found_at(const segue__mask_words *words, const char *begin, const char *text,
+                       size_t left) {
   if (left < WORD_LEAST || !words->first[(unsigned char)*text]) return 0;
   size_t at = lower_bound(words, text, left), longest = mask_words_common(words, at, text, left);
   size_t before = at ? mask_words_common(words, at - 1, text, left) : 0;
   if (before > longest) longest = before;
   if (longest >= WORD_HEAD) return longest;
-  if (longest >= WORD_LEAST && may_be_cut(text + longest, left - longest)) return longest;
+  if (longest >= WORD_LEAST &&
+      (may_be_cut(text + longest, left - longest) || stands_alone(begin, text, longest, left)))
+    return longest;
   /* Only a short word can still be here, and its neighbours need not share more than it does. */
   while (longest >= WORD_LEAST && !is_word(words, text, longest))
     longest--;
   return longest >= WORD_LEAST ? longest : 0;
 }
 
+/* Returns the number of bytes at text, which stand behind "...", that are the end of a word: a text
+ * that keeps its end was cut there. The words are sorted by their beginnings, so this is a search
+ * through all of them; texts have few such places. */
+static size_t found_tail(const segue__mask_words *words, const char *text, size_t left) {
+  const char *at = words->text.data, *end = at + words->text.len;
+  size_t longest = 0;
+  while (left >= WORD_LEAST && (at = memmem(at, (size_t)(end - at), text, WORD_LEAST)) != NULL) {
+    size_t n = WORD_LEAST;
+    while (n < left && at[n] && at[n] == text[n])
+      n++;
+    if (!at[n] && n > longest) longest = n;
+    at++;
+  }
+  return longest;
+}
+
+enum { TAILS_MAX = 8 }; /* a text with more places of "..." shows no letter behind the others */
+
+/* Returns the number of bytes at text + i that are a secret. */
+static size_t found_in(const segue__mask_words *words, const char *text, size_t i, size_t len,
+                       unsigned *tails) {
+  size_t n = found_at(words, text, text + i, len - i), word = 0;
+  if (n || i < 3 || memcmp(text + i - 3, "...", 3) != 0 || text[i] == '.') return n;
+  if (++*tails <= TAILS_MAX) return found_tail(words, text + i, len - i);
+  while (i + word < len && is_letter(text[i + word]))
+    word++;
+  return word >= WORD_LEAST ? word : 0;
+}
+
 static bool mask_words_scrub(const segue__mask_words *words, char *text, size_t len) {
   static const size_t mask_len = sizeof SEGUE__MASKED - 1;
   char *to = text;
   bool found = false;
+  unsigned tails = 0;
   for (size_t i = 0; i < len;) {
-    size_t n = found_at(words, text + i, len - i);
+    size_t n = found_in(words, text, i, len, &tails);
     if (n) {
       memcpy(to, SEGUE__MASKED, mask_len); /* shorter than any word */
       to += mask_len;
@@ -245,8 +290,10 @@ static void drop_tail(const segue__mask_words *words, char *text, size_t len) {
 
 bool segue__mask_finds(const segue__mask *mask, const char *text) {
   if (!segue__mask_knows(mask)) return false;
-  for (size_t left = strlen(text); left >= WORD_LEAST; text++, left--)
-    if (found_at(&mask->words, text, left)) return true;
+  unsigned tails = 0;
+  size_t len = strlen(text);
+  for (size_t i = 0; i + WORD_LEAST <= len; i++)
+    if (found_in(&mask->words, text, i, len, &tails)) return true;
   return false;
 }
 

@@ -285,8 +285,8 @@ describe("a mask", function()
       assert.same({ "pin *** and port ***", true }, { scrub "pin 123456 and port 5432" })
       assert.same({ "***/***/***", true }, { scrub "one-token/two-token/tttttttt" })
       assert.same({ "***", true }, { scrub "hunter2pass" })
-      assert.same({ "nothing at all, no hunter either", false },
-        { scrub "nothing at all, no hunter either" })
+      assert.same({ "nothing at all, no hunters either", false },
+        { scrub "nothing at all, no hunters either" })
       assert.same({ "", false }, { scrub "" })
     end)
 

@@ -54,10 +54,38 @@ describe("the secrets of a mask", function()
     for text, clean in pairs {
       ["it said sk-l"] = "it said ***", ["it said sk-live-"] = "it said ***",
       ["it said sk-li... (exit 1)"] = "it said ***... (exit 1)",
-      ["sk-l is short"] = "sk-l is short", ["sk-... ends"] = "sk-... ends", ["sk-l.."] = "sk-l..",
+      ["sk- is short"] = "sk- is short", ["sk-... ends"] = "sk-... ends", ["sk-l.."] = "***..",
     } do
       assert.same({ clean, clean ~= text }, { scrub(mask, text) })
     end
+  end)
+
+  it("are found where a sentence goes on behind a value that was cut", function()
+    local mask = mask_of(10)
+    for text, clean in pairs {
+      ["sk-l is short"] = "*** is short", ["value 'sk-li' is bad"] = "value '***' is bad",
+      ["key=sk-liv, 7"] = "key=***, 7", ["(sk-live)"] = "(***)", ["sk-l/x"] = "***/x",
+      ["ask-l is"] = "ask-l is", ["sk-lx is"] = "sk-lx is", ["sk-l_x"] = "sk-l_x",
+      ["sk-l\195\164"] = "sk-l\195\164",
+    } do
+      assert.same({ clean, clean ~= text }, { scrub(mask, text) })
+      assert.equal(clean ~= text, C.segue__mask_finds(mask, text))
+    end
+  end)
+
+  it("are found where a text was cut in front of their end", function()
+    local mask = mask_of(10)
+    for text, clean in pairs {
+      ["it ends in ...0007 today"] = "it ends in ...*** today", ["...-0000010"] = "...***",
+      ["....0007"] = "....***", ["...sk-live-0000001"] = "...***",
+      ["...007"] = "...007", ["...0000"] = "...0000", ["...00071"] = "...***1",
+      ["... 0007"] = "... 0007", ["..0007"] = "..0007", ["...live"] = "...live",
+    } do
+      assert.same({ clean, clean ~= text }, { scrub(mask, text) })
+      assert.equal(clean ~= text, C.segue__mask_finds(mask, text))
+    end
+    assert.equal(("...*** "):rep(8) .. "...*** ...***",
+      (scrub(mask, ("...0007 "):rep(8) .. "...word ...0007")))
   end)
 
   it("are found where some are the beginning of others", function()
