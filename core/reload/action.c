@@ -8,7 +8,10 @@
 #include <uv.h>
 
 #include "../os/fault.h"
-#include "txn.h"
+#include "drain.h"
+#include "effects.h"
+#include "recover.h"
+#include "run.h"
 
 static uint64_t action_deadline(uint64_t ms, uint64_t otherwise) {
   return ms ? ms : otherwise;

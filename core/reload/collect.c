@@ -10,7 +10,9 @@
 #include <uv.h>
 
 #include "../os/fault.h"
-#include "txn.h"
+#include "collect.h"
+#include "remote.h"
+#include "run.h"
 
 enum { INPUT_BYTES = 16 << 20, LARGE_BYTES = 1 << 18, LOOKS = 10 };
 enum {

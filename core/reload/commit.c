@@ -8,7 +8,13 @@
 #include <uv.h>
 
 #include "../os/fault.h"
-#include "txn.h"
+#include "action.h"
+#include "drain.h"
+#include "guard.h"
+#include "operator.h"
+#include "remote.h"
+#include "run.h"
+#include "step.h"
 
 static void prepare_walk(segue__txn *txn);
 static void commit_walk(segue__txn *txn);

@@ -8,7 +8,12 @@
 #include <uv.h>
 
 #include "../os/fault.h"
-#include "txn.h"
+#include "confirm.h"
+#include "drain.h"
+#include "operator.h"
+#include "policy_call.h"
+#include "run.h"
+#include "step.h"
 
 static void confirm_probe(segue__txn *txn);
 static void not_confirmed(segue__txn *txn, const segue_error *why);

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <uv.h>
 
-#include "txn.h"
+#include "drain.h"
 
 struct segue__draining {
   segue__engine *engine;
@@ -74,24 +74,6 @@ void segue__module_remove(segue__engine *engine, segue__module_record *module) {
   segue__free(module->kind);
   segue__free(module->old);
   segue__free(module);
-}
-
-/* Commit and undo open all gates. A gate that is still shut is an error of theirs, or memory has
- * run out while it was opened: without this safeguard its callers would wait until their limits. */
-void segue__gates_settle(segue__engine *engine) {
-  for (size_t i = 0; i < engine->module_count; i++) {
-    segue__module_record *module = engine->modules[i];
-    segue__gate_unreserve(module->gate);
-    segue__gate_settle(module->gate);
-    if (segue__gate_state_get(module->gate) != SEGUE__GATE_SHUT) continue;
-    if (module->live)
-      SEGUE__LOG(engine->log, SEGUE_ERROR, "module", "the end of a reload found a gate shut",
-                 SEGUE__FIELD("module", module->name));
-    if (!module->live)
-      segue__recover_close_gate(engine, module);
-    else if (segue__gate_open(module->gate, module->live, engine->live) < 0)
-      segue__gate_refuse(module->gate, SEGUE_EMODULE);
-  }
 }
 
 /* ---- Old instances ---- */

@@ -16,7 +16,9 @@
 #include <uv.h>
 
 #include "../os/fault.h"
-#include "txn.h"
+#include "action.h"
+#include "drain.h"
+#include "effects.h"
 
 static const segue__action *effects_action(const segue__engine *engine, const char *name) {
   for (size_t i = 0; i < engine->options.action_count; i++)

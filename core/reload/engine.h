@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * engine.h: the reload engine: one queue, one transaction at a time, and the truth about each.
- * Control thread throughout. Start reading at engine.c (queue) and txn.c (phases).
+ * Control thread throughout. Start reading at queue.c (queue) and phases.c (phases).
  */
 #ifndef SEGUE_RELOAD_ENGINE_H
 #define SEGUE_RELOAD_ENGINE_H

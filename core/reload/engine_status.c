@@ -5,7 +5,8 @@
  */
 #include <string.h>
 
-#include "txn.h"
+#include "drain.h"
+#include "step.h"
 
 const segue_snapshot *segue__engine_live(const segue__engine *engine) {
   return engine->live;

@@ -9,7 +9,8 @@
 #include <uv.h>
 
 #include "../config/quote.h"
-#include "txn.h"
+#include "collect.h"
+#include "validate.h"
 
 int segue__schema_text_compile(const segue__schema_text *text, segue__schema **out,
                                segue__errors *errors, segue__errors *warnings) {

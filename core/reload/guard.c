@@ -8,7 +8,10 @@
 #include <string.h>
 #include <uv.h>
 
-#include "txn.h"
+#include "collect.h"
+#include "guard.h"
+#include "remote.h"
+#include "run.h"
 
 /* Before the first generation is live no admin API answers, so the message names only the option of
  * the guard. */

@@ -9,7 +9,7 @@
  */
 #include <uv.h>
 
-#include "txn.h"
+#include "collect.h"
 
 enum { LOOK_MS = 1000 };
 

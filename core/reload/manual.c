@@ -7,7 +7,13 @@
 #include <string.h>
 #include <uv.h>
 
-#include "txn.h"
+#include "action.h"
+#include "drain.h"
+#include "effects.h"
+#include "manual.h"
+#include "operator.h"
+#include "plan.h"
+#include "refusals.h"
 
 segue__step *segue__txn_step(const segue__txn *txn, const char *name) {
   for (size_t i = 0; i < txn->step_count; i++)

@@ -7,7 +7,10 @@
 #include <string.h>
 #include <uv.h>
 
-#include "txn.h"
+#include "confirm.h"
+#include "effects.h"
+#include "operator.h"
+#include "run.h"
 
 int segue__operator_write(segue__engine *engine, segue__record_call *call) {
   return segue__record_state(engine->record, &engine->decisions, &engine->journal, call);

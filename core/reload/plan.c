@@ -7,37 +7,11 @@
 #include <uv.h>
 
 #include "../config/path.h"
-#include "txn.h"
-
-/* Depth-first over needs: mark 1 = being visited, 2 = placed. */
-static int plan_place(const segue__module_spec *modules, size_t count, size_t i,
-                      unsigned char *mark, size_t *order, size_t *placed, size_t *at) {
-  if (mark[i] == 2) return 0;
-  if (mark[i] == 1) {
-    *at = i;
-    return -1;
-  }
-  mark[i] = 1;
-  for (size_t n = 0; n < modules[i].needs_count; n++)
-    for (size_t j = 0; j < count; j++)
-      if (!strcmp(modules[j].name, modules[i].needs[n]) &&
-          plan_place(modules, count, j, mark, order, placed, at) < 0)
-        return -1;
-  mark[i] = 2;
-  order[(*placed)++] = i;
-  return 0;
-}
-
-int segue__plan_order(const segue__module_spec *modules, size_t count, size_t *order, size_t *at) {
-  unsigned char *mark = segue__calloc(count, 1);
-  if (!mark) return UV_ENOMEM;
-  size_t placed = 0;
-  int rc = 0;
-  for (size_t i = 0; i < count && !rc; i++)
-    rc = plan_place(modules, count, i, mark, order, &placed, at);
-  segue__free(mark);
-  return rc;
-}
+#include "action.h"
+#include "drain.h"
+#include "plan.h"
+#include "run.h"
+#include "step.h"
 
 static segue__hash slice_hash(const segue_snapshot *snapshot, const char *path) {
   const segue_node *node = segue_node_get(segue_snapshot_root(snapshot), path ? path : "");
@@ -139,7 +113,7 @@ int segue__plan_make(segue__txn *txn) {
   txn->result->steps = segue__calloc(max, sizeof *txn->result->steps);
   int rc = UV_ENOMEM;
   if (!order || !txn->steps || !txn->result->steps) goto done;
-  rc = segue__plan_order(policy->modules, policy->module_count, order, &at);
+  rc = segue__policy_order(policy->modules, policy->module_count, order, &at);
   for (size_t i = 0; i < policy->module_count && !rc; i++) {
     const segue__module_spec *spec = &policy->modules[order[i]];
     char *why = plan_validate(txn, spec, &txn->steps[i]);

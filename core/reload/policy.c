@@ -7,8 +7,6 @@
 #include <string.h>
 #include <uv.h>
 
-#include "txn.h"
-
 enum { CREDENTIAL_BYTES = 1 << 20 };
 
 segue__policy *segue__policy_ref(segue__policy *policy) {
@@ -223,6 +221,37 @@ const segue__module_spec *segue__policy_module(const segue__policy *policy, cons
   return NULL;
 }
 
+/* Depth-first over needs: mark 1 = being visited, 2 = placed. */
+static int policy_place(const segue__module_spec *modules, size_t count, size_t i,
+                        unsigned char *mark, size_t *order, size_t *placed, size_t *at) {
+  if (mark[i] == 2) return 0;
+  if (mark[i] == 1) {
+    *at = i;
+    return -1;
+  }
+  mark[i] = 1;
+  for (size_t n = 0; n < modules[i].needs_count; n++)
+    for (size_t j = 0; j < count; j++)
+      if (!strcmp(modules[j].name, modules[i].needs[n]) &&
+          policy_place(modules, count, j, mark, order, placed, at) < 0)
+        return -1;
+  mark[i] = 2;
+  order[(*placed)++] = i;
+  return 0;
+}
+
+int segue__policy_order(const segue__module_spec *modules, size_t count, size_t *order,
+                        size_t *at) {
+  unsigned char *mark = segue__calloc(count, 1);
+  if (!mark) return UV_ENOMEM;
+  size_t placed = 0;
+  int rc = 0;
+  for (size_t i = 0; i < count && !rc; i++)
+    rc = policy_place(modules, count, i, mark, order, &placed, at);
+  segue__free(mark);
+  return rc;
+}
+
 int segue__policy_validate(const segue__policy *policy, segue__errors *errors) {
   size_t before = errors->total;
   for (size_t i = 0; i < policy->module_count; i++)
@@ -237,7 +266,7 @@ int segue__policy_validate(const segue__policy *policy, segue__errors *errors) {
   size_t at = 0;
   size_t *order = segue__calloc(policy->module_count, sizeof *order);
   if (!order) return UV_ENOMEM;
-  int rc = segue__plan_order(policy->modules, policy->module_count, order, &at);
+  int rc = segue__policy_order(policy->modules, policy->module_count, order, &at);
   segue__free(order);
   if (rc == -1) rc = complain_of_circle(policy, at, errors);
   if (rc < 0) return rc;

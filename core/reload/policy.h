@@ -144,4 +144,8 @@ typedef struct segue__policy_loader {
   void *data;
 } segue__policy_loader;
 
+/* Order in which modules start: needs first, else as declared. order has count entries. -1: cycle,
+ * *at is a module on it. */
+int segue__policy_order(const segue__module_spec *modules, size_t count, size_t *order, size_t *at);
+
 #endif

@@ -5,7 +5,7 @@
  */
 #include <uv.h>
 
-#include "txn.h"
+#include "policy_call.h"
 
 static void hook_through(segue_op *op);
 

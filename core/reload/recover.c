@@ -14,7 +14,10 @@
  * The intents of actions that a failed undo left open are given to their actions first, by the same
  * timer: a module is not started on files that are half changed.
  */
-#include "txn.h"
+#include "recover.h"
+#include "drain.h"
+#include "effects.h"
+#include "step.h"
 
 enum { STABLE_MS = 60000 };
 
@@ -88,6 +91,24 @@ void segue__recover_failed(void *data, segue__instance *instance) {
              SEGUE__FIELD("module", module->name), SEGUE__FIELD("error", error.message));
   if (engine->txn) segue__txn_instance_failed(engine->txn, module, instance);
   segue__recover_schedule(engine);
+}
+
+/* Commit and undo open all gates. A gate that is still shut is an error of theirs, or memory has
+ * run out while it was opened: without this safeguard its callers would wait until their limits. */
+void segue__gates_settle(segue__engine *engine) {
+  for (size_t i = 0; i < engine->module_count; i++) {
+    segue__module_record *module = engine->modules[i];
+    segue__gate_unreserve(module->gate);
+    segue__gate_settle(module->gate);
+    if (segue__gate_state_get(module->gate) != SEGUE__GATE_SHUT) continue;
+    if (module->live)
+      SEGUE__LOG(engine->log, SEGUE_ERROR, "module", "the end of a reload found a gate shut",
+                 SEGUE__FIELD("module", module->name));
+    if (!module->live)
+      segue__recover_close_gate(engine, module);
+    else if (segue__gate_open(module->gate, module->live, engine->live) < 0)
+      segue__gate_refuse(module->gate, SEGUE_EMODULE);
+  }
 }
 
 /* ---- Recovering ---- */

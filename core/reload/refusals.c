@@ -5,7 +5,10 @@
  * a state, repeat one or go back is a mistake of the policy, and is reported at the line that made
  * it. The first row that applies counts.
  */
-#include "txn.h"
+#include "refusals.h"
+#include "action.h"
+#include "manual.h"
+#include "run.h"
 
 enum {
   PREPARE = 1 << SEGUE__TXN_PREPARE,

@@ -11,7 +11,7 @@
 #include <uv.h>
 
 #include "../os/fault.h"
-#include "txn.h"
+#include "collect.h"
 
 enum {
   FALLBACK_MS = 30000,

@@ -138,4 +138,10 @@ int segue__remote_note_used(segue__source_state *state);
 /* Reports the outcome of a run to the sources whose deliveries it used. */
 void segue__remotes_report(struct segue__txn *txn);
 
+/* sources.c: adds to the result which sources are away and whose held delivery is used. */
+void segue__sources_report(segue__txn *txn);
+
+/* strategy.c: asks the policy about sources whose health changed. */
+void segue__strategy_ask(segue__engine *engine);
+
 #endif

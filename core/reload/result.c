@@ -5,7 +5,8 @@
 #include <string.h>
 #include <uv.h>
 
-#include "txn.h"
+#include "result.h"
+#include "step.h"
 
 static void result_drop_changes(segue__result *result);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "remote.h"
 #include "txn.h"
 
 static void sources_free_state(segue__engine *engine, segue__source_state *state);

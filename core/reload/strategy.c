@@ -7,7 +7,8 @@
 #include <string.h>
 #include <uv.h>
 
-#include "txn.h"
+#include "policy_call.h"
+#include "remote.h"
 
 enum { STRATEGY_MS = 5000 };
 

@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: MIT
  *
- * The end of a run. Every way out of txn.c leads through segue__txn_conclude or, where nothing was
- * built, through segue__txn_end: the generation is live and is written to the state folder, or all
- * of it is undone. Then the outcome is decided and the engine frees the transaction.
+ * The end of a run. Every way out of phases.c leads through segue__txn_conclude or, where nothing
+ * was built, through segue__txn_end: the generation is live and is written to the state folder, or
+ * all of it is undone. Then the outcome is decided and the engine frees the transaction.
  */
 #include <string.h>
 #include <uv.h>
 
 #include "../os/fault.h"
-#include "txn.h"
+#include "collect.h"
+#include "drain.h"
+#include "effects.h"
+#include "operator.h"
+#include "remote.h"
+#include "run.h"
 
 static void txn_end_undone(segue__txn *txn);
 static void decide_undone(segue__txn *txn);

@@ -2,12 +2,14 @@
  *
  * The part of a transaction that changes something: prepare, commit and confirm, called by the
  * policy's reload hook or, where it has none, by default in just that order. The phases themselves
- * are in the table of txn.c.
+ * are in the table of phases.c.
  */
 #include <string.h>
 #include <uv.h>
 
-#include "txn.h"
+#include "manual.h"
+#include "policy_call.h"
+#include "result.h"
 
 static void call_reload(segue__txn *txn);
 static void hook_returned(segue_op *op, int status, const segue_error *error);

@@ -5,7 +5,10 @@
  */
 #include <uv.h>
 
-#include "txn.h"
+#include "action.h"
+#include "operator.h"
+#include "plan.h"
+#include "step.h"
 
 /* The list has room for all that segue__untried_list adds. */
 static void untried_add(segue__txn *txn, int *rc, const char *what, const char *module) {

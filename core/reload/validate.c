@@ -8,7 +8,7 @@
 #include <uv.h>
 
 #include "../os/fault.h"
-#include "txn.h"
+#include "validate.h"
 
 static void validate_run(segue__job *job);
 static void validate_done(segue__job *job);

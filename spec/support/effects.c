@@ -12,7 +12,8 @@
 #include <uv.h>
 
 #include "../../core/os/fault.h"
-#include "../../core/reload/txn.h"
+#include "../../core/reload/run.h"
+#include "../../core/reload/step.h"
 
 static const char *const names[] = {"a", "b"};
 

@@ -11,7 +11,14 @@
 #include <uv.h>
 
 #include "../os/fault.h"
-#include "txn.h"
+#include "drain.h"
+#include "effects.h"
+#include "operator.h"
+#include "policy_call.h"
+#include "recover.h"
+#include "remote.h"
+#include "run.h"
+#include "step.h"
 
 enum {
   RETRY_FIRST_MS = 1000,

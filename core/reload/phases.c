@@ -7,7 +7,15 @@
 #include <uv.h>
 
 #include "../os/fault.h"
-#include "txn.h"
+#include "collect.h"
+#include "confirm.h"
+#include "guard.h"
+#include "operator.h"
+#include "plan.h"
+#include "policy_call.h"
+#include "result.h"
+#include "step.h"
+#include "validate.h"
 
 /* ---- The phases ---- */
 

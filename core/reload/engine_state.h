@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * engine_state.h: the state of an engine that its parts share, and the services that every part
+ * may use. A part that has data of its own keeps them in its file.
+ */
+#ifndef SEGUE_RELOAD_ENGINE_STATE_H
+#define SEGUE_RELOAD_ENGINE_STATE_H
+
+#include "../schema/schema.h"
+#include "engine.h"
+#include "writer.h"
+
+typedef struct segue__queued_run segue__queued_run;
+typedef struct segue__module_record segue__module_record;
+typedef struct segue__draining segue__draining;
+typedef struct segue__source_state segue__source_state;
+typedef struct segue__remote_call segue__remote_call;
+
+struct segue__engine {
+  segue__engine_options options;
+  segue__loop *loop;
+  const segue__os *os;
+  const segue__logger *log;
+  char *policy_path;
+
+  segue__policy *policy; /* live, or NULL */
+  segue_snapshot *live;  /* a reference each */
+  segue_snapshot *previous;
+  segue__schema *schema; /* the one compiled last, of these bytes */
+  segue__hash schema_hash;
+  bool schema_formats;
+  uint64_t last_generation;  /* numbers that ever went live are not used again */
+  segue__numbers reserved;   /* on disk: up to these no later process gives a number again */
+  segue__numbers reserving;  /* the end of the block that is being written */
+  segue__hash live_input;    /* input hash of the live generation */
+  segue__hash refused_input; /* raw hash of the sources that were refused last */
+  bool refused;
+  segue__outcome refused_outcome;
+  segue__hash last_raw; /* raw hash of the sources in the last run */
+
+  segue__record *record;      /* NULL: nothing outlives the process */
+  segue__decisions decisions; /* the operators' decisions */
+  segue__journal journal;     /* the open intents of actions with effects outside memory */
+  bool resumes;               /* nothing went live yet: numbers continue where they were */
+  struct segue__freeze *freezes;
+  struct segue__rollback *rollback; /* its files are being looked up */
+  bool good_tried; /* the last good generation was replayed before what waits to be confirmed */
+  bool starting;   /* it serves, and the run that the start is about has not ended */
+  uint64_t
+      taken_at_start; /* the generation that the start made of changed sources; 0: it did not */
+  segue__record_call tick; /* the state is being written, beside what transactions write of it */
+  bool tick_failed;        /* the disk has an older one: it is written again */
+  segue__result *unkept;   /* the run that made the live generation, if it could not be written: the
+                              one on disk is older. With it, what is to be written. NULL: it was */
+  segue__files *unkept_files;
+  uint64_t *unkept_items, unkept_ms;
+  bool postponed;         /* a file was being written in the last run: it is read again later */
+  unsigned postponements; /* in a row */
+  /* Signals, saved files and the like for which no run could be allocated: the retry timer requests
+   * one run for all of them. */
+  bool trigger_owed;
+  segue__trigger owed_trigger;
+  uint64_t good_ms; /* when the age of the last good generation was noted last */
+
+  segue__module_record **modules;
+  size_t module_count;
+  segue__gates *gates;
+  segue__detached detached;
+  segue__draining *draining;
+  size_t swapping; /* of them: replaced by swap; the answer waits until they have stopped */
+  bool recovering;
+  void (*drained_cb)(void *data); /* an old instance is gone; NULL: nothing waits for one */
+  void *drained_data;
+  bool effects_tried; /* the intents that the start found were given to their actions */
+  bool asking;        /* a strategy hook is under way */
+  segue_op *hooks;    /* policy hooks that outlived their deadline, chained by data */
+
+  segue__source_state **sources; /* of the live policy, and of one that is being tried */
+  size_t source_count;
+  segue__remote_call *remote_calls; /* fetches and watches that have not ended */
+  uint64_t sources_end_ms;          /* when those are abandoned at the end; 0: not decided */
+  uint32_t next_document;
+
+  segue__queued_run *pending, *pending_plan, *pending_replay;
+  segue__txn *txn; /* running */
+  uint64_t next_id;
+  uint64_t last_start_ms;
+  bool started_once;
+  segue__message kick;
+  bool kicked;
+  segue__timer start_timer, retry_timer, recover_timer;
+  uint64_t effects_at_ms; /* when open intents are tried again; 0: not planned */
+  unsigned effects_attempts;
+  unsigned retries;
+  uint64_t random;
+
+  segue__result *results[SEGUE__RESULTS_MAX]; /* ring */
+  size_t result_count, result_next;
+  segue__observer *observers;
+  segue__engine_stats stats;
+
+  int64_t stale_since_wall_ms; /* 0: the live generation equals the sources */
+  bool keep_files;             /* results have them in on_phase */
+  bool stopping;
+  void (*stopped_cb)(void *data);
+  void *stopped_data;
+};
+
+/* ---- Services ---- */
+void segue__engine_schedule(segue__engine *engine);
+void segue__engine_notify(segue__engine *engine, const segue__result *result, segue__phase phase);
+/* Drops a reference off the loop where that can be: freeing a large tree takes milliseconds. */
+void segue__engine_drop(segue__engine *engine, const segue_snapshot *snapshot);
+void segue__engine_check_stopped(segue__engine *engine);
+uint64_t segue__engine_random(segue__engine *engine);
+uint64_t segue__engine_backoff_ms(segue__engine *engine, unsigned attempt);
+uint64_t segue__engine_now_us(const segue__engine *engine);
+/* Takes the secrets of the live config, and of one that is judged, out of the sentence. */
+void segue__engine_scrub(const segue__engine *engine, segue_error *error);
+
+/* ---- Calls that go up: a part reports, and the owner of the decision acts. ---- */
+/* recover.c. Takes down the live instances that have failed, and sets the timer for what has to be
+ * recovered. Does nothing while a transaction runs, at whose end it is called. */
+void segue__recover_schedule(segue__engine *engine);
+/* operator.c: the journal or the decisions are other ones now. Nothing waits for the write; the
+ * tick repeats it. */
+void segue__operator_write_now(segue__engine *engine);
+
+#endif

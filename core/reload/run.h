@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * run.h: a run of the queue (queue.c), from its first trigger to its answer, and the clients that
+ * wait for it.
+ */
+#ifndef SEGUE_RELOAD_RUN_H
+#define SEGUE_RELOAD_RUN_H
+
+#include "engine_state.h"
+
+struct segue__queued_run {
+  uint64_t id;
+  segue__trigger trigger;
+  segue__buf cause;
+  size_t joined;      /* triggers that came after the first */
+  bool explicit_;     /* an explicit request: no debounce */
+  bool unconditional; /* at least one trigger without If-Match */
+  bool force, plan_only, rehearse, put_off;
+  bool accept_shrink;  /* a trigger without a waiter, or a waiter that has not left, wants the
+                          guards to accept the data */
+  bool pull;           /* asynchronous sources are fetched; else their held deliveries are used */
+  segue__files *files; /* a replay of these; NULL: the sources are read */
+  uint64_t restores;   /* the generation they made */
+  bool refreshes;      /* replays the live generation, with the present credentials */
+  uint64_t first_ms, due_ms, not_before_ms;
+  segue__waiter *waiters, *last_waiter; /* in order of asking */
+};
+
+void segue__run_free(segue__queued_run *run);
+
+void segue__run_answer(segue__queued_run *run, int status, segue__result *result); /* all */
+void segue__run_wait(segue__queued_run *run, segue__waiter *waiter);               /* joins it */
+
+/* The run has ended: announces its result, answers its waiters, frees txn. */
+void segue__engine_finished(segue__engine *engine, segue__txn *txn);
+
+#endif
