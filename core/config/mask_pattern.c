@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Patterns of secrets: parses one, and follows a path through it as a set of positions, so that
- * "**" needs no backtracking.
+ * Patterns of secrets: parses a pattern, and matches a path step by step. The state is the set of
+ * all positions in the pattern that the path may have reached, one bit each, so that "**" needs no
+ * backtracking.
  */
 #include <string.h>
 #include <uv.h>
@@ -108,6 +109,8 @@ void segue__pattern_deinit(segue__pattern *pattern) {
 
 /* ---- Following ------------------------------------------------------------------------------- */
 
+/* Returns whether the key matches a text with "*". After a mismatch only the last "*" is extended:
+ * an earlier one could not lead further, so no other backtracking is needed. */
 static bool text_matches(const segue__pattern_step *step, const char *key, size_t len) {
   const char *p = step->text, *end = p + step->len, *star = NULL, *from = NULL;
   const char *s = key, *stop = key + len;
@@ -144,7 +147,8 @@ static bool step_matches(const segue__pattern_step *want, const segue__path_step
   }
 }
 
-/* "**" matches no step too: a position before it is also a position behind it. */
+/* "**" also matches no step, so the position after it is reached together with the position before
+ * it. */
 static uint64_t mask_pattern_settle(const segue__pattern *p, uint64_t state) {
   for (unsigned i = 0; i < p->count; i++)
     if ((state >> i & 1) && p->steps[i].kind == SEGUE__PATTERN_DEEP) state |= UINT64_C(2) << i;

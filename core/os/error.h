@@ -15,7 +15,7 @@ int segue__errorf(segue_error *err, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void segue__error_vset(segue_error *err, int code, const char *format, va_list args)
     __attribute__((format(printf, 3, 0)));
-/* Adds where to an error that is set; NULL or 0 leaves the field as it is. */
+/* Adds the place to an error that is set; NULL or 0 leaves the field unchanged. */
 void segue__error_set_place(segue_error *err, const char *file, uint32_t line, uint32_t column);
 void segue__error_path(segue_error *err, const char *path);
 void segue__error_source(segue_error *err, const char *source);

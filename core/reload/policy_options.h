@@ -17,8 +17,8 @@ extern const segue_option_table segue__policy_options, segue__trigger_options, s
 extern const segue__topics segue__policy_topics;
 
 /* Fills policy, which is new, from a tree. env: its kinds must have all of the three families and
- * "module". Sets everything but what only the makers of kinds know: values of segue.value, the
- * operations of modules. Returns 0, or the code of the first error; all are added. */
+ * "module". Values of segue.value and the operations of modules are not set here: the code of their
+ * kinds sets them. Returns 0, or the code of the first error; all are added. */
 int segue__policy_from_tree(segue__policy *policy, const segue_node *tree,
                             const segue__options_env *env, segue__errors *errors);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * record_internal.h: the insides of the record thread, for writer.c (what it writes) and
- * record_ask.c (questions that it answers).
+ * record_internal.h: the record thread, shared only by writer.c, which writes the state folder, and
+ * record_ask.c, which reads from it for queries.
  */
 #ifndef SEGUE_RELOAD_RECORD_INTERNAL_H
 #define SEGUE_RELOAD_RECORD_INTERNAL_H
@@ -28,7 +28,7 @@ struct segue__record_task {
   segue__last_good good;
   segue__files *files;        /* a reference */
   segue__history_entry entry; /* its strings, paths and snapshot are the task's */
-  bool fresh;                 /* the paths are to be found out */
+  bool fresh;                 /* the changed paths must be computed on the record thread */
   uint64_t number, number2;
   char *text;
   segue__audit *audit;
@@ -42,8 +42,8 @@ typedef struct queue {
 
 struct segue__record {
   segue__loop *loop;
-  segue__logger own_log;    /* a copy, silenced when the thread is left behind */
-  const segue__logger *log; /* that */
+  segue__logger own_log;    /* a copy, silenced when the thread is abandoned */
+  const segue__logger *log; /* = &own_log */
   void (*render)(segue__buf *out, const segue__result *result, bool detail);
   char *history_path;
   segue__inputs *inputs;
@@ -54,14 +54,14 @@ struct segue__record {
   queue urgent, busy, later;
   struct timespec busy_until;
   bool stopping, working, abandoned;
-  /* The thread's. */
+  /* Used by the record thread only, except history. */
   segue__two_slot_file last_good, state, numbers;
-  segue__numbers given; /* up to these, none is given by a later process */
+  segue__numbers given; /* the reserved numbers: a later process continues after them */
   segue__history_limits limits;
-  segue__history *history; /* the control thread asks whether there is one */
-  bool stuck;              /* the folder is another process's */
-  time_t opened_at;        /* or tried to; of the monotonic clock */
-  int open_status;         /* the result of that */
+  segue__history *history; /* atomic: the control thread checks whether it is NULL */
+  bool stuck;              /* another process owns the folder */
+  time_t opened_at;        /* time of the last attempt to open it (monotonic clock) */
+  int open_status;         /* result of that attempt */
 };
 
 /* Control thread. */

@@ -9,6 +9,9 @@
 #include "../runtime/value.h"
 #include "lua_request.h"
 
+/* The userdata of a request. A handler may keep it longer than the request lives, and the memory of
+ * the request is used again for the next one: `serial` shows whether it is still the same request.
+ */
 typedef struct box {
   segue__lua_request *lua_request;
   uint64_t serial;

@@ -5,9 +5,9 @@
  * the order of its keys, one with 1, 2, 3 ... a list; in one with both, the items are the list
  * SEGUE__POSITIONAL of the map. A function is an opaque node.
  *
- * A table does not know where it was written. A constructor (segue.file ...) notes the place of its
- * call in its result, and everything in that is there. For all else the text of the policy is
- * searched for the assignment of the key (lua_positions).
+ * Lua does not store where a table was written. A constructor (segue.file ...) stores the place of
+ * its call in its result; that is the place of all nodes in it. For all other nodes the text of the
+ * policy is searched for the assignment of the key (lua_positions).
  */
 #ifndef SEGUE_BIND_LUA_TREE_H
 #define SEGUE_BIND_LUA_TREE_H
