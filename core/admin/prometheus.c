@@ -266,7 +266,7 @@ static void prometheus_module_metrics(segue__buf *out, const segue__engine *engi
   module_family(out, engine, "segue_module_drains_cut_total", "counter",
                 "Drains that were cut short.", module_drains_cut);
   module_family(out, engine, "segue_module_inside_cut_total", "counter",
-                "Who was still inside when a drain was cut short.", module_inside_cut);
+                "Calls inside when their drain was cut short.", module_inside_cut);
   module_family(out, engine, "segue_module_failures_total", "counter",
                 "Instances of a module that reported that they had failed.", module_failures);
   gate_metrics(out, engine);

@@ -346,9 +346,10 @@ static void on_waited(segue__timer *timer) {
   segue__http_request *request = call->request;
   segue__engine_forget(call->admin->engine, &call->waiter);
   unlink_call(call);
-  segue__answer_error(request, 504, NULL,
-                      "the reload takes longer than the requested wait: it goes on, its outcome "
-                      "will be in /api/v1/reloads");
+  segue__answer_error(
+      request, 504, NULL,
+      "the reload takes longer than the requested wait: it continues, and its outcome "
+      "will be in /api/v1/reloads");
 }
 
 static void reload_on_gone(segue__http_request *request) {

@@ -478,7 +478,7 @@ static void on_reopen(void *data, const char *cause) {
   segue *s = data;
   size_t count = segue__engine_reopen(s->engine);
   segue__ingress_reopen(s->ingress);
-  SEGUE__LOG(&s->log, SEGUE_INFO, "module", "files are opened anew", SEGUE__FIELD("cause", cause),
+  SEGUE__LOG(&s->log, SEGUE_INFO, "module", "files are opened again", SEGUE__FIELD("cause", cause),
              SEGUE__FIELD("modules", count));
 }
 

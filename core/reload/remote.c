@@ -411,7 +411,7 @@ static void take_pull(segue__remote_call *call, int status, const segue_error *e
     err = story_of(call, status, error);
   else if (!call->overtaken && delivery_has_gap(state, &call->delivery))
     rc = segue__errorf(&err, SEGUE_ESOURCE,
-                       "the source delivered changes only, and everything was asked for");
+                       "the source delivered changes only, although everything was requested");
   else if (!call->overtaken)
     rc = remote_take(state, &call->delivery, &err);
   if (rc < 0)

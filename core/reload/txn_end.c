@@ -155,7 +155,7 @@ static void swapped_late(segue__timer *timer) {
   segue__txn *txn = timer->data;
   segue_error error;
   segue__errorf(&error, SEGUE_ETIMEOUT,
-                "what was swapped out is still at work after %d ms: it goes on in the background",
+                "replaced instances have not stopped after %d ms: they stop in the background",
                 SWAP_MS);
   segue__txn_report(txn, &error);
   swapped_end(txn);

@@ -179,7 +179,7 @@ static const char *writer_why(int rc) {
 
 static void report_not_open(const segue__record *record, int rc) {
   SEGUE__LOG(record->log, SEGUE_ERROR, "record",
-             "the history cannot be opened: reloads go on without it",
+             "the history cannot be opened: reloads continue without it",
              SEGUE__FIELD("file", record->history_path), SEGUE__FIELD("error", writer_why(rc)));
 }
 

@@ -153,7 +153,7 @@ static void log_module_metrics(void *instance,
               atomic_load(&c->failures));
   add_counter(add, sink, "segue_log_rotations_total", "Files that the log has rotated.",
               atomic_load(&c->rotations));
-  add_counter(add, sink, "segue_log_reopened_total", "How often the log opened its file anew.",
+  add_counter(add, sink, "segue_log_reopened_total", "How often the log opened its file again.",
               atomic_load(&c->reopened));
 }
 

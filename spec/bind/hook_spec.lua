@@ -209,7 +209,7 @@ describe("a state that hit a limit", function()
       assert.equal(case[2], answer.status, answer.text)
       b:write("part.lua", "return { name = 'new' }")
       assert.equal("3 1 old 9223372036854775807", b:check(p, "{}").message)
-      assert.truthy(b:logged():find("the policy's state was built anew", 1, true))
+      assert.truthy(b:logged():find("the policy's state was built again", 1, true))
       assert.equal(1, b:stats().states)
     end)
   end

@@ -152,7 +152,7 @@ return {
     d.dir:write("go", "")
     d:wait_ready()
     d:wait_log "cause=SIGHUP"
-    d:wait_log "files are opened anew.*cause=SIGUSR1"
+    d:wait_log "files are opened again.*cause=SIGUSR1"
     d:wait_log "SIGUSR2 came, but the policy has no trigger"
     assert.is_nil(d:log():find("SIGHUP came", 1, true), d:log())
     assert.is_nil(d:log():find("SIGUSR1 came", 1, true), d:log())

@@ -402,7 +402,7 @@ return {
   it("the history continues, or is opened again when there is one", function()
     local d = segue.start { policy = policy(waits:format ""),
       files = { ["config.yaml"] = "n: 1\n" }, env = { SEGUE_FAULTS = "history.open#1=fail:-24" } }
-    d:wait_log "the history cannot be opened: reloads go on without it"
+    d:wait_log "the history cannot be opened: reloads continue without it"
     d.dir:save("config.yaml", "n: 2\n")
     local status, answer = d:reload()
     assert.equal(200, status)

@@ -151,7 +151,7 @@ int main(void) {
     reload "log: {file: app.log}\nlines: 2\n"
     wait_file("app.log", "line", 2)
     assert.equal(3, count(read(dir:at("app.log.1")), "line"))
-    assert.truthy(daemon.process.output:find("files are opened anew cause=SIGUSR1", 1, true))
+    assert.truthy(daemon.process.output:find("files are opened again cause=SIGUSR1", 1, true))
     assert.falsy(daemon.process.output:find("cause=SIGUSR1 changes", 1, true))
   end)
 

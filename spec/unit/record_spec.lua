@@ -521,7 +521,7 @@ describe("the record", function()
       local lock = Record.connection(dir:at "history.db")
       lock.run "PRAGMA journal_mode=DELETE; BEGIN EXCLUSIVE; CREATE TABLE t(x)"
       open()
-      assert.matches("the history cannot be opened: reloads go on without it.*another process "
+      assert.matches("the history cannot be opened: reloads continue without it.*another process "
         .. "locks it", Record.logged())
       assert.equal(0, settle(1, 1, "a: 1\n")) -- no caller waits for the history
       lock.run "ROLLBACK"

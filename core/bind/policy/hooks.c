@@ -210,7 +210,7 @@ int segue__loaded_repair(segue__loaded *loaded, segue_error *err) {
   int rc = segue__loaded_evaluate(loaded, NULL, &saved, NULL, err);
   segue__buf_deinit(&saved);
   if (!rc) {
-    SEGUE__LOG(loaded->loader->log, SEGUE_WARN, "policy", "the policy's state was built anew",
+    SEGUE__LOG(loaded->loader->log, SEGUE_WARN, "policy", "the policy's state was built again",
                SEGUE__FIELD("file", loaded->program.chunks[0].path));
     return 0;
   }

@@ -211,7 +211,7 @@ static void lua_source_start(feeding *f) {
   segue_error err;
   int rc = segue__loaded_repair(loaded, &err);
   if (!rc && f->source->index >= loaded->script_count)
-    rc = segue__errorf(&err, SEGUE_EPOLICY, "it was not there when the policy was built anew");
+    rc = segue__errorf(&err, SEGUE_EPOLICY, "it did not exist when the policy was built again");
   if (rc) {
     lua_source_done(f, rc, &err);
     return;

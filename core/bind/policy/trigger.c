@@ -126,7 +126,7 @@ static void trigger_start(watcher *w) {
   w->started_ms = segue__loop_now_ms(loaded->loader->loop);
   int rc = segue__loaded_repair(loaded, &err);
   if (!rc && w->index >= loaded->trigger_count)
-    rc = segue__errorf(&err, SEGUE_EPOLICY, "it was not there when the policy was built anew");
+    rc = segue__errorf(&err, SEGUE_EPOLICY, "it did not exist when the policy was built again");
   if (rc) {
     start_again(w, &err);
     return;
