@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Patterns at work: PCRE2 on our memory, with limits of backtracking and heap. It is not compiled
- * to machine code: a hardened service may not have memory that is both written and run.
+ * Runs patterns: PCRE2 with the allocator of segue, and with limits of backtracking and heap. The
+ * patterns are not compiled to machine code, because a hardened service may not have memory that is
+ * both writable and executable.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -25,6 +26,9 @@ static void match_release(void *p, void *data) {
   segue__free(p);
 }
 
+/* The flags give ECMA-262 its meaning: "$" matches only at the end (not before a last line feed),
+ * and a reference to a group without a match matches the empty text. \C is off, because it could
+ * end a match inside of a character. The texts were checked as UTF-8 when they were read. */
 static int match_compile(segue__regex *regex, const segue__buf *text, segue_error *err) {
   pcre2_general_context *memory = pcre2_general_context_create(match_allocate, match_release, NULL);
   pcre2_compile_context *context = memory ? pcre2_compile_context_create(memory) : NULL;

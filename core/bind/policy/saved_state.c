@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * segue.state as bytes: a tag for each value, tables as keys and values up to an end tag. Reading a
- * table allocates nothing in its state, so this also saves what a state held that ran out of
- * memory.
+ * table allocates nothing in its state, so the table of a state that ran out of memory can be saved
+ * too.
  */
 #include "saved_state.h"
 
@@ -47,6 +47,8 @@ static bool save_scalar(lua_State *L, int index, segue__buf *out) {
 
 static bool save_value(lua_State *L, int index, struct saving *s, int depth);
 
+/* A key whose value cannot be saved is removed from the bytes again (`mark`), so that the other
+ * members stay readable. */
 static void save_members(lua_State *L, int index, struct saving *s, int depth) {
   segue__buf_addc(s->out, '{');
   for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
@@ -82,6 +84,8 @@ static int save_body(lua_State *L) {
   return 0;
 }
 
+/* The limit of the state is raised by SPARE while it is saved, because LuaJIT may need memory for
+ * the call itself. */
 void segue__saved_state_save(segue__lua *lua, segue__buf *out) {
   struct saving s = {lua, out, NULL};
   lua->bytes_max += SPARE;
