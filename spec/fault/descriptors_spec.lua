@@ -251,7 +251,7 @@ return {
       crowd[#crowd + 1] = assert(http.connect(where, true))
     end
     for _ = 1, 250 do connect { port = front } end
-    d:wait_log "too few file descriptors are left: clients of this listener wait"
+    d:wait_log "too few file descriptors are left: new clients of this listener wait"
     for n = 2, 6 do
       d.dir:save("config.yaml", ("front: {}\nn: %d\n"):format(n))
       assert.equal("applied", select(2, d:reload()).outcome)
