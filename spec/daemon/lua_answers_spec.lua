@@ -58,7 +58,7 @@ describe("a module in Lua", function()
       { "a header that splits the answer", "return 200, { a = 'x\\r\\nB: y' }",
         "a header that is malformed" },
       { "a header that is not the module's", "return 200, { ['Content-Length'] = '1' }, ''",
-        "not the module's to set" },
+        "that a module must not set" },
       { "a body that is none", "return 200, {}, true",
         "a body must be a text, or a list of texts, not a boolean" },
       { "a piece that is none", "return 200, {}, { {} }",
