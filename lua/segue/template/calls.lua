@@ -27,7 +27,7 @@ return function(C)
     if f.needs_out then args = ", out" .. args end
     self:add("%s = %s(%s%s)", result, self:function_constant(f.call), self:site_of(at_node), args)
     self.top = top + 1
-    return result, f.result == "value" and "IFACE" or "nil"
+    return result, f.result == "value" and self:use "IFACE" or "nil"
   end
 
   local function parameter(f, i)
@@ -36,7 +36,7 @@ return function(C)
 
   local function as_parameter(self, f, i, atom, from)
     if f.sees_interfaces and i > 1 and from and from ~= "nil" then
-      return format("boxed(%s)", atom)
+      return format("%s(%s)", self:use "boxed", atom)
     end
     -- Fixed parameters of kind "value" distinguish nothing from null.
     if parameter(f, i) == "any" or i > #f.params then return self:to_any(atom) end
@@ -80,6 +80,7 @@ return function(C)
   function C:short_circuit(f, command, final)
     local result, site = self:temp(), self:site_temp()
     local done = self:label()
+    self:use "truth"
     local top = self.top
     self:add("%s = %s", site, self.site)
     for i = 2, #command do
@@ -94,6 +95,6 @@ return function(C)
     self:add("::%s::", done)
     self.site = site
     self.top = top
-    return result, "IFACE"
+    return result, self:use "IFACE"
   end
 end

@@ -12,6 +12,7 @@ local value = require "segue.template.value"
 local command = {}
 
 -- A batch may hold thousands of templates: the compiled ones are kept, the traces of LuaJIT too.
+collectgarbage("setpause", 400)
 require("jit.opt").start("maxtrace=4000", "maxmcode=16384", "maxside=200")
 
 host.setup {

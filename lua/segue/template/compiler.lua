@@ -6,6 +6,7 @@
 -- its lists are cut into functions of their own ("large").
 local expression = require "segue.template.expression"
 local frame = require "segue.template.frame"
+local head = require "segue.template.head"
 
 local concat, format = table.concat, string.format
 
@@ -17,6 +18,7 @@ local CHUNK_MAX, BLOCKS_MAX, BRANCHES_MAX = 50, 10, 20  -- of one function of a 
 local C = {}
 C.__index = C
 frame(C)
+head(C)
 expression.extend(C)
 
 -- ---- Statements ---------------------------------------------------------------------------------
@@ -25,32 +27,30 @@ local statements = {}
 
 function C:flush()
   if #self.pending > 0 then
-    self:add("put(out, %q)", concat(self.pending))
+    self:add("%s(out, %q)", self:use "put", concat(self.pending))
     self.pending = {}
   end
 end
 
-function C:list(list)
-  local chunked = self.large and #list > CHUNK_MAX
-  local first = 1
-  repeat
-    local last = chunked and math.min(first + CHUNK_MAX - 1, #list) or #list
-    local function write()
-      for i = first, last do
-        local n = list[i]
-        if n.k == "text" then
-          self.pending[#self.pending + 1] = n.text
-        else
-          self:flush()
-          statements[n.k](self, n)
-          self.top = 0
-        end
-      end
+function C:nodes(list, first, last)
+  for i = first, last do
+    local n = list[i]
+    if n.k == "text" then
+      self.pending[#self.pending + 1] = n.text
+    else
       self:flush()
+      statements[n.k](self, n)
+      self.top = 0
     end
-    if chunked then self:hoist(write) else write() end
-    first = last + 1
-  until first > #list
+  end
+  self:flush()
+end
+
+function C:list(list)
+  if not self.large or #list <= CHUNK_MAX then return self:nodes(list, 1, #list) end
+  for first = 1, #list, CHUNK_MAX do
+    self:hoist(self.nodes, list, first, math.min(first + CHUNK_MAX - 1, #list))
+  end
 end
 
 -- A list inside of a block, in a function of its own where blocks nest too deeply.
@@ -58,7 +58,7 @@ function C:body(list)
   local scope, slots = self:mark()
   self.depth = self.depth + 1
   if self.large and self.depth > BLOCKS_MAX then
-    self:hoist(function() self:list(list) end)
+    self:hoist(self.list, list)
   else
     self:list(list)
   end
@@ -67,11 +67,17 @@ function C:body(list)
 end
 
 function statements.action(self, n)
+  local short = self:short_pipeline(n.pipe)
+  if short then
+    -- Fields are never channels: the site of the action itself is not needed.
+    self:add("%s(out, %s, %d)", self:use "emit", short, self.site)
+    return
+  end
   self:at(n)
-  local atom = self:pipeline(n.pipe)
+  local atom = self:pipeline(n.pipe, true)
   if #n.pipe.vars == 0 then
     self:at(n)
-    self:add("emit(out, %s, %s)", atom, self.site)
+    self:add("%s(out, %s, %s)", self:use "emit", atom, self.site)
   end
 end
 
@@ -87,18 +93,17 @@ end
 local function branches(self, n, with, done, count)
   while true do
     if self.large and count == BRANCHES_MAX then
-      self:hoist(function()
-        local behind = self:label()
-        branches(self, n, with, behind, 0)
-        self:add("::%s::", behind)
-      end)
+      self:hoist(self.branches, n, with)
       return
     end
     count = count + 1
-    self:at(n)
-    local atom = self:pipeline(n.pipe)
+    local atom = not with and self:short_pipeline(n.pipe)
+    if not atom then
+      self:at(n)
+      atom = self:pipeline(n.pipe, not with and #n.pipe.vars == 0)
+    end
     self.top = 0
-    self:add("if truth(%s) then", atom)
+    self:add("if %s(%s) then", self:use "truth", atom)
     if with then self:add("local dot = %s", atom) end
     local dot_from = self.dot_from
     if with then self.dot_from = "nil" end
@@ -106,28 +111,35 @@ local function branches(self, n, with, done, count)
     self.dot_from = dot_from
     local otherwise = n.otherwise
     if not otherwise then
-      self:add "end"
+      self:line "end"
       return
     end
     self:add("goto %s", done)
-    self:add "end"
+    self:line "end"
     if not otherwise.chained then
-      self:add "do"
+      self:line "do"
       self:body(otherwise)
-      self:add "end"
+      self:line "end"
       return
     end
     n = otherwise[1]
   end
 end
 
+-- The rest of a chain, in a function of its own.
+function C:branches(n, with)
+  local behind = self:label()
+  branches(self, n, with, behind, 0)
+  self:add("::%s::", behind)
+end
+
 local function branch(with)
   return function(self, n)
     local scope, slots = self:mark()
     local done = self:label()
-    self:add "do"
+    self:line "do"
     branches(self, n, with, done, 0)
-    self:add "end"
+    self:line "end"
     self:add("::%s::", done)
     self:release(scope, slots)
   end
@@ -137,40 +149,44 @@ statements["with"] = branch(true)
 
 function statements.range(self, n)
   local scope, slots = self:mark()
-  self:at(n)
-  local atom = self:pipeline(n.pipe)
   local vars = n.pipe.vars
+  local atom = self:short_pipeline(n.pipe)
+  if not atom then
+    self:at(n)
+    atom = self:pipeline(n.pipe, #vars == 0)
+  end
   local index = #vars == 2 and self:find(vars[1].name)
   local item = #vars > 0 and self:find(vars[#vars].name)
   local loop = self:label()
   local src = "src_" .. loop
-  self:add "do"
-  self:add("local %s, n, keys = range(%s, %s, %d)", src, atom, self.site, #vars)
-  self:add "if n > 0 then for i = 1, n do"
-  self:add "fuel = fuel - 1 if fuel < 0 then fuel = tick(out) end"
-  self:add "local key, dot"
+  self:line "do"
+  self:add("local %s, n, keys = %s(%s, %s, %d)", src, self:use "range", atom, self.site, #vars)
+  self:line "if n > 0 then for i = 1, n do"
+  self:use "tick"
+  self:line "fuel = fuel - 1 if fuel < 0 then fuel = tick(out) end"
+  self:line "local key, dot"
   self:add("if keys then key = keys[i] dot = %s[key] else dot = %s[i] key = i - 1 end", src, src)
   local outer_loop, dot_from = self.loop, self.dot_from
   -- A function that is called from here does not see the container.
-  self.loop, self.dot_from = loop, self.large and "IFACE" or src
+  self.loop, self.dot_from = loop, self.large and self:use "IFACE" or src
   if item then
     self:add("%s = dot", item.code)
     -- The container is a local of this loop: assigned variables of an outer block outlive it.
-    item.from = n.pipe.assigns and "IFACE" or self.dot_from
+    item.from = n.pipe.assigns and self:use "IFACE" or self.dot_from
   end
   if index then
     self:add("%s = key", index.code)
     index.from = "nil"
   end
-  self:add "do"
+  self:line "do"
   self:body(n.list)
-  self:add "end"
+  self:line "end"
   self:add("::%s::", self.loop)
   self.loop, self.dot_from = outer_loop, dot_from
-  self:add "end else"
+  self:line "end else"
   if item then item.from = "nil" end
   if n.otherwise then self:body(n.otherwise) end
-  self:add "end end"
+  self:line "end end"
   self:release(scope, slots)
 end
 
@@ -181,6 +197,7 @@ function statements.template(self, n)
     self:fail("template " .. require("segue.template.quote").quote(n.name) .. " not defined")
     return
   end
+  self.calls = true
   self:add("enter(%s)", self.site)
   local atom = n.pipe and self:pipeline(n.pipe) or "nil"
   self:add("invoke(F[%d], out, %s)", id, atom)
@@ -212,29 +229,11 @@ function C:template(id, list)
   self.any_large = self.any_large or self.large
   self.scope, self.slots, self.slots_used, self.dot_from = {}, 0, 0, "nil"
   local outer = self:begin_function(format("F[%d] = function(out, dot)", id))
-  if self.large then self:add "local V = {}" end
+  if self.large then self:line "local V = {}" end
   self:add("%s = dot", self:declare("$").code)
   self:list(list)
   self:end_function(outer)
 end
-
-local HEAD = [[
-local R, K, F, fuel, depth = ...
-local put, emit, truth, range, tick, err = R.put, R.emit, R.truth, R.range, R.tick, R.err
-local field, call_field, concrete = R.field[%q], R.call_field[%q], R.concrete
-local NULL, IFACE = R.NULL, R.IFACE
-local deep, as, any, boxed = R.deep, R.as, R.any, R.boxed
-local function enter(site)
-  if depth >= 100000 then err(site, "exceeded maximum template depth (100000)") end
-end
-local function invoke(f, out, dot)
-  fuel = fuel - 1 if fuel < 0 then fuel = tick(out) end
-  depth = depth + 1
-  if depth %% %d == 0 then deep(f, out, dot) else f(out, dot) end
-  depth = depth - 1
-end
-F.reset = function() fuel, depth = 0, 0 end
-]]
 
 local compiler = {}
 
@@ -251,7 +250,7 @@ local compiler = {}
 function compiler.compile(trees, options)
   local self = setmetatable({
     functions = {}, function_count = 0, sites = {}, ids = {}, constants = {}, constant_of = {},
-    table_of = options.functions, labels = 0, pending = {},
+    table_of = options.functions, labels = 0, pending = {}, used = {},
     code = {}, temps = 0, top = 0, depth = 0, site_temps = 0,
     force_large = options.force_large, copies_variables = trees.nested_variables,
   }, C)
@@ -265,9 +264,9 @@ function compiler.compile(trees, options)
     self:template(self.ids[name], trees.templates[name])
     for i = first, #self.sites do names[i] = name end
   end
-  local head = format(HEAD, options.missingkey, options.missingkey, self.any_large and 8 or 100)
   return {
-    source = head .. concat(self.functions, "\n"), constants = self.constants, sites = self.sites,
+    source = self:head(options.missingkey) .. concat(self.functions, "\n"),
+    constants = self.constants, sites = self.sites,
     ids = self.ids, names = names,
   }
 end

@@ -56,17 +56,19 @@ function expression.extend(C)
 
   -- ---- Pipelines --------------------------------------------------------------------------------
 
-  function C:pipeline(pipe)
+  -- keeps_null: the caller takes null for nothing by itself.
+  function C:pipeline(pipe, keeps_null)
     self:at(pipe)
     local atom
-    for i = 1, #pipe do
+    local count = #pipe
+    for i = 1, count do
       local from
       local top = self.top
       atom, from = self:command(pipe[i], i > 1 and atom or nil)
-      if from ~= "nil" then
+      if from ~= "nil" and not (keeps_null and i == count) then
         self.top = top
         local t = self:temp()
-        self:add("%s = concrete(%s)", t, atom)
+        self:add("%s = %s(%s)", t, self:use "concrete", atom)
         atom = t
       end
     end
@@ -84,6 +86,35 @@ function expression.extend(C)
       end
     end
     return atom, "nil"
+  end
+
+  -- A pipeline that is one field, variable or dot, as an expression without statements; nil: it is
+  -- another one. null stays null.
+  function C:short_pipeline(pipe)
+    local n = pipe[1][1]
+    if pipe[2] or pipe[1][2] or #pipe.vars > 0 then return nil end
+    local atom, from
+    if n.k == "field" then
+      atom, from = "dot", self.dot_from
+    elseif n.k == "variable" then
+      local variable = self:find(n.name)
+      if not variable then return nil end
+      atom, from = variable.code, variable.from
+    elseif n.k == "dot" then
+      self:at(n)
+      return "dot"
+    else
+      return nil
+    end
+    local fields = n.fields
+    if #fields > 2 then return nil end
+    self:at(n)
+    if #fields == 0 then return atom end
+    local container = from ~= "nil" and ", " .. from or ""
+    local field, site = self:use "field", self.site
+    local one = format("%s(%s, %q, %d%s)", field, atom, fields[1], site, container)
+    if #fields == 1 then return one end
+    return format("%s(%s, %q, %d, %s)", field, one, fields[2], site, atom)
   end
 
   local function not_a_function(self, command, final)
@@ -176,21 +207,21 @@ function expression.extend(C)
         return self:call_method(atom, from, n, fields[i], command, final, a)
       end
       if from == "nil" then
-        self:add("%s = field(%s, %q, %s)", target, atom, fields[i], site)
+        self:add("%s = %s(%s, %q, %s)", target, self:use "field", atom, fields[i], site)
       else
-        self:add("%s = field(%s, %q, %s, %s)", target, atom, fields[i], site, from)
+        self:add("%s = %s(%s, %q, %s, %s)", target, self:use "field", atom, fields[i], site, from)
       end
       -- The container must not be the temporary that is assigned next.
-      from = (atom ~= target) and atom or "IFACE"
+      from = (atom ~= target) and atom or self:use "IFACE"
       atom = target
     end
     if b then self.top = self.top - 1 end
-    return atom, "IFACE"
+    return atom, self:use "IFACE"
   end
 
   -- A method with arguments; a field that is none fails before its arguments are evaluated.
   function C:call_method(atom, from, n, name, command, final, result)
-    self:add("%s = call_field(%s, %q, %s, %s)", result, atom, name, self.site, from)
+    self:add("%s = %s(%s, %q, %s, %s)", result, self:use "call_field", atom, name, self.site, from)
     -- Nothing has no method: the arguments are not evaluated.
     local site = self:site_temp()
     self:add("%s = %s", site, self.site)
@@ -203,19 +234,19 @@ function expression.extend(C)
     self:add("%s = %s(%s, %s%s)", result, result, self:site_of(n), atom,
       #args > 0 and ", " .. concat(args, ", ") or "")
     self:add("%s = %s", site, self.site)
-    self:add "end"
+    self:line "end"
     self.site = site
     return result, "nil"
   end
 
   -- null for nothing, in a parameter that holds any type.
-  function C.to_any(_, atom)
-    if atom == "nil" then return "NULL" end
+  function C:to_any(atom)
+    if atom == "nil" then return self:use "NULL" end
     local c = atom:byte()
     -- Constants: a text, a number, K[..]
     if c == 34 or (c >= 48 and c <= 57) or c == 45 or c == 75 then return atom end
     if atom == "true" or atom == "false" then return atom end
-    return format("any(%s)", atom)
+    return self:use "any" .. "(" .. atom .. ")"
   end
 
   -- ---- Arguments --------------------------------------------------------------------------------
@@ -260,7 +291,7 @@ function expression.extend(C)
     if not want or want == "any" or want == "value" then return atom, from end
     local top = self.top
     local t = atom:find "^t%d+$" and atom or self:temp()
-    self:add("%s = as[%q](%s, %s)", t, want, atom, self.site)
+    self:add("%s = %s[%q](%s, %s)", t, self:use "as", want, atom, self.site)
     if t == atom then self.top = top end
     return t, "nil"
   end

@@ -7,9 +7,21 @@ local concat, format = table.concat, string.format
 
 ---@param C segue.template.compiler gets the methods
 return function(C)
+  -- A line of code, as it is; add: by a format.
+  function C:line(text)
+    local code = self.code
+    code[#code + 1] = text
+  end
+
   function C:add(text, ...)
     local code = self.code
-    code[#code + 1] = select("#", ...) > 0 and format(text, ...) or text
+    code[#code + 1] = format(text, ...)
+  end
+
+  -- The code names what it takes from the runtime; only these names are made locals of it.
+  function C:use(name)
+    self.used[name] = true
+    return name
   end
 
   -- The number of a node, by which the running code names it in errors.
@@ -26,7 +38,7 @@ return function(C)
   end
 
   function C:fail(message)
-    self:add("err(%s, %q)", self.site, message)
+    self:add("%s(%s, %q)", self:use "err", self.site, message)
   end
 
   function C:label()
@@ -36,40 +48,48 @@ return function(C)
 
   -- ---- Functions --------------------------------------------------------------------------------
 
-  local function_fields = { "code", "temps", "top", "depth", "loop", "spills", "site_temps" }
-
+  -- Begins a function; the result is what end_function restores.
   function C:begin_function(head)
-    local outer = {}
-    for _, name in ipairs(function_fields) do outer[name] = self[name] end
+    local outer = { self.code, self.temps, self.top, self.depth, self.loop, self.spills,
+      self.site_temps }
     self.code, self.temps, self.top, self.depth, self.loop = { head, "" }, 0, 0, 0, nil
     self.spills, self.site_temps = false, 0
     return outer
   end
 
-  function C:end_function(outer)
-    local locals = { "S" }
-    for i = 1, self.temps do locals[#locals + 1] = "t" .. i end
-    for i = 1, math.min(self.site_temps, expression.SITES_MAX) do locals[#locals + 1] = "s" .. i end
-    for i = 1, self.large and 0 or self.slots do locals[#locals + 1] = "v" .. i end
-    self.code[2] = "local " .. concat(locals, ",") .. (self.spills and " S = {}" or "")
-    self:add "end"
-    self.functions[#self.functions + 1] = concat(self.code, "\n")
-    for _, name in ipairs(function_fields) do self[name] = outer[name] end
+  local temp_names = {}
+  for _, letter in ipairs { "t", "s", "v" } do
+    local names = { [0] = "" }
+    for i = 1, 60 do names[i] = names[i - 1] .. "," .. letter .. i end
+    temp_names[letter] = names
   end
 
-  -- Writes statements into a function of their own and calls it where the code stands now.
-  function C:hoist(write)
+  function C:end_function(outer)
+    local locals = "local S" .. temp_names.t[self.temps]
+      .. temp_names.s[math.min(self.site_temps, expression.SITES_MAX)]
+    if not self.large then locals = locals .. temp_names.v[self.slots] end
+    local code = self.code
+    code[2] = locals .. (self.spills and " S = {}" or "")
+    code[#code + 1] = "end"
+    self.functions[#self.functions + 1] = concat(code, "\n")
+    self.code, self.temps, self.top, self.depth = outer[1], outer[2], outer[3], outer[4]
+    self.loop, self.spills, self.site_temps = outer[5], outer[6], outer[7]
+  end
+
+  -- Writes statements (by a method and its arguments: LuaJIT compiles no closures) into a function
+  -- of their own, and calls it where the code stands now.
+  function C:hoist(write, a, b, c)
     local id = self.function_count + 1
     self.function_count = id
     local outer = self:begin_function(format("F[%d] = function(out, dot, V)", id))
-    write()
+    write(self, a, b, c)
     self:end_function(outer)
     self:add("t1 = F[%d](out, dot, V)", id)
     if self.temps < 1 then self.temps = 1 end
     if self.loop then
       self:add("if t1 == 1 then break elseif t1 == 2 then goto %s end", self.loop)
     else
-      self:add "if t1 then return t1 end"
+      self:line "if t1 then return t1 end"
     end
   end
 

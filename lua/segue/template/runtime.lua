@@ -36,7 +36,7 @@ end
 -- ---- Printing -----------------------------------------------------------------------------------
 
 local function emit_other(out, v, site)
-  if v == nil then
+  if v == nil or v == NULL then
     put(out, "<no value>")
   elseif type(v) == "table" and getmetatable(v).kind == "channel" then
     local message = "can't print %s of type " .. type_name(v)
