@@ -121,7 +121,7 @@ static const command commands[] = {
      "each line, from standard input, and prints one in each line: {\"id\", \"ok\", \"output\"} "
      "or\n"
      "{\"id\", \"ok\", \"error\"}. Keys of a case: id, template, data, name, dialect, missingkey,\n"
-     "left, right.\n"
+     "left, right; and mocks: services, nodes, env, files, now.\n"
      "Exit codes: 0 rendered (with --batch: all cases were answered), 3 the template or its data\n"
      "has an error, 4 a file cannot be read.",
      segue__cli_render, RENDER | LUA_DIR, 0},
@@ -175,7 +175,7 @@ static const option options[] = {
     {"limit", 0, "N", "list at most so many (default: 20)", LIMIT, FIELD(limit)},
     {"template", 0, "FILE", "the template; \"-\" is standard input", RENDER, FIELD(template)},
     {"data", 0, "FILE", "its data, YAML or JSON; \"-\" is standard input", RENDER, FIELD(data)},
-    {"functions", 0, "DIALECT", "the set of functions (default: go)", RENDER, FIELD(functions)},
+    {"functions", 0, "DIALECT", "the set of functions (default: segue)", RENDER, FIELD(functions)},
     {"missingkey", 0, "MODE", "what a missing key is: default, zero or error", RENDER,
      FIELD(missingkey)},
     {"left-delimiter", 0, "TEXT", "where an action begins (default: {{)", RENDER, FIELD(left)},

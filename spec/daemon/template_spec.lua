@@ -96,7 +96,8 @@ describe("a template", function()
       { "{{.l}} {{.m}}", "[1 2 <nil> x] map[a:1 b:map[c:deep]]" },
     }
     template.check({ { "{{.q}}", "{}", "<no value>" },
-      { "{{.q.r}}", "{}", { "nil pointer evaluating interface {}.r" } } }, { missingkey = "zero" })
+      { "{{.q.r}}", "{}", { "nil pointer evaluating interface {}.r" } },
+      { "{{$z := .e}}{{$z.x}}", "{}", "<no value>" } }, { missingkey = "zero" })
     template.check({ { "{{.q}}", "{}", { 'map has no entry for key "q"' } },
       { "{{.q}}", "null", { 'nil data; no entry for key "q"' } },
       { "{{index . \"q\"}}", "{}", "<no value>" } }, { missingkey = "error" })

@@ -254,7 +254,7 @@ function cases.one(id)
     text = chance(50) and defines .. main or main .. defines
     if chance(15) then text = mutate(text) end
   until is_utf8(text)
-  local extra = ""
+  local extra = ',"dialect":"go"'
   if chance(30) then extra = (',"missingkey":"%s"'):format(pick { "zero", "error", "default" }) end
   if chance(3) then
     extra = extra .. ',"left":"<%","right":"%>"'

@@ -4,10 +4,12 @@
  * CPU time, regular expressions (regex.c).
  */
 #include <lauxlib.h>
+#include <locale.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <uv.h>
+#include <wctype.h>
 
 #include "../../os/fault.h"
 #include "template_internal.h"
@@ -94,30 +96,28 @@ static void host_push_node(lua_State *L, const segue_node *node) {
   }
 }
 
-static int host_document(segue__template *t, const char *text, size_t len, const char *name,
+static int host_document(segue__document **doc, const char *text, size_t len, const char *name,
                          segue_error *err) {
   bool guessed;
   segue__format format = segue__format_of(name, &guessed);
   char *copy = segue__strndup(text, len);
-  segue__document_unref(t->doc);
-  t->doc = NULL;
+  segue__document_unref(*doc);
+  *doc = NULL;
   if (!copy) return segue__errorf(err, UV_ENOMEM, "%s", segue_strerror(UV_ENOMEM));
-  int rc = segue__document_new(&t->doc, 1, "", name, format, copy, len);
+  int rc = segue__document_new(doc, 1, "", name, format, copy, len);
   if (rc < 0) return segue__errorf(err, rc, "%s", segue_strerror(rc));
-  t->doc->foreign = true;
-  t->doc->guessed = guessed;
+  (*doc)->foreign = true;
+  (*doc)->guessed = guessed;
   segue__limits limits = {0};
-  return segue__document_parse(t->doc, &limits, NULL, NULL, err);
+  return segue__document_parse(*doc, &limits, NULL, NULL, err);
 }
 
-/* decode(text, name) -> value, or nil and a message. The document stays until the next call, for
- * where(). */
-static int host_decode(lua_State *L) {
+/* Pushes a value, or nil and a message. The document stays in *doc until the next call. */
+static int host_read(lua_State *L, segue__document **doc) {
   segue_error err = {0};
   size_t len;
   const char *text = luaL_checklstring(L, 1, &len), *name = luaL_checkstring(L, 2);
-  segue__template *t = segue__template_of(L);
-  if (host_document(t, text, len, name, &err) < 0) {
+  if (host_document(doc, text, len, name, &err) < 0) {
     char message[2048];
     segue_error_format(&err, message, sizeof message);
     lua_pushnil(L);
@@ -126,8 +126,22 @@ static int host_decode(lua_State *L) {
   }
   lua_settop(L, 0);
   lua_getfield(L, LUA_REGISTRYINDEX, setup_key);
-  host_push_node(L, &t->doc->root);
+  host_push_node(L, &(*doc)->root);
   return 1;
+}
+
+/* decode(text, name): the data of a template, whose places where() knows. */
+static int host_decode(lua_State *L) {
+  return host_read(L, &segue__template_of(L)->doc);
+}
+
+/* parse(text, name): a text that a function of the template reads. */
+static int host_parse(lua_State *L) {
+  segue__template *t = segue__template_of(L);
+  int count = host_read(L, &t->parsed);
+  segue__document_unref(t->parsed);
+  t->parsed = NULL;
+  return count;
 }
 
 /* where(key, ...) -> line, column of the value at these keys and indexes (from 1); nil: unknown. */
@@ -162,13 +176,55 @@ static int host_cpu_seconds(lua_State *L) {
   return 1;
 }
 
+/* to_upper(code), to_lower(code): one character to one, whatever the locale of the program is. */
+static int map_case(lua_State *L, wint_t (*map)(wint_t, locale_t)) {
+  static const char key[] = "segue.template.locale";
+  lua_getfield(L, LUA_REGISTRYINDEX, key);
+  locale_t *box = lua_touserdata(L, -1);
+  wint_t code = (wint_t)luaL_checkinteger(L, 1);
+  lua_pushnumber(L, box && *box ? map(code, *box) : code);
+  return 1;
+}
+
+static int host_to_upper(lua_State *L) {
+  return map_case(L, towupper_l);
+}
+
+static int host_to_lower(lua_State *L) {
+  return map_case(L, towlower_l);
+}
+
+static int locale_free(lua_State *L) {
+  locale_t *box = lua_touserdata(L, 1);
+  if (*box) freelocale(*box);
+  *box = 0;
+  return 0;
+}
+
+static void locale_open(lua_State *L) {
+  locale_t *box = lua_newuserdata(L, sizeof *box);
+  *box = 0;
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, locale_free);
+  lua_setfield(L, -2, "__gc");
+  lua_setmetatable(L, -2);
+  *box = newlocale(LC_CTYPE_MASK, "C.UTF-8", 0);
+  lua_setfield(L, LUA_REGISTRYINDEX, "segue.template.locale");
+}
+
 int segue__template_host_open(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"setup", host_setup}, {"decode", host_decode},
-      {"where", host_where}, {"cpu_seconds", host_cpu_seconds},
+      {"setup", host_setup},
+      {"decode", host_decode},
+      {"parse", host_parse},
+      {"where", host_where},
+      {"cpu_seconds", host_cpu_seconds},
+      {"to_upper", host_to_upper},
+      {"to_lower", host_to_lower},
       {NULL, NULL},
   };
-  lua_createtable(L, 0, 8);
+  locale_open(L);
+  lua_createtable(L, 0, 12);
   for (const luaL_Reg *f = functions; f->name; f++) {
     lua_pushcfunction(L, f->func);
     lua_setfield(L, -2, f->name);

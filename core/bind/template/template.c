@@ -40,7 +40,8 @@ static void template_close(segue__template *t) {
   if (t->L) lua_close(t->L);
   t->L = NULL;
   segue__document_unref(t->doc);
-  t->doc = NULL;
+  segue__document_unref(t->parsed);
+  t->doc = t->parsed = NULL;
   t->spoiled = false;
 }
 

@@ -15,8 +15,9 @@ struct segue__template {
   lua_State *L; /* NULL: not open */
   char *lua_dir;
   size_t bytes;
-  bool spoiled;         /* an allocation failed: the state is closed before the next call */
-  segue__document *doc; /* of the running call; owned here, because an error of Lua frees nothing */
+  bool spoiled; /* an allocation failed: the state is closed before the next call */
+  /* Of the running call; owned here, because an error of Lua frees nothing. */
+  segue__document *doc, *parsed;
 };
 
 segue__template *segue__template_of(lua_State *L);

@@ -49,7 +49,7 @@ return function(C)
       args[#args + 1] = as_parameter(self, f, i - 1, self:argument(command[i], parameter(f, i - 1)))
     end
     if final then
-      local atom = self:validate(final, "nil", parameter(f, given))
+      local atom = self:validate(parameter(f, given), final, "nil")
       args[#args + 1] = as_parameter(self, f, given, atom)
     end
     if f.variadic then table.insert(args, 1, tostring(given)) end
@@ -70,8 +70,8 @@ return function(C)
     end
     if final then
       n = n + 1
-      self:add("%s[%d] = %s", list, n, as_parameter(self, f, n, (self:validate(final, "nil",
-        parameter(f, n)))))
+      self:add("%s[%d] = %s", list, n, as_parameter(self, f, n, (self:validate(parameter(f, n),
+        final, "nil"))))
     end
     return format(", %d, unpack(%s, 1, %d)", n, list, n)
   end

@@ -2,6 +2,7 @@
 -- What `segue render` does: one template, or the cases of a batch. Called from C
 -- (core/bind/template/template.c).
 local dialects = require "segue.template.dialects"
+local gotime = require "segue.template.gotime"
 local host = require "segue.template.host"
 local json = require "segue.template.json"
 local number = require "segue.template.number"
@@ -83,6 +84,16 @@ local function read_case(case)
   return job
 end
 
+-- The mocks of a case: services, nodes, env, files, now (seconds, or a text of RFC 3339 in UTC).
+local function world_of(case)
+  local world = {}
+  for _, key in ipairs { "services", "nodes", "env", "files" } do
+    if case[key] ~= value.NULL then world[key] = case[key] end
+  end
+  world.now = gotime.parse(case.now)
+  return world
+end
+
 local function run_case(case)
   local job, message = read_case(case)
   if not job then return nil, message end
@@ -91,7 +102,7 @@ local function run_case(case)
   local data = case.data
   if data == value.NULL then data = nil end
   local output
-  output, problem = template.render(compiled, data)
+  output, problem = template.render(compiled, data, world_of(case))
   return output, problem and problem.message
 end
 

@@ -74,7 +74,7 @@ function statements.action(self, n)
     return
   end
   self:at(n)
-  local atom = self:pipeline(n.pipe, true)
+  local atom = self:pipeline(n.pipe, #n.pipe.vars == 0)
   if #n.pipe.vars == 0 then
     self:at(n)
     self:add("%s(out, %s, %s)", self:use "emit", atom, self.site)

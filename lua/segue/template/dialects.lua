@@ -12,13 +12,18 @@ local dialects = {}
 ---@type table<string, segue.template.dialect>
 local known = {
   go = { missingkey = "default", modules = {} },
+  segue = { missingkey = "default",
+    modules = { "consul_template", "consul_data", "consul_group" } },
+  confd = { missingkey = "default", modules = { "confd" } },
+  ["consul-template"] = { missingkey = "zero",
+    modules = { "consul_template", "consul_data", "consul_group" } },
 }
 
 local sets = {}
 
----@param name? string nil: "go"
+---@param name? string nil: "segue"
 ---@return boolean
-function dialects.exists(name) return known[name or "go"] ~= nil end
+function dialects.exists(name) return known[name or "segue"] ~= nil end
 
 ---@return string[]
 function dialects.names()
@@ -30,7 +35,7 @@ end
 
 ---@param name? string
 ---@return string
-function dialects.missing_key(name) return known[name or "go"].missingkey end
+function dialects.missing_key(name) return known[name or "segue"].missingkey end
 
 -- Which other dialects have a function, for the message about one that is not defined.
 local function hint(set, name)
@@ -46,7 +51,7 @@ end
 ---@param name? string
 ---@return table<string, segue.template.function>
 function dialects.functions(name)
-  name = name or "go"
+  name = name or "segue"
   if sets[name] then return sets[name] end
   local set = { function(missing) return hint(name, missing) end }
   for key, f in pairs(builtins) do set[key] = f end

@@ -257,22 +257,22 @@ function expression.extend(C)
     self:at(n)
     local k = n.k
     if k == "dot" then
-      return self:validate("dot", self.dot_from, want)
+      return self:validate(want, "dot", self.dot_from)
     elseif k == "nil" then
       if want and not signature.may_be_nil(want) then
         self:fail("cannot assign nil to " .. signature.go_type(want))
       end
       return "nil", "nil"
     elseif k == "field" then
-      return self:validate_result(want, self:chain("dot", self.dot_from, n, n.fields))
+      return self:validate(want, self:chain("dot", self.dot_from, n, n.fields))
     elseif k == "variable" then
-      return self:validate_result(want, self:variable(n))
+      return self:validate(want, self:variable(n))
     elseif k == "pipe" then
-      return self:validate_result(want, self:pipeline(n))
+      return self:validate(want, self:pipeline(n))
     elseif k == "identifier" then
-      return self:validate_result(want, self:call_function(n, n, { n }))
+      return self:validate(want, self:call_function(n, n, { n }))
     elseif k == "chain" then
-      return self:validate_result(want, self:chain_node(n))
+      return self:validate(want, self:chain_node(n))
     end
     if not want or want == "any" or want == "value" then return self:literal(n) end
     local constant, message = signature.convert(want, n)
@@ -283,11 +283,7 @@ function expression.extend(C)
     return self:constant(constant), "nil"
   end
 
-  function C:validate_result(want, atom, from)
-    return self:validate(atom, from, want)
-  end
-
-  function C:validate(atom, from, want)
+  function C:validate(want, atom, from)
     if not want or want == "any" or want == "value" then return atom, from end
     local top = self.top
     local t = atom:find "^t%d+$" and atom or self:temp()

@@ -22,7 +22,8 @@ end
 ]]
 
 -- The locals of the code, in a fixed order: the same template gives the same code.
-local names = { "put", "emit", "truth", "range", "tick", "err", "concrete", "NULL", "IFACE", "as", "any",
+local names = { "put", "emit", "truth", "range", "tick", "err", "concrete", "NULL", "IFACE", "as",
+  "any",
   "boxed" }
 local modal = { "field", "call_field" }
 

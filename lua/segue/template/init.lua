@@ -3,6 +3,7 @@
 -- within limits. All of it runs in a Lua state of its own, with the JIT compiler on.
 local buffer = require "string.buffer"
 local compiler = require "segue.template.compiler"
+local context = require "segue.template.context"
 local dialects = require "segue.template.dialects"
 local host = require "segue.template.host"
 local node = require "segue.template.node"
@@ -98,12 +99,24 @@ end
 -- Renders a compiled template: the whole output, or nil and the error.
 ---@param compiled segue.template.compiled
 ---@param data any
----@param limits? { seconds: number, output: integer }
+---@param world? segue.template.context what its functions see
 ---@return string? output
 ---@return segue.template.problem? problem
-function template.render(compiled, data, limits)
+function template.render(compiled, data, world)
   local out = buffer.new()
-  runtime.limit(limits or template.limits)
+  runtime.limit(template.limits)
+  context.enter(world, data)
+  context.get().execute = function(site, name, argument)
+    local id = compiled.code.ids[name]
+    if not id then
+      runtime.calling(site, "executeTemplate",
+        ("template: no template %s associated with template %s")
+        :format(quote.quote(name), quote.quote(compiled.name)))
+    end
+    local inner = buffer.new()
+    compiled.functions[id](inner, argument)
+    return inner:get()
+  end
   compiled.functions.reset()
   local main = compiled.functions[compiled.main]
   local good, problem = pcall(main, out, data)

@@ -23,4 +23,7 @@ unicode.is_letter = class "^[\\p{L}\\p{Nd}]"
 ---@type fun(character: string): boolean
 unicode.is_printable = class "^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}]"
 
+-- Each takes and returns a code point.
+unicode.to_upper, unicode.to_lower = host.to_upper, host.to_lower
+
 return unicode

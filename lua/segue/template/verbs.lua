@@ -128,14 +128,19 @@ end
 
 local function hex_float(v, precision, letter)
   local s = format(precision and "%." .. precision .. "a" or "%a", v)
+  -- The C library rounds up to 0x2.0p+1, Go to 0x1.0p+2.
+  local sign, rest, power = s:match "^(-?)0x2(.*)p([+-]%d+)$"
+  if sign then s = format("%s0x1%sp%+d", sign, rest, power + 1) end
   s = s:gsub("p([+-])(%d)$", "p%10%2")
   return letter == "X" and s:upper() or s
 end
 
 -- Mantissa and exponent of 2.
 local function binary_float(v)
+  if math.abs(v) < 2.2250738585072014e-308 then
+    return format("%.0fp-1074", v * 2 ^ 537 * 2 ^ 537)
+  end
   local mantissa, exponent = math.frexp(v)
-  if v == 0 then return "0p-1074" end
   return format("%.0fp%+d", mantissa * 2 ^ 53, exponent - 53)
 end
 

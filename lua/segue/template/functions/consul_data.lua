@@ -1,0 +1,143 @@
+-- SPDX-License-Identifier: MIT
+-- consul-template's functions that read data: keys, services, nodes, the environment, files. Keys
+-- come from the data of the template, read as a store.
+local calling = require("segue.template.runtime").calling
+local context = require "segue.template.context"
+local gotime = require "segue.template.gotime"
+local quote = require "segue.template.quote"
+local services = require "segue.template.services"
+local store = require "segue.template.store"
+local strings = require "segue.template.strings"
+local structs = require "segue.template.structs"
+local value = require "segue.template.value"
+
+local data = {}
+
+local Pair = structs.new("*dependency.KeyPair", { "Path", "Key", "Value", "CreateIndex",
+  "ModifyIndex",
+  "LockIndex", "Flags", "Session" })
+local PAIRS = structs.list_of(Pair)
+local zero = value.uint64(0)
+
+local function def(params, call, variadic, result)
+  return { params = params, call = call, variadic = variadic, result = result }
+end
+
+-- ---- Keys ---------------------------------------------------------------------------------------
+
+-- A path without its datacenter and query, and without the "/" before it.
+local function key_path(site, name, path)
+  local plain = path:gsub("^/+", "")
+  local rest = plain:match "^([^@?]*)"
+  local suffix = plain:sub(#rest + 1)
+  if suffix ~= "" and not suffix:find "^%?[^@]*$" and not suffix:find "^@[%w_.-]+$"
+    and not suffix:find "^%?[^@]*@[%w_.-]+$" then
+    calling(site, name, "kv.get: invalid format: " .. quote.quote(path))
+  end
+  return rest
+end
+
+local function lookup(site, name, path)
+  return context.store().values[key_path(site, name, path)]
+end
+
+data.key = def({ "string" }, function(site, path) return lookup(site, "key", path) or "" end)
+data.keyExists = def({ "string" }, function(site, path)
+  return lookup(site, "keyExists", path) ~= nil
+end)
+data.keyOrDefault = def({ "string", "string" }, function(site, path, default)
+  local v = lookup(site, "keyOrDefault", path)
+  return (v == nil or v == "") and default or v
+end)
+
+local function pair(path, key)
+  return setmetatable({ Path = path, Key = key, Value = context.store().values[path],
+    CreateIndex = zero, ModifyIndex = zero, LockIndex = zero, Flags = zero, Session = "" }, Pair)
+end
+
+-- The pairs whose path begins with a text; their key is the rest.
+local function below(site, name, prefix, whole_tree)
+  prefix = key_path(site, name, prefix)
+  local found = {}
+  for _, path in ipairs(store.below(context.store(), prefix)) do
+    local key = path:sub(#prefix + 1):gsub("^/+", "")
+    if key ~= "" and (whole_tree or not key:find("/", 1, true)) then
+      found[#found + 1] = pair(path, key)
+    end
+  end
+  return value.list(found, PAIRS)
+end
+
+for name, whole_tree in pairs { ls = false, safeLs = false, tree = true, safeTree = true } do
+  data[name] = def({ "string" }, function(site, prefix)
+    return below(site, name, prefix, whole_tree)
+  end)
+end
+
+-- ---- Services and nodes -------------------------------------------------------------------------
+
+for _, name in ipairs { "service", "connect" } do
+  data[name] = def({}, function(site, n, query, ...)
+    local filter = n > 1 and table.concat({ query, ... }, "|") or query
+    if n == 0 or query == "" then return value.list({}, services.LIST) end
+    local found, message = services.find(filter)
+    return found or calling(site, name, message)
+  end, "string")
+end
+data.services = def({}, function() return services.catalog() end, "string")
+data.nodes = def({}, function() return services.nodes() end, "string")
+data.node = def({}, function(_, n, name) return services.node(n > 0 and name or nil) end, "string")
+data.datacenters = def({}, function()
+  local out, seen = {}, {}
+  for _, node in ipairs(services.nodes()) do
+    if node.Datacenter ~= "" and not seen[node.Datacenter] then out[#out + 1] = node.Datacenter end
+    seen[node.Datacenter] = true
+  end
+  table.sort(out)
+  return value.list(out, value.STRINGS)
+end, "bool")
+
+-- ---- The machine --------------------------------------------------------------------------------
+
+data.env = def({ "string" }, function(_, name) return context.getenv(name) or "" end)
+data.envOrDefault = def({ "string", "string" }, function(_, name, default)
+  return context.getenv(name) or default
+end)
+data.mustEnv = def({ "string" }, function(site, name)
+  local v = context.getenv(name)
+  if v == nil or v == "" then
+    calling(site, "mustEnv", ("required environment variable %s is empty"):format(name))
+  end
+  return v
+end)
+data.file = def({ "string" }, function(site, path)
+  local text, message = context.read(strings.trim_space(path))
+  return text or calling(site, "file", message)
+end)
+
+data.timestamp = def({}, function(site, n, layout)
+  local now = gotime.now(context.now(), false)
+  if n > 1 then
+    calling(site, "timestamp", ("timestamp: wrong number of arguments, expected 0 or 1, but got %d")
+      :format(n))
+  end
+  if layout == "unix" then return ("%d"):format(math.floor(now.seconds)) end
+  return gotime.format(now, n == 0 and "2006-01-02T15:04:05Z07:00" or layout)
+end, "string")
+
+data.executeTemplate = def({ "string" }, function(site, n, name, argument)
+  if n > 2 then
+    calling(site, "executeTemplate", "executeTemplate: wrong number of arguments")
+  end
+  return context.get().execute(site, name, argument)
+end, "any")
+
+-- Sources that `segue render` does not have.
+for _, name in ipairs { "secret", "secrets", "pkiCert", "nomadVar", "nomadVarList", "nomadService",
+  "nomadServices", "caRoots", "caLeaf", "partitions", "peerings", "sockaddr", "plugin",
+    "writeToFile",
+  "spew_dump", "spew_printf", "spew_sdump", "spew_sprintf" } do
+  data[name] = def({}, function(site) calling(site, name, "it is not supported here") end, "any")
+end
+
+return data

@@ -1,0 +1,142 @@
+-- SPDX-License-Identifier: MIT
+-- Regular expressions with RE2's meaning, on PCRE2: constructs that RE2 lacks are refused.
+local host = require "segue.template.host"
+local quote = require "segue.template.quote"
+
+local regex = {}
+
+-- Escapes of PCRE2 that RE2 lacks, or that mean something else there.
+local refused_escapes = {}
+for c in ("ZGKRXhHNegklUuLoyYqicJjIOPTVWF123456789"):gmatch "." do refused_escapes[c] = true end
+refused_escapes.P, refused_escapes.W = nil, nil
+
+local function fail(what, text)
+  return nil, ("error parsing regexp: %s: `%s`"):format(what, text)
+end
+
+local function check_group(pattern, at)
+  local head = pattern:sub(at, at + 3)
+  if head:find "^%(%?P<" or head:find "^%(%?<[%a_]" then return true end
+  local flags = pattern:match("^%(%?[imsU]*%-?[imsU]*[:)]", at)
+  if flags then return true end
+  return fail("invalid or unsupported Perl syntax", pattern:match("^%(%?.?", at))
+end
+
+-- The pattern for PCRE2, or nil and Go's message.
+local function translate(pattern)
+  local at, in_class = 1, false
+  while at <= #pattern do
+    local c = pattern:sub(at, at)
+    if c == "\\" then
+      local letter = pattern:sub(at + 1, at + 1)
+      if letter == "" then return fail("trailing backslash at end of expression", "") end
+      if letter == "Q" then
+        at = (pattern:find("\\E", at + 2, true) or #pattern)
+      elseif refused_escapes[letter] then
+        return fail("invalid escape sequence", "\\" .. letter)
+      end
+      at = at + 1
+    elseif in_class then
+      if c == "[" and pattern:find("^%[:%^?%a+:%]", at) then
+        at = pattern:find(":]", at + 2, true) + 1
+      elseif c == "]" then
+        in_class = false
+      end
+    elseif c == "[" then
+      in_class = true
+      if pattern:sub(at + 1, at + 1) == "^" then at = at + 1 end
+      if pattern:sub(at + 1, at + 1) == "]" then at = at + 1 end
+    elseif c == "(" then
+      local follows = pattern:sub(at + 1, at + 1)
+      if follows == "*" then return fail("missing argument to repetition operator", "*") end
+      if follows == "?" then
+        local good, message = check_group(pattern, at)
+        if not good then return nil, message end
+      end
+    elseif c:find "[*+?}]" and pattern:sub(at + 1, at + 1):find "[*+]" then
+      return fail("invalid nested repetition operator", pattern:sub(at, at + 1))
+    elseif c == "{" then
+      local low, high = pattern:match("^{(%d+),?(%d*)}", at)
+      if low and (tonumber(low) > 1000 or (tonumber(high) or 0) > 1000) then
+        return fail("invalid repeat count", pattern:match("^{[%d,]*}", at))
+      end
+    end
+    at = at + 1
+  end
+  return pattern
+end
+
+local cache, cached = {}, 0
+
+local function compile(pattern)
+  local known = cache[pattern]
+  if known then return known end
+  local translated, message = translate(pattern)
+  if not translated then return nil, message end
+  local compiled, why, offset = host.regex_new(translated)
+  if not compiled then
+    return fail(why, pattern:sub(math.max(1, (offset or 0) - 10), (offset or 0) + 10))
+  end
+  if cached >= 500 then cache, cached = {}, 0 end
+  known = { regex = compiled, groups = host.regex_groups(compiled) }
+  cache[pattern], cached = known, cached + 1
+  return known
+end
+
+---@param pattern string
+---@param s string
+---@return boolean? found
+---@return string? message
+function regex.match(pattern, s)
+  local re, message = compile(pattern)
+  if not re then return nil, message end
+  local first, why = host.regex_match(re.regex, s, 1)
+  if first == false then return nil, why end
+  return first ~= nil
+end
+
+-- $1, ${1}, $name, ${name}, $$; a group that does not exist is empty. $1x is the group "1x".
+local function expand(replacement, re, s, positions)
+  return (replacement:gsub("%$(%$?)({?)([%w_]*)(}?)", function(dollar, open, name, close)
+    if dollar ~= "" then return "$" .. open .. name .. close end
+    if name == "" or (open ~= "" and close == "") then return "$" .. open .. name .. close end
+    local group = name:find "^%d+$" and tonumber(name) or re.groups[name]
+    local first = group and positions[2 * group + 1]
+    local text = first and first > 0 and s:sub(first, positions[2 * group + 2]) or ""
+    return text .. (open == "" and close or "")
+  end))
+end
+
+---@param pattern string
+---@param replacement string
+---@param s string
+---@return string? out
+---@return string? message
+function regex.replace_all(pattern, replacement, s)
+  local re, message = compile(pattern)
+  if not re then return nil, message end
+  local out, at, copied, last_end = {}, 1, 1, 0
+  while at <= #s + 1 do
+    local positions = { host.regex_match(re.regex, s, at) }
+    if positions[1] == false then return nil, positions[2] end
+    local first, last = positions[1], positions[2]
+    if not first then break end
+    -- An empty match right behind another match does not count.
+    if last >= first or first - 1 ~= last_end or last_end == 0 and first == 1 then
+      out[#out + 1] = s:sub(copied, first - 1)
+      out[#out + 1] = expand(replacement, re, s, positions)
+      copied, last_end = last + 1, last
+    end
+    if last >= first then
+      at = last + 1
+    else
+      local _, length = 1, 1
+      if first <= #s then _, length = quote.decode(s, first) end
+      at = first + length
+    end
+  end
+  out[#out + 1] = s:sub(copied)
+  return table.concat(out)
+end
+
+return regex

@@ -1,0 +1,196 @@
+-- SPDX-License-Identifier: MIT
+-- Go's package strings, base64 and strconv, as far as functions of templates need them.
+local bit = require "bit"
+local quote = require "segue.template.quote"
+local unicode = require "segue.template.unicode"
+
+local strings = {}
+
+-- strings.Split: of an empty separator, the characters.
+---@param s string
+---@param separator string
+---@return string[]
+function strings.split(s, separator)
+  local out, n, at = {}, 0, 1
+  if separator == "" then
+    while at <= #s do
+      local _, length = quote.decode(s, at)
+      n = n + 1
+      out[n], at = s:sub(at, at + length - 1), at + length
+    end
+    return out
+  end
+  while true do
+    local from, to = s:find(separator, at, true)
+    n = n + 1
+    if not from then
+      out[n] = s:sub(at)
+      return out
+    end
+    out[n], at = s:sub(at, from - 1), to + 1
+  end
+end
+
+-- strings.Replace: n of them, all for -1.
+---@param s string
+---@param old string
+---@param new string
+---@param n integer
+---@return string
+function strings.replace(s, old, new, n)
+  if n == 0 then return s end
+  local parts
+  if old == "" then
+    parts = strings.split(s, "")
+    table.insert(parts, 1, "")
+    parts[#parts + 1] = ""
+    if #parts == 2 then return new end
+  else
+    parts = strings.split(s, old)
+  end
+  local out = { parts[1] }
+  for i = 2, #parts do
+    local joined = (n < 0 or i - 1 <= n) and new or (old == "" and "" or old)
+    out[i] = joined .. parts[i]
+  end
+  return table.concat(out)
+end
+
+local function map_characters(s, convert, ascii)
+  if not s:find "[\128-\255]" then return ascii(s) end
+  local out, n, at = {}, 0, 1
+  while at <= #s do
+    local code, length = quote.decode(s, at)
+    n = n + 1
+    out[n] = code < 128 and ascii(string.char(code)) or quote.encode(convert(code))
+    at = at + length
+  end
+  return table.concat(out)
+end
+
+function strings.upper(s) return map_characters(s, unicode.to_upper, string.upper) end
+function strings.lower(s) return map_characters(s, unicode.to_lower, string.lower) end
+
+-- Each word begins with a capital letter; the rest is left as it is.
+function strings.title(s)
+  local out, n, at, inside = {}, 0, 1, false
+  while at <= #s do
+    local _, length = quote.decode(s, at)
+    local c = s:sub(at, at + length - 1)
+    local is_word = c:find "^[%w_']" ~= nil or (length > 1 and unicode.is_letter(c))
+    n = n + 1
+    out[n] = is_word and not inside and strings.upper(c) or c
+    inside, at = is_word, at + length
+  end
+  return table.concat(out)
+end
+
+-- strings.Trim: the characters of a set, on both sides.
+function strings.trim(s, set)
+  local within = {}
+  for _, c in ipairs(strings.split(set, "")) do within[c] = true end
+  local characters = strings.split(s, "")
+  local first, last = 1, #characters
+  while first <= last and within[characters[first]] do first = first + 1 end
+  while last >= first and within[characters[last]] do last = last - 1 end
+  return table.concat(characters, "", first, last)
+end
+
+local space_set = " \t\n\v\f\r\194\133\194\160\225\154\128\226\128\168\226\128\169\226\128\175"
+  .. "\226\129\159\227\128\128"
+function strings.trim_space(s)
+  if not s:find "[\128-\255]" then return s:match "^[ \t\n\v\f\r]*(.-)[ \t\n\v\f\r]*$" end
+  return strings.trim(s, space_set)
+end
+
+function strings.has_prefix(s, prefix) return s:sub(1, #prefix) == prefix end
+function strings.has_suffix(s, suffix) return suffix == "" or s:sub(-#suffix) == suffix end
+
+function strings.trim_prefix(prefix, s)
+  return strings.has_prefix(s, prefix) and s:sub(#prefix + 1) or s
+end
+
+function strings.trim_suffix(suffix, s)
+  return strings.has_suffix(s, suffix) and s:sub(1, #s - #suffix) or s
+end
+
+function strings.contains(s, part) return s:find(part, 1, true) ~= nil end
+
+-- path.Base, path.Dir
+function strings.base(path)
+  if path == "" then return "." end
+  path = path:gsub("/+$", "")
+  return path == "" and "/" or path:match "[^/]*$"
+end
+
+function strings.dir(path)
+  local folder = path:match "^(.*)/[^/]*$"
+  if not folder then return "." end
+  folder = folder:gsub("/+", "/"):gsub("(.)/$", "%1")
+  if folder == "" then return "/" end
+  return folder
+end
+
+-- ---- base64 -------------------------------------------------------------------------------------
+
+local alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+local url_alphabet = alphabet:sub(1, 62) .. "-_"
+
+function strings.base64(s, url)
+  local letters, out, n = url and url_alphabet or alphabet, {}, 0
+  for i = 1, #s, 3 do
+    local a, b, c = s:byte(i, i + 2)
+    local bits = a * 65536 + (b or 0) * 256 + (c or 0)
+    for k = 0, 3 do
+      n = n + 1
+      local d = bit.band(bit.rshift(bits, 18 - 6 * k), 63) + 1
+      out[n] = (k == 2 and not b or k == 3 and not c) and "=" or letters:sub(d, d)
+    end
+  end
+  return table.concat(out)
+end
+
+local function digit_table(letters)
+  local digits = {}
+  for i = 1, 64 do digits[letters:byte(i)] = i - 1 end
+  return digits
+end
+local digits_of, url_digits = digit_table(alphabet), digit_table(url_alphabet)
+
+-- nil and Go's message where the text is none.
+function strings.unbase64(s, url)
+  local digits = url and url_digits or digits_of
+  local clean = s:gsub("[\r\n]", "")
+  local body, padding = clean:match "^([^=]*)(=*)$"
+  if not body or #clean % 4 ~= 0 or #padding > 2 then
+    local at = (clean:find "[^%w+/_-]" or #clean + 1) - 1
+    return nil, ("illegal base64 data at input byte %d"):format(at)
+  end
+  local out, bits, count = {}, 0, 0
+  for i = 1, #body do
+    local d = digits[body:byte(i)]
+    if not d then return nil, ("illegal base64 data at input byte %d"):format(i - 1) end
+    bits, count = bits * 64 + d, count + 6
+    if count >= 8 then
+      count = count - 8
+      local unit = 2 ^ count
+      out[#out + 1] = string.char(math.floor(bits / unit))
+      bits = bits % unit
+    end
+  end
+  return table.concat(out)
+end
+
+-- ---- strconv ------------------------------------------------------------------------------------
+
+local trues = { ["1"] = true, t = true, T = true, ["true"] = true, TRUE = true, True = true }
+local falses = { ["0"] = true, f = true, F = true, ["false"] = true, FALSE = true, False = true }
+
+-- true or false, or nil and the message.
+function strings.parse_bool(s)
+  if trues[s] then return true end
+  if falses[s] then return false end
+  return nil, ("strconv.ParseBool: parsing %s: invalid syntax"):format(quote.quote(s))
+end
+
+return strings
