@@ -666,9 +666,10 @@ typedef struct segue_module_descriptor {
 /* A source reads configuration from a place that is no file: a store, a service, a device. It only
  * asks and reports. Retry with back-off, fallback from push to pull, guards, and the use of the
  * last delivery while the source is away are done by Segue, in the same way for all sources. A
- * policy names a source of C by segue.source { name = "kv", plugin = "NAME", options = { ... } }:
- * first among those that the host registered (segue_source_register), then as plugins/NAME.so,
- * which exports a segue_source_descriptor under the name segue_source. */
+ * policy names a source of C by segue.source { name = "kv", plugin = "NAME", options = { ... } }. A
+ * plugin in Lua with this name (plugins/NAME/init.lua) comes first, then what the host registered
+ * (segue_source_register), then plugins/NAME.so, which exports a segue_source_descriptor under the
+ * name segue_source. */
 
 /* The content of one answer of a source, or of one push: documents under names, and the revision
  * that they belong to. One thread at a time may use it. */
@@ -749,7 +750,8 @@ typedef struct segue_source_ops {
   /* The policy uses only the documents of these names; a later call replaces the list. The names
    * are borrowed for the call. Documents of other names may be left out of deliveries. */
   void (*want)(void *instance, const char *const *names, size_t count);
-  /* A reload that used a delivery of this source has settled. */
+  /* A reload that used a delivery of this source has settled. If it was rejected together with its
+   * policy, the source of the same name in the live policy is called. */
   void (*outcome)(void *instance, const segue_source_outcome *outcome);
 } segue_source_ops;
 

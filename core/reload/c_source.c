@@ -48,9 +48,10 @@ static void c_source_watch(const segue__source *source, const char *revision,
   c->ops.watch(c->instance, revision, emitter, op);
 }
 
-static void c_source_want(const segue__source *source, const char *const *names, size_t count) {
+static bool c_source_want(const segue__source *source, const char *const *names, size_t count) {
   const c_source *c = source->impl;
   if (c->ops.want) c->ops.want(c->instance, names, count);
+  return c->ops.want != NULL;
 }
 
 static void c_source_outcome(const segue__source *source, const segue_source_outcome *outcome) {

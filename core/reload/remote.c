@@ -700,7 +700,7 @@ bool segue__remote_want(segue__engine *engine, const char *name, const char *con
     segue__source_state *state = engine->sources[i];
     const segue__source *source = state->trial ? NULL : state->remote.source;
     if (!source || strcmp(state->name, name) != 0 || !source->kind->remote->want) continue;
-    source->kind->remote->want(source, names, count);
+    if (!source->kind->remote->want(source, names, count)) return false;
     pull_soon(engine, state, 0); /* what is wanted from now on may never have been delivered */
     return true;
   }
@@ -712,6 +712,17 @@ int segue__remote_note_used(segue__source_state *state) {
   state->remote.used = segue__strdup(state->remote.revision);
   state->remote.was_used = true;
   return state->remote.revision && !state->remote.used ? UV_ENOMEM : 0;
+}
+
+/* A policy that was rejected is freed soon: the source of the same name in the live policy gets the
+ * outcome in its place. */
+static const segue__source *reported_source(const segue__txn *txn, const segue__source *source) {
+  const segue__policy *live = txn->engine->policy;
+  for (size_t i = 0; live && live != txn->policy && i < live->source_count; i++) {
+    const segue__source *other = &live->sources[i];
+    if (other->kind == source->kind && !strcmp(other->name, source->name)) return other;
+  }
+  return source;
 }
 
 /* A plan is no outcome, and a run that restores an older generation uses no delivery: it must not
@@ -730,6 +741,6 @@ void segue__remotes_report(segue__txn *txn) {
                                     .generation = result->generation,
                                     .errors = result->errors.items,
                                     .error_count = result->errors.count};
-    source->kind->remote->outcome(source, &outcome);
+    source->kind->remote->outcome(reported_source(txn, source), &outcome);
   }
 }

@@ -85,8 +85,9 @@ typedef struct segue__remote_ops {
   void (*watch)(const segue__source *source, const char *revision, segue__emitter *emitter,
                 segue_op *op);
   /* The following may be NULL. */
-  /* Only the documents of these names are used. */
-  void (*want)(const segue__source *source, const char *const *names, size_t count);
+  /* Only the documents of these names are used. Returns false if this source has no such operation.
+   */
+  bool (*want)(const segue__source *source, const char *const *names, size_t count);
   /* A reload that used a delivery has settled. */
   void (*outcome)(const segue__source *source, const segue_source_outcome *outcome);
   /* Removes from an error that the op is marked for (op->scripted) everything that may be a value

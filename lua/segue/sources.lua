@@ -11,13 +11,20 @@ local pairs, ipairs, type, tostring, next = pairs, ipairs, type, tostring, next
 local M = {}
 
 local formats = { yaml = true, json = true, text = true }
-local document_keys = { format = true, name = true, text = true, value = true }
+local document_keys = { format = true, name = true, text = true, value = true, removed = true }
 
 ---@class segue.Document
 ---@field name? string for messages; default: the source's
 ---@field text? string YAML or JSON
 ---@field format? "yaml"|"json"|"text" default: the source's, else YAML
 ---@field value? table instead of text: plain data
+---@field removed? true instead of text, among changes: the document of this name is gone
+
+---@class segue.SourceOutcome
+---@field revision? string of the delivery that the reload used
+---@field outcome "applied"|"unchanged"|"held"|"rejected"|"failed"|"reverted"
+---@field generation integer that is live now; 0: none
+---@field errors { message: string, code: string, path?: string, file?: string, line?: integer }[]
 
 -- ---- What comes back --------------------------------------------------------------------------
 
@@ -43,14 +50,17 @@ local function document(source, item, i)
   for key in pairs(item) do
     if not document_keys[key] then
       wrong(source, "document %d: %s is not a known key here: %s", i, tostring(key),
-        core.hint(tostring(key), { "format", "name", "text", "value" }))
+        core.hint(tostring(key), { "format", "name", "removed", "text", "value" }))
     end
   end
   if item.format and not formats[item.format] then
     wrong(source, 'document %d: format must be "yaml", "json" or "text"', i)
   end
   local name = item.name or source.name
-  if (item.text == nil) == (item.value == nil) then
+  if item.removed ~= nil then
+    wrong(source, "document %d is removed: that is a change, which needs the revision that it "
+      .. "changes: emit(documents, revision, base)", i)
+  elseif (item.text == nil) == (item.value == nil) then
     wrong(source, "document %d must have a text or a value, and not both", i)
   elseif item.value then
     return value_document(source, name, item.value)
@@ -92,6 +102,30 @@ local function documents(source, result)
   return list
 end
 
+-- A list of changes: each document has a name, and replaces the one of that name or removes it.
+local function changes(source, result)
+  if type(result) ~= "table" or core.kind(result) then
+    wrong(source, "delivered a %s: changes are a list of documents", type(result))
+  end
+  local list = {}
+  for i, item in ipairs(result) do
+    if type(item) ~= "table" or type(item.name) ~= "string" or item.name == "" then
+      wrong(source, "change %d must be a document with a name", i)
+    end
+    if item.removed == true and item.text == nil and item.value == nil then
+      list[i] = { name = item.name, removed = true }
+    else
+      list[i] = document(source, item, i)
+    end
+  end
+  for key in pairs(result) do
+    if type(key) ~= "number" or not list[key] then
+      wrong(source, "delivered a list of changes with the key '%s' in it", tostring(key))
+    end
+  end
+  return list
+end
+
 local function revision_of(source, revision)
   if revision == nil then return nil end
   if type(revision) == "number" then revision = tostring(revision) end
@@ -101,7 +135,18 @@ local function revision_of(source, revision)
   return revision
 end
 
--- For the core: list, revision; or true, revision where nothing changed; or nil, message, code.
+-- For the core: list, revision, base (nil: the list is everything).
+local function delivery(source, result, revision, base)
+  revision, base = revision_of(source, revision), revision_of(source, base)
+  if base == nil then return documents(source, result), revision end
+  if revision == nil then
+    wrong(source, "delivered changes without their revision: it is what the next changes refer to")
+  end
+  return changes(source, result), revision, base
+end
+
+-- For the core: what delivery returns; or true, revision where nothing changed; or nil, message,
+-- code.
 local function fetcher(source, spec)
   return function(revision)
     spec.revision = revision
@@ -114,7 +159,7 @@ local function fetcher(source, spec)
       end
       return nil, more, code
     end
-    return documents(source, result), revision_of(source, more)
+    return delivery(source, result, more, code)
   end
 end
 
@@ -122,12 +167,17 @@ local function watcher(source, spec)
   if not spec.watch then return nil end
   return function(revision, push)
     spec.revision = revision
-    local result, why, code = spec.watch(spec, function(result, revised)
+    local result, why, code = spec.watch(spec, function(result, revised, base)
       if result == nil then return push() end
-      push(documents(source, result), revision_of(source, revised))
+      push(delivery(source, result, revised, base))
     end)
     if result == nil and type(why) == "string" then return nil, why, code end
   end
+end
+
+local function notified(spec, name)
+  local fn = spec[name]
+  return fn and function(what) fn(spec, what) end
 end
 
 -- ---- Constructors -----------------------------------------------------------------------------
@@ -148,12 +198,14 @@ end
 --- the values; then its revision, if it has one, which self.revision is the next time. `true`:
 --- that revision still holds. nil and a message: it cannot be had. watch(self, emit) runs as long
 --- as it can and calls emit(documents, revision) with all there is when it changes, or emit(): ask.
+--- A third result of fetch, or argument of emit, is the revision that the documents are changes of.
 ---@param spec segue.SourceSource
 ---@return segue.Source
 function M.source(spec)
   core.argument("segue.source: its argument", spec, "table")
-  if spec.plugin ~= nil and (spec.fetch or spec.watch) then
-    error("segue.source: a plugin has fetch and watch of its own: remove those here", 2)
+  if spec.plugin ~= nil and (spec.fetch or spec.watch or spec.want or spec.outcome) then
+    error("segue.source: a plugin has fetch and watch, want and outcome of its own: remove those "
+      .. "here", 2)
   end
   local plugin = lua_plugin(spec.plugin)
   local kind = (plugin or spec.plugin == nil) and "source" or "plugin"
@@ -165,8 +217,10 @@ function M.source(spec)
     core.judged(("segue.source: plugin %s: options"):format(spec.plugin), plugin.options or {},
       spec.options or {})
     self.fetch, self.watch = plugin.fetch, plugin.watch
+    self.want, self.outcome = plugin.want, plugin.outcome
   end
   source.fetch, source.watch = fetcher(source, self), watcher(source, self)
+  source.want, source.outcome = notified(self, "want"), notified(self, "outcome")
   return source
 end
 

@@ -516,13 +516,20 @@
 ---@class segue.SourceSource
 --- its name in status and metrics. Required.
 ---@field name string
---- returns the content and its revision; required without plugin
+--- returns the content and its revision, and the base if it is a list of changes; required
+--- without plugin
 ---@field fetch? fun(self: table): (segue.Document[]|table|true)?, string?, string?
---- runs as long as it can, and calls emit with the content when it changes
----@field watch? fun(self: table, emit: fun(documents?: table, revision?: string))
+--- runs as long as it can, and calls emit with the content, or with changes against the revision
+--- base, when it changes
+---@field watch? fun(self: table, emit: fun(documents?: table, revision?: string, base?: string))
+--- is called with the names of the documents that are used; the others may be left out
+---@field want? fun(self: table, names: string[])
+--- is called when a reload that used a delivery has ended; of several that wait only with the
+--- last
+---@field outcome? fun(self: table, outcome: segue.SourceOutcome)
 --- instead of fetch and watch: the name of a plugin that has them, in Lua or in C
 ---@field plugin? string
---- plain data for the two functions: self.options
+--- plain data for the functions: self.options
 ---@field options? table<string, any>
 --- form of the content; text: a map of the name to the text. Default: by the name.
 ---@field format? "yaml"|"json"|"text"

@@ -83,7 +83,7 @@ describe("a source of a plugin in Lua", function()
 
   it("excludes functions of the policy", function()
     local e = b:refused(policy 'name = "kv", plugin = "kv", fetch = function() end')
-    assert.truthy(e.message:find("a plugin has fetch and watch of its own", 1, true), e.text)
+    assert.truthy(e.message:find("a plugin has fetch and watch, want and outcome", 1, true), e.text)
   end)
 
   it("that does not exist is looked for in C, and reported", function()

@@ -103,6 +103,30 @@ function Bind:drop_snapshots()
   self.snapshots = {}
 end
 
+--- The live configuration at a path, as JSON; nil: there is none.
+function Bind:value(path)
+  local live = C.segue__publication_get(self.publication)
+  local node = live ~= nil and C.segue_node_get(C.segue_snapshot_root(live), path)
+  if not node or node == nil then return nil end
+  local buf = C.new("segue__buf")
+  C.segue__json_write(buf, node, 0)
+  local text = C.buf(buf)
+  C.segue__buf_deinit(buf)
+  return text
+end
+
+function Bind:source_status(name)
+  local out = C.new("segue__source_status")
+  for i = 0, tonumber(C.segue__engine_source_count(self.engine_c)) - 1 do
+    C.segue__engine_source_status(self.engine_c, i, out)
+    if C.str(out.name) == name then
+      return { up = out.up, held = out.held, activity = C.str(out.activity),
+        revision = C.str(out.revision), kind = C.str(out.kind),
+        error = out.error ~= nil and C.err(out.error) or nil }
+    end
+  end
+end
+
 function Bind:step()
   C.segue__loop_step(self.c.loop)
 end

@@ -131,7 +131,7 @@ void scripted_source_end_watch(scripted_source *source, int status) {
     segue_op_done(op, 0, NULL);
 }
 
-static void want(const segue__source *spec, const char *const *names, size_t count) {
+static bool want(const segue__source *spec, const char *const *names, size_t count) {
   scripted_source *source = spec->impl;
   segue__buf text;
   segue__buf_init(&text);
@@ -139,6 +139,7 @@ static void want(const segue__source *spec, const char *const *names, size_t cou
     segue__buf_addf(&text, "%s%s", i ? "," : "", names[i]);
   note(source, "want", text.len ? text.data : "-");
   segue__buf_deinit(&text);
+  return true;
 }
 
 static void outcome(const segue__source *spec, const segue_source_outcome *outcome) {

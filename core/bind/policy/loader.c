@@ -108,6 +108,7 @@ static void keep_state(segue__loaded *loaded) {
 void segue__loaded_free(segue__loaded *loaded) {
   if (!loaded) return;
   segue__watchers_stop(loaded);
+  segue__source_calls_free(loaded);
   keep_state(loaded);
   if (loaded->prev)
     loaded->prev->next = loaded->next;

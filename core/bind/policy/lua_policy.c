@@ -107,6 +107,10 @@ static void take_script(lua_State *L, int item, const segue__source *source,
   script.fetch = take_reference(L);
   push_raw(L, item, "watch");
   script.watch = take_reference(L);
+  push_raw(L, item, "want");
+  script.want = take_reference(L);
+  push_raw(L, item, "outcome");
+  script.outcome = take_reference(L);
   loaded->scripts[loaded->script_count++] = script;
 }
 

@@ -3,7 +3,7 @@
  * Sources written in Lua: segue.source, and segue.url, which is written with it. fetch and watch
  * are tasks in the state of their policy, within its budgets. The Lua half (lua/segue/sources.lua)
  * has validated their deliveries, which become documents here. A delivery reaches the engine
- * through the loop, never from within Lua.
+ * through the loop, never from within Lua. source_call.c calls want and outcome.
  */
 #include <string.h>
 
@@ -13,7 +13,7 @@
 
 /* One call of fetch or watch. */
 typedef struct feeding {
-  int refs; /* the call's own, of a message under way, and of each emit function that is left */
+  int refs;              /* the call's own, and of each emit function that is left */
   segue__loaded *loaded; /* NULL: it is over */
   const segue__source *source;
   segue_op *op;
@@ -21,18 +21,14 @@ typedef struct feeding {
   segue__emission *out;    /* fetch */
   segue__emitter *emitter; /* watch */
   segue__task *task;
-  segue__message message;
-  segue__emission draft, next; /* being emitted; emitted, and on its way */
-  segue__loop *loop;
-  bool posted;
+  segue_delivery *draft; /* being made in emit: freed here if Lua raises an error */
 } feeding;
 
 static const char metatable[] = "segue.emit";
 
 static void lua_source_unref(feeding *f) {
   if (--f->refs) return;
-  segue__delivery_deinit(&f->draft);
-  segue__delivery_deinit(&f->next);
+  segue_delivery_free(f->draft);
   segue__free(f->revision);
   segue__free(f);
 }
@@ -79,25 +75,30 @@ static int lua_source_add_value(lua_State *L, int index, const feeding *f, segue
                                  &out->items[out->count - 1], err);
 }
 
-/* list at 1, or true; revision at 2. */
+static int lua_source_add(lua_State *L, int item, const feeding *f, segue__emission *out,
+                          segue_error *err) {
+  if (lua_source_field(L, item, "text", NULL))
+    return lua_source_add_text(L, item, f, &out->documents, err);
+  lua_getfield(L, item, "removed");
+  bool removed = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  if (removed) return segue_delivery_remove(out, lua_source_field(L, item, "name", NULL));
+  return lua_source_add_value(L, item, f, &out->documents, err);
+}
+
+/* list at 1, or true; revision at 2; base at 3, if the list has changes only. */
 static int lua_source_take(lua_State *L, const feeding *f, segue__emission *out, segue_error *err) {
   int rc = 0;
-  const char *revision = lua_tostring(L, 2);
   segue__delivery_deinit(out);
   out->unchanged = !lua_istable(L, 1);
   size_t n = out->unchanged ? 0 : lua_objlen(L, 1);
   for (size_t i = 1; i <= n && !rc; i++) {
     lua_rawgeti(L, 1, (int)i);
-    int item = lua_gettop(L);
-    rc = lua_source_field(L, item, "text", NULL)
-             ? lua_source_add_text(L, item, f, &out->documents, err)
-             : lua_source_add_value(L, item, f, &out->documents, err);
+    rc = lua_source_add(L, lua_gettop(L), f, out, err);
     lua_pop(L, 1);
   }
-  if (!rc && revision) {
-    out->revision = segue__strdup(revision);
-    if (!out->revision) rc = UV_ENOMEM;
-  }
+  if (!rc) rc = segue_delivery_revision(out, lua_tostring(L, 2));
+  if (!rc) rc = segue_delivery_base(out, out->unchanged ? NULL : lua_tostring(L, 3));
   if (rc == UV_ENOMEM)
     segue__errorf(err, rc, "out of memory for what %s delivers", f->source->name);
   return rc;
@@ -105,32 +106,22 @@ static int lua_source_take(lua_State *L, const feeding *f, segue__emission *out,
 
 /* ---- emit ---- */
 
-static void lua_source_arrived(segue__message *message) {
-  feeding *f = (feeding *)((char *)message - offsetof(feeding, message));
-  segue__emission delivery = f->next;
-  memset(&f->next, 0, sizeof f->next);
-  f->posted = false;
-  f->emitter->emit(f->emitter->data, &delivery);
-  lua_source_unref(f);
-}
-
-/* emit(list, revision), emit(): the last within one turn of the loop counts. */
+/* emit(list, revision, base), emit(). A push that memory did not suffice for is fetched. */
 static int lua_source_emit(lua_State *L) {
   feeding **box = lua_touserdata(L, lua_upvalueindex(1)), *f = *box;
   segue_error err;
+  int rc = 0;
   if (!f || !f->loaded) return 0;
-  lua_settop(L, 2);
-  int rc = lua_isnil(L, 1) ? 0 : lua_source_take(L, f, &f->draft, &err);
-  segue__delivery_deinit(&f->next);
-  if (!rc && !lua_isnil(L, 1)) f->next = f->draft;
-  if (!rc) memset(&f->draft, 0, sizeof f->draft);
-  f->next.ask = rc || lua_isnil(L, 1); /* also a push that was lost on the way is fetched */
-  if (!f->posted) {
-    f->posted = true;
-    f->refs++;
-    f->message.fn = lua_source_arrived;
-    segue__post(f->loop, &f->message);
+  lua_settop(L, 3);
+  if (!lua_isnil(L, 1)) {
+    if (!f->draft) f->draft = segue_delivery_new();
+    rc = f->draft ? lua_source_take(L, f, f->draft, &err)
+                  : segue__errorf(&err, UV_ENOMEM, "out of memory for what %s delivers",
+                                  f->source->name);
   }
+  segue_delivery *delivery = rc ? NULL : f->draft;
+  if (!rc) f->draft = NULL;
+  (void)segue_watch_emit(f->emitter, delivery);
   return rc ? luaL_error(L, "%s", err.message) : 0;
 }
 
@@ -244,7 +235,6 @@ static feeding *feeding_new(const segue__source *source, const char *revision, s
   }
   f->refs = 1;
   f->loaded = source->impl;
-  f->loop = f->loaded->loader->loop;
   f->source = source;
   f->op = op;
   f->revision = copy;
@@ -267,8 +257,11 @@ static void lua_source_watch(const segue__source *source, const char *revision,
   lua_source_start(f);
 }
 
-static const segue__remote_ops script_ops = {
-    .fetch = lua_source_fetch, .watch = lua_source_watch, .conceal = lua_source_conceal};
+static const segue__remote_ops script_ops = {.fetch = lua_source_fetch,
+                                             .watch = lua_source_watch,
+                                             .conceal = lua_source_conceal,
+                                             .want = segue__lua_source_want,
+                                             .outcome = segue__lua_source_outcome};
 const segue__source_kind segue__source_script = {"source", NULL, NULL, &script_ops};
 /* Its functions are those of lua/segue/url.lua, which quote no content. */
 static const segue__remote_ops url_ops = {.fetch = lua_source_fetch, .watch = lua_source_watch};

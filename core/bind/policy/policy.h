@@ -34,7 +34,8 @@ struct segue__loaded {
   size_t trigger_count;
   struct segue__script *scripts; /* sources that are written in Lua, in order */
   size_t script_count;
-  segue__watchers *watchers; /* NULL: they do not run */
+  struct segue__source_call *source_calls; /* calls of want and outcome of these sources */
+  segue__watchers *watchers;               /* NULL: they do not run */
   uint64_t check_ms, reload_ms, confirm_within_ms;
   uint64_t last_used; /* when a hook of it last ended, by the loader's count */
   segue__loaded *prev, *next;
@@ -72,10 +73,14 @@ void segue__watchers_stop(void *impl);
 
 /* A source that is written in Lua (lua_source.c). */
 typedef struct segue__script {
-  int fetch, watch; /* references */
+  int fetch, watch, want, outcome; /* references */
   uint64_t timeout_ms;
 } segue__script;
 extern const segue__source_kind segue__source_script, segue__source_url;
+/* source_call.c: operations of such sources; free: before the Lua state of loaded is freed. */
+bool segue__lua_source_want(const segue__source *source, const char *const *names, size_t count);
+void segue__lua_source_outcome(const segue__source *source, const segue_source_outcome *outcome);
+void segue__source_calls_free(segue__loaded *loaded);
 /* Of a source in C until it is opened (plugin_source.c). */
 extern const segue__source_kind segue__source_plugin;
 
