@@ -14,11 +14,19 @@
 
 struct uv_loop_s;
 
-/* Zero fields mean the default in brackets. Times cover the whole of a thing, never one read. */
+#define SEGUE__HTTP_HEAD_BYTES 16384
+#define SEGUE__HTTP_BODY_BYTES (1 << 20)
+#define SEGUE__HTTP_HEAD_MS 10000
+#define SEGUE__HTTP_BODY_MS 30000
+#define SEGUE__HTTP_IDLE_MS 75000
+#define SEGUE__HTTP_WRITE_MS 30000
+
+/* Zero fields mean the default: one above, or that in brackets. Times cover the whole of a thing,
+ * never one read. */
 typedef struct segue__http_limits {
-  uint32_t head_bytes;   /* request line and headers [16 KiB] -> 431 */
+  uint32_t head_bytes;   /* request line and headers -> 431 */
   uint32_t header_count; /* [100] -> 431 */
-  uint64_t body_bytes;   /* [1 MiB] -> 413 */
+  uint64_t body_bytes;   /* -> 413 */
   /* [1024], past it 503 and close. Unix sockets have a limit of the same size of their own: clients
    * that crowd the ports do not lock the operator out. */
   uint32_t connections;
@@ -26,10 +34,10 @@ typedef struct segue__http_limits {
   /* Accepting pauses while fewer than one in this many file descriptors of the process is free;
    * unix sockets leave half as many free [0 = none are kept free] */
   uint32_t spare_share;
-  uint64_t head_ms;         /* first byte to end of head [10 s] -> 408 */
-  uint64_t body_ms;         /* end of head to end of body [30 s] -> 408 */
-  uint64_t idle_ms;         /* between requests [75 s] */
-  uint64_t write_ms;        /* a client that does not read its answer [30 s] */
+  uint64_t head_ms;         /* first byte to end of head -> 408 */
+  uint64_t body_ms;         /* end of head to end of body -> 408 */
+  uint64_t idle_ms;         /* between requests */
+  uint64_t write_ms;        /* a client that does not read its answer */
   uint32_t write_bytes;     /* most bytes waiting for a slow client of a stream [1 MiB] */
   bool half_closed_streams; /* a stream continues when its client shuts its side; else it ends */
 } segue__http_limits;

@@ -187,14 +187,14 @@ void segue__http_wake(segue__http_server *server) {
 /* ---- Life ------------------------------------------------------------------------------------ */
 
 static void server_set_limits(segue__http_limits *l) {
-  l->head_bytes = l->head_bytes ? l->head_bytes : 16384;
+  l->head_bytes = l->head_bytes ? l->head_bytes : SEGUE__HTTP_HEAD_BYTES;
   l->header_count = l->header_count ? l->header_count : 100;
-  l->body_bytes = l->body_bytes ? l->body_bytes : 1048576;
+  l->body_bytes = l->body_bytes ? l->body_bytes : SEGUE__HTTP_BODY_BYTES;
   l->connections = l->connections ? l->connections : 1024;
-  l->head_ms = l->head_ms ? l->head_ms : 10000;
-  l->body_ms = l->body_ms ? l->body_ms : 30000;
-  l->idle_ms = l->idle_ms ? l->idle_ms : 75000;
-  l->write_ms = l->write_ms ? l->write_ms : 30000;
+  l->head_ms = l->head_ms ? l->head_ms : SEGUE__HTTP_HEAD_MS;
+  l->body_ms = l->body_ms ? l->body_ms : SEGUE__HTTP_BODY_MS;
+  l->idle_ms = l->idle_ms ? l->idle_ms : SEGUE__HTTP_IDLE_MS;
+  l->write_ms = l->write_ms ? l->write_ms : SEGUE__HTTP_WRITE_MS;
   l->write_bytes = l->write_bytes ? l->write_bytes : 1048576;
 }
 

@@ -225,10 +225,10 @@ void segue__history_close(segue__history *h) {
 
 void segue__history_limit(segue__history *h, const segue__history_limits *limits) {
   h->limits = *limits;
-  if (!h->limits.reloads) h->limits.reloads = 100000;
-  if (!h->limits.generations) h->limits.generations = 1000;
-  if (!h->limits.age_ms) h->limits.age_ms = 365ULL * 86400 * 1000;
-  if (!h->limits.bytes) h->limits.bytes = 256ULL << 20;
+  if (!h->limits.reloads) h->limits.reloads = SEGUE__HISTORY_RELOADS;
+  if (!h->limits.generations) h->limits.generations = SEGUE__HISTORY_GENERATIONS;
+  if (!h->limits.age_ms) h->limits.age_ms = SEGUE__HISTORY_AGE_MS;
+  if (!h->limits.bytes) h->limits.bytes = SEGUE__HISTORY_BYTES;
 }
 
 /* ---- Adding ---------------------------------------------------------------------------------- */

@@ -14,13 +14,16 @@
 
 typedef struct segue__history segue__history;
 
+/* Defaults of the limits. */
+#define SEGUE__HISTORY_RELOADS 100000
+#define SEGUE__HISTORY_GENERATIONS 1000
+#define SEGUE__HISTORY_AGE_MS (365ULL * 86400 * 1000)
+#define SEGUE__HISTORY_BYTES (256ULL << 20)
+
 /* How much is kept; the newest reload and generation always are. Zero fields mean the default. A
  * sixteenth more may be there before something is taken away. */
 typedef struct segue__history_limits {
-  uint64_t reloads;     /* 100,000 */
-  uint64_t generations; /* 1,000 */
-  uint64_t age_ms;      /* 365 days */
-  uint64_t bytes;       /* 256 MiB */
+  uint64_t reloads, generations, age_ms, bytes;
 } segue__history_limits;
 
 /* path: of the database; log is borrowed. Waits for at most wait_ms while another process locks it

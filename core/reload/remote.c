@@ -15,9 +15,6 @@
 
 enum {
   FALLBACK_MS = 30000,
-  SAFETY_MS = 300000,
-  RETRY_MIN_MS = 1000,
-  RETRY_MAX_MS = 60000,
   PROVEN_MS = 5000,
   STUCK_MAX = 4 /* abandoned fetches that have not returned */
 };
@@ -36,8 +33,8 @@ static void remote_emitted(void *data, segue__emission *delivery);
  * together do not come back together. */
 static uint64_t remote_backoff(segue__engine *engine, const segue__source *source,
                                uint64_t attempt) {
-  uint64_t most = source->retry_max_ms ? source->retry_max_ms : RETRY_MAX_MS;
-  uint64_t cap = source->retry_min_ms ? source->retry_min_ms : RETRY_MIN_MS;
+  uint64_t most = source->retry_max_ms ? source->retry_max_ms : SEGUE__RETRY_MAX_MS;
+  uint64_t cap = source->retry_min_ms ? source->retry_min_ms : SEGUE__RETRY_MIN_MS;
   while (attempt-- && cap < most)
     cap *= 2;
   if (cap > most) cap = most;
@@ -58,11 +55,12 @@ static uint64_t pause_of(segue__engine *engine, const segue__source_state *state
   const segue__source *source = state->remote.source;
   /* A server that counts failed logins locks the account of a daemon that asks every second. */
   if (state->consecutive_failures && state->error.code == SEGUE_EDENIED)
-    return remote_jittered(engine, source->retry_max_ms ? source->retry_max_ms : RETRY_MAX_MS);
+    return remote_jittered(engine,
+                           source->retry_max_ms ? source->retry_max_ms : SEGUE__RETRY_MAX_MS);
   if (state->consecutive_failures)
     return remote_backoff(engine, source, state->consecutive_failures - 1);
   if (is_watched(state) && state->remote.proven)
-    return remote_jittered(engine, source->safety_ms ? source->safety_ms : SAFETY_MS);
+    return remote_jittered(engine, source->safety_ms ? source->safety_ms : SEGUE__SAFETY_MS);
   if (source->interval_ms) return remote_jittered(engine, source->interval_ms);
   return state->push && source->pushes ? remote_jittered(engine, FALLBACK_MS) : 0;
 }
@@ -290,7 +288,7 @@ static void remote_fire(segue__engine *engine, segue__source_state *state, segue
   if (!state->remote.trigger_owed) return;
   SEGUE__LOG(engine->log, SEGUE_ERROR, "source", "what a source delivered cannot be taken up yet",
              SEGUE__FIELD("source", state->name), SEGUE__FIELD("error", segue_strerror(rc)));
-  pull_soon(engine, state, RETRY_MIN_MS);
+  pull_soon(engine, state, SEGUE__RETRY_MIN_MS);
 }
 
 static void remote_succeeded(segue__engine *engine, segue__source_state *state) {

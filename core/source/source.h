@@ -123,6 +123,11 @@ typedef struct segue__guard {
   uint64_t max_age_ms; /* of what is held for a source that is away; 0 = any */
 } segue__guard;
 
+/* Defaults of the times of asynchronous sources. */
+#define SEGUE__SAFETY_MS 300000
+#define SEGUE__RETRY_MIN_MS 1000
+#define SEGUE__RETRY_MAX_MS 60000
+
 struct segue__source {
   const segue__source_kind *kind;
   char *name;          /* how errors and metrics call it: the path, "env APP_", "value" */

@@ -133,6 +133,39 @@ M.schema = { title = "10,000 items judged by a JSON Schema", run = function(repo
     peer = "ajv, compiled by V8", unit = "ms" }
 end }
 
+-- 200 modules with options of all types, in a policy that returns all of them, or one.
+local function many_modules(returned)
+  local text = { 'local segue = require "segue"', "local modules = {" }
+  for i = 1, 200 do
+    text[#text + 1] = ([[
+  m%d = {
+    kind = "c",
+    config = "m%d",
+    needs = { "m%d" },
+    prepare = "10s",
+    drain = { within = "2s", over = "wait" },
+    buffer = { items = 100, bytes = "1MiB", age = "10s" },
+    listen = "http://127.0.0.1:%d",
+    limits = { head = "8KiB", body = "2MiB", idle = "60s" },
+  },]]):format(i, i, i < 200 and i + 1 or 0, 10000 + i)
+  end
+  text[#text + 1] = "}\nmodules.m200.needs = nil\nmodules.m1.needs = " .. returned.needs
+  text[#text + 1] = 'return { sources = { segue.file "a.yaml" }, modules = '
+    .. returned.modules .. " }\n"
+  return table.concat(text, "\n")
+end
+
+M.options = { title = "options: a policy of 200 modules is judged", run = function(report)
+  local dir = tempdir.new()
+  local all = dir:write("reload.lua",
+    many_modules { needs = '{ "m2" }', modules = "modules" })
+  local one = dir:write("one.lua",
+    many_modules { needs = "nil", modules = "{ m1 = modules.m1 }" })
+  local figures = driver("options", require("luv").cwd() .. "/lua", all, one)
+  report { ours = figures.judged, theirs = 5, peer = "goal", unit = "ms", at_most = 1 }
+  report { ours = figures.all, peer = "(for the record)", unit = "ms to load it" }
+end }
+
 -- Everything is another one: every service is below another key.
 local function moved(text, key)
   return key .. ":\n  " .. text:gsub("\n(.)", "\n  %1")

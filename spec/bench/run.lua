@@ -20,10 +20,10 @@ for name, row in pairs(past) do rows[name] = row end
 for name, row in pairs(serving) do rows[name] = row end
 for name, row in pairs(tls) do rows[name] = row end
 
-local order = { "reload_small", "reload_5000", "yaml", "json", "schema", "diff", "read", "gate",
-  "log", "stall", "memory", "pattern", "async", "http", "front", "front_close", "front_flat",
-  "front_log", "tls", "tls_idle", "idle_connections", "change", "hook", "two_changes", "idle",
-  "flat", "durable", "last_good", "history" }
+local order = { "reload_small", "reload_5000", "yaml", "json", "schema", "options", "diff", "read",
+  "gate", "log", "stall", "memory", "pattern", "async", "http", "front", "front_close",
+  "front_flat", "front_log", "tls", "tls_idle", "idle_connections", "change", "hook", "two_changes",
+  "idle", "flat", "durable", "last_good", "history" }
 local short = 0
 
 local function print_line(title, line)

@@ -134,6 +134,9 @@ describe("the options of a plugin", function()
     dir:write("reload.lua", "-- the same\n" .. policy '{ size = "1MiB", hosts = { "a" } }')
     assert.equal(0, d:cli("reload").code)
     assert.equal(before, told())
+    -- The policy that they were written in is gone, and the instance has them still.
+    d:stop()
+    assert.equal(before .. "destroy 1048576\n", told())
   end)
 
   it("are judged with the policy: all mistakes, each with its line and path", function()

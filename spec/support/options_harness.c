@@ -4,6 +4,13 @@
  */
 #include "options_harness.h"
 
+#include "core/bind/module/modules.h"
+#include "core/bind/policy/lua_options.h"
+#include "core/http/fetch.h"
+#include "core/http/http.h"
+#include "core/record/history.h"
+#include "core/trigger/watch.h"
+
 static const segue_option drain_rows[] = {
     {.name = "within",
      .type = SEGUE_OPTION_DURATION,
@@ -200,3 +207,37 @@ static const segue__option_kind topics[] = {{"all", NULL, &options_all_table, NU
                                             {"pet", "cat", &options_cat_table, NULL},
                                             {"pet", "dog", &dog_table, NULL}};
 const segue__topics options_topics = {topics, 4};
+
+segue__topics options_policy_topics(segue__option_kind *room) {
+  segue__module_kind kinds[] = {segue__module_kind_c(NULL), segue__module_kind_lua(NULL)};
+  return segue__lua_topics(kinds, 2, room);
+}
+
+const options_constant options_constants[] = {
+    {"module", "prepare", SEGUE__PREPARE_MS},
+    {"module", "start", SEGUE__START_MS},
+    {"module", "stop", SEGUE__STOP_MS},
+    {"module", "drain.within", SEGUE__DRAIN_MS},
+    {"module", "drain.again", SEGUE__DRAIN_AGAIN},
+    {"module", "buffer.items", SEGUE__BUFFER_ITEMS},
+    {"module", "buffer.bytes", SEGUE__BUFFER_BYTES},
+    {"module", "buffer.age", SEGUE__BUFFER_AGE_MS},
+    {"module", "limits.head", SEGUE__HTTP_HEAD_BYTES},
+    {"module", "limits.body", SEGUE__HTTP_BODY_BYTES},
+    {"module", "limits.head_time", SEGUE__HTTP_HEAD_MS},
+    {"module", "limits.body_time", SEGUE__HTTP_BODY_MS},
+    {"module", "limits.idle", SEGUE__HTTP_IDLE_MS},
+    {"module", "limits.write", SEGUE__HTTP_WRITE_MS},
+    {"trigger watch", "rescan", SEGUE__RESCAN_MS},
+    {"source source", "retry.min", SEGUE__RETRY_MIN_MS},
+    {"source source", "retry.max", SEGUE__RETRY_MAX_MS},
+    {"source source", "safety", SEGUE__SAFETY_MS},
+    {"source plugin", "safety", SEGUE__SAFETY_MS},
+    {"call fetch", "connect_timeout", SEGUE__FETCH_CONNECT_MS},
+    {"source url", "max_bytes", SEGUE__FETCH_BYTES},
+    {"policy", "history.reloads", SEGUE__HISTORY_RELOADS},
+    {"policy", "history.generations", SEGUE__HISTORY_GENERATIONS},
+    {"policy", "history.age", (double)SEGUE__HISTORY_AGE_MS},
+    {"policy", "history.max_bytes", (double)SEGUE__HISTORY_BYTES},
+    {NULL, NULL, 0},
+};

@@ -66,6 +66,15 @@ extern const segue_option_table options_all_table, options_pet_table, options_ca
 int options_all_fill(const segue_node *node, uint32_t first, options_all *out,
                      segue__errors *errors);
 void options_all_clear(options_all *out);
+/* Constants of the engine, for policies that no table has filled, and the rows with the same
+ * defaults: "drain.within" of the topic "module". Ends with topic NULL. */
+typedef struct options_constant {
+  const char *topic, *row;
+  double value; /* milliseconds, bytes or a number */
+} options_constant;
+extern const options_constant options_constants[];
+/* All topics of a policy; room for SEGUE__LUA_TOPICS_MAX. */
+segue__topics options_policy_topics(segue__option_kind *room);
 /* The topics "all", "pet", "pet cat" and "pet dog". */
 extern const segue__topics options_topics;
 

@@ -202,6 +202,13 @@ describe("a mistake in options", function()
     for i, e in ipairs(errors) do found[i] = e.line .. " " .. e.path end
     assert.same({ "1 ", "3 drain.within", "4 drain.over", "6 pets.tom.kind" }, found)
   end)
+
+  it("keeps the check of its table from running on values that are wrong", function()
+    assert.equal(1, #refused "drain: {within: 2m, over: undo}")
+    local errors = refused "drain: {within: 2m, over: undo, wthin: 1s}"
+    assert.equal(1, #errors)
+    assert.equal('drain.wthin is not a known key here: did you mean "within"?', errors[1].message)
+  end)
 end)
 
 describe("memory that runs out", function()
