@@ -1,9 +1,10 @@
 -- SPDX-License-Identifier: MIT
--- Two rules of the house for comments and for the titles of specs. A sentence names its subject
--- first: one that begins with What, Who, Whoever, Whose or Those makes the reader search for the
--- thing that it describes. And texts use the standard words of the field: threads, requests and
--- callers are "it", a function "returns" or "logs", an operator does something "manually". Used by
--- house.lua; returns a function that is called with each file, and at the end without one.
+-- Two rules of the house. A sentence of a comment names its subject first: one that begins with
+-- What, Who, Whoever, Whose or Those makes the reader search for the thing that it describes. And
+-- comments, titles of specs, and messages of the program and of plugins use the standard words of
+-- the field: threads, requests and callers are "it", a function "returns" or "logs", an operator
+-- does something "manually". Used by house.lua; returns a function that is called with each file,
+-- and at the end without one.
 
 local openers = { What = true, Who = true, Whoever = true, Whose = true, Those = true }
 
@@ -50,6 +51,15 @@ local function title_of(path, line)
   return (line:match('^%s*it%("(.-[^\\])"') or line:match('^%s*describe%("(.-[^\\])"'))
 end
 
+-- The texts in quotes on a line of the program, joined: messages of the log, errors, help.
+local function messages_of(path, line)
+  local from = "/" .. path
+  if not (from:find "/core/" or from:find "/lua/" or from:find "/plugins/") then return nil end
+  local texts = {}
+  for text in line:gsub("\\\"", "'"):gmatch('"([^"]*)"') do texts[#texts + 1] = text end
+  return texts[1] and table.concat(texts, ". ")
+end
+
 local found = {}
 
 local function add(path, number, message)
@@ -90,7 +100,7 @@ local function check_file(path)
       end
     end
     if text then check_phrases(path, number, before, text) end
-    local title = title_of(path, line)
+    local title = title_of(path, line) or not text and messages_of(path, line)
     if title then check_phrases(path, number, "", title) end
     before = continues and text:gsub("%s+$", "") or ""
   end
