@@ -40,7 +40,7 @@ void segue__json_string(segue__buf *out, const char *s, size_t len) {
       continue;
     }
     segue__buf_add(out, s + start, i - start);
-    if (odd) /* the same string to a program, and nothing that a terminal obeys */
+    if (odd) /* a program reads the same string, and a terminal gets no control character */
       segue__buf_addf(out, "\\u%04x", (unsigned)code);
     else if (c < 0x80)
       write_escape(out, c);
@@ -89,8 +89,8 @@ static void new_line(segue__buf *out, unsigned indent, unsigned depth) {
   }
 }
 
-/* How a tree is written. Writing stops once out holds `limit` bytes. walk follows the path for the
- * mask; NULL means that there are no secrets here or below. */
+/* The style of a text. Writing stops when out holds `limit` bytes. `walk` follows the path for the
+ * mask; NULL means that there are no secrets at this node or below it. */
 typedef struct style {
   unsigned indent;
   size_t limit;
@@ -103,6 +103,8 @@ static const segue_node *json_write_child_of(const segue_node *node, uint32_t i)
   return node->type == SEGUE_MAP ? &node->v.members[i].value : &node->v.items[i];
 }
 
+/* Once the mask knows that nothing below is secret, the rest is written without a walk, which costs
+ * time for each node. */
 static void write_seen(segue__buf *out, const segue_node *node, const style *style, unsigned depth,
                        segue__seen seen) {
   struct style plain = *style;

@@ -28,7 +28,7 @@ typedef struct reader {
   segue__yaml_cursor cursor;
   anchor *anchors;
   size_t anchor_count, anchor_capacity;
-  uint32_t *index; /* of anchors: open addressing, anchor + 1, 0 = free */
+  uint32_t *index; /* hash table of anchors: open addressing, anchor + 1, 0 = free */
   size_t slots;
   /* Anchors of lists and maps that are open. */
   struct {
@@ -97,6 +97,8 @@ static anchor *name_anchor(reader *r, const char *name) {
   return a;
 }
 
+/* Stores the size of the subtree (nodes, text, height): each alias counts it again, so that a few
+ * lines cannot expand to gigabytes. */
 static int anchor_done(reader *r, anchor *a) {
   a->open = false;
   a->node = r->b->last->member.value;

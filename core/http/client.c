@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The client on libcurl's easy interface.
+ * The blocking client of the command line, on libcurl's easy interface.
  */
 #include "client.h"
 
@@ -24,12 +24,14 @@ typedef struct call {
   struct curl_slist *lines;
   segue__buf body, headers;
   size_t most;
-  bool stopped; /* on_data has had enough */
+  bool stopped; /* on_data wants no more bytes */
   bool too_large;
-  bool connected; /* a line of an answer came */
+  bool connected; /* a line of an answer has arrived */
   char detail[CURL_ERROR_SIZE];
 } call;
 
+/* A return value other than count makes libcurl end the transfer with an error; `stopped` and
+ * `too_large` record the cause. */
 static size_t client_on_body(char *bytes, size_t size, size_t count, void *data) {
   call *c = data;
   long status = 0;
@@ -45,7 +47,8 @@ static size_t client_on_body(char *bytes, size_t size, size_t count, void *data)
   return c->body.failed ? 0 : count;
 }
 
-/* Each answer starts with its status line; the one before it was an interim one. */
+/* Each answer begins with its status line. The headers before it belong to an interim answer (100
+ * Continue) and are dropped. */
 static size_t client_on_header(char *bytes, size_t size, size_t count, void *data) {
   call *c = data;
   (void)size;
@@ -97,6 +100,8 @@ static int set_request(call *c) {
   return ok ? 0 : UV_ENOMEM;
 }
 
+/* NOSIGNAL, because libcurl would use SIGALRM for its time limits. Redirects are not followed, and
+ * proxies of the environment are not used. */
 static void set_rest(call *c) {
   c->curl->setopt(c->easy, CURLOPT_NOSIGNAL, 1L);
   c->curl->setopt(c->easy, CURLOPT_ERRORBUFFER, c->detail);

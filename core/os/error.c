@@ -80,8 +80,9 @@ static bool of_name(char c) {
   return isalnum((unsigned char)c) || (c && strchr("_-./[]", c)) || (unsigned char)c > 127;
 }
 
-/* Returns whether the sentence contains the name as a whole word: then it is not repeated. A plain
- * word may mean something else there. */
+/* Returns whether the message already contains the name as a whole word; then it is not repeated. A
+ * plain word without "." "/" or "[" may mean something else in the message, so it does not count.
+ */
 static bool error_says(const char *message, const char *name) {
   size_t len = strlen(name);
   if (!strpbrk(name, "./[")) return false;
@@ -90,6 +91,7 @@ static bool error_says(const char *message, const char *name) {
   return false;
 }
 
+/* The format of compilers, FILE:LINE:COLUMN: MESSAGE, so that editors find the place. */
 size_t segue_error_format(const segue_error *error, char *buf, size_t size) {
   const char *place = error->file[0] ? error->file : error->source;
   char where[400] = "";
@@ -186,6 +188,8 @@ void segue__errors_deinit(segue__errors *list) {
   memset(list, 0, sizeof *list);
 }
 
+/* An error that is not stored (the list is full, or memory has run out) still counts in `total`: so
+ * a run with errors never looks like one without. */
 void segue__errors_add(segue__errors *list, const segue_error *err) {
   list->total++;
   if (list->count == SEGUE__ERRORS_MAX) return;

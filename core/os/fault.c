@@ -138,6 +138,9 @@ static bool fault_hangs(const char *name) {
   return found;
 }
 
+/* A hang waits in a loop until the point is disarmed, without the lock, so that other points can be
+ * reached meanwhile. For a kill, pause() waits for the signal: kill(2) may return before it is
+ * delivered. */
 int segue__fault(const char *name) {
   pthread_mutex_lock(&mutex);
   read_environment_locked();

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * segue.int: 64-bit integers that a Lua number cannot hold (beyond 2^53), exact. Arithmetic with
- * integers stays exact and comes back as a number where that is exact; a result beyond 64 bits is
- * an error. Division and fractions give numbers.
+ * segue.int: exact 64-bit integers that a Lua number cannot hold (beyond 2^53). Arithmetic with
+ * integers is exact; its result is a plain number where that is exact, and a result beyond 64 bits
+ * is an error. Division and fractions give numbers. The type segue__wide has more than 64 bits, so
+ * sums and differences cannot overflow in C.
  */
 #include <math.h>
 #include <string.h>
@@ -44,6 +45,7 @@ bool segue__int_test(lua_State *L, int index, segue__wide *out) {
   return box != NULL;
 }
 
+/* A number beyond 2^53 may have been rounded, so it is not an exact integer. */
 static bool from_number(lua_Number n, segue__wide *out) {
   if (n != floor(n) || fabs(n) > (lua_Number)EXACT) return false;
   *out = (segue__wide)n;
@@ -120,6 +122,7 @@ static int int64_multiply(lua_State *L) {
   return 1;
 }
 
+/* As in Lua, the result has the sign of the divisor; the % of C has that of the dividend. */
 static int int64_modulo(lua_State *L) {
   segue__wide a, b;
   if (!exact_operands(L, &a, &b)) {

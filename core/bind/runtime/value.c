@@ -114,6 +114,8 @@ segue__value *segue__value_test(lua_State *L, int index) {
   return same ? lua_touserdata(L, index) : NULL;
 }
 
+/* The cache has weak values, so it keeps no value alive. The metatable with the finalizer is set
+ * before the reference is taken: an error of Lua after that (a longjmp) loses no reference. */
 static void push_container(lua_State *L, const segue_snapshot *snapshot, const segue_node *node) {
   registry_get(L, &cache_key);
   lua_pushlightuserdata(L, (void *)node);
@@ -167,7 +169,7 @@ void segue__value_push_item(lua_State *L, const segue__value *value, size_t i) {
     segue__value_push(L, value->snapshot, item);
 }
 
-/* Returns the 0-based position for a Lua number, or -1. */
+/* Returns the 0-based position for a Lua number, or -1 if it is not a position of the list. */
 static int64_t value_position(lua_State *L, const segue_node *list, int key) {
   lua_Number n = lua_tonumber(L, key);
   return n >= 1 && n <= list->count && n == floor(n) ? (int64_t)n - 1 : -1;
@@ -211,6 +213,9 @@ static int value_next_item(lua_State *L, const segue__value *value, int key) {
   return 2;
 }
 
+/* Null members are skipped: in Lua a nil value would end the traversal, and the key counts as
+ * absent. The position of a key is computed from the address of its member, so that a traversal
+ * does not search. */
 int segue__value_next(lua_State *L, const segue__value *value, int key) {
   const segue_node *node = value->node;
   if (node->type == SEGUE_LIST) return value_next_item(L, value, key);
