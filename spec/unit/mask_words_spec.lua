@@ -60,7 +60,7 @@ describe("the secrets of a mask", function()
     end
   end)
 
-  it("are found where a sentence goes on behind a value that was cut", function()
+  it("are found where a sentence continues behind a value that was cut", function()
     local mask = mask_of(10)
     for text, clean in pairs {
       ["sk-l is short"] = "*** is short", ["value 'sk-li' is bad"] = "value '***' is bad",
