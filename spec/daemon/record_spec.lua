@@ -316,7 +316,7 @@ describe("segue record", function()
     wait_lines(d, 2)
     local p = d:cli("record")
     assert.equal(6, p.code, p:describe())
-    assert.matches("somebody else", p.stderr)
+    assert.matches("another client", p.stderr)
     local answer = d:http { method = "POST", path = "/api/v1/recording" }
     assert.equal(403, answer.status)
     assert.matches("only for the control socket", answer.body)
