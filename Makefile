@@ -372,7 +372,7 @@ asan-run:
 	  UBSAN_OPTIONS=print_stacktrace=1 $(RUN_SPECS)
 
 # The specs in which threads meet: the parts, hosts that embed the library, the daemon under load.
-NO_THREADS := deb deps install unit
+NO_THREADS := deb deps install installed_plugins unit
 TSAN_SPECS := spec/unit $(filter-out $(NO_THREADS:%=spec/embed/%_spec.lua),\
   $(wildcard spec/embed/*_spec.lua)) \
   $(addprefix spec/daemon/,triggers_spec.lua lifecycle_spec.lua api_spec.lua log_spec.lua \
