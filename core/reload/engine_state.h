@@ -13,6 +13,8 @@
 typedef struct segue__queued_run segue__queued_run;
 typedef struct segue__module_record segue__module_record;
 typedef struct segue__draining segue__draining;
+typedef struct segue__operator segue__operator;
+typedef struct segue__run_queue segue__run_queue;
 typedef struct segue__source_state segue__source_state;
 typedef struct segue__remote_call segue__remote_call;
 
@@ -29,38 +31,18 @@ struct segue__engine {
   segue__schema *schema; /* the one compiled last, of these bytes */
   segue__hash schema_hash;
   bool schema_formats;
-  uint64_t last_generation;  /* numbers that ever went live are not used again */
-  segue__numbers reserved;   /* on disk: up to these no later process gives a number again */
-  segue__numbers reserving;  /* the end of the block that is being written */
-  segue__hash live_input;    /* input hash of the live generation */
-  segue__hash refused_input; /* raw hash of the sources that were refused last */
-  bool refused;
-  segue__outcome refused_outcome;
-  segue__hash last_raw; /* raw hash of the sources in the last run */
+  uint64_t last_generation; /* numbers that ever went live are not used again */
+  segue__numbers reserved;  /* on disk: up to these no later process gives a number again */
+  segue__numbers reserving; /* the end of the block that is being written */
+  segue__hash live_input;   /* input hash of the live generation */
+  segue__hash last_raw;     /* raw hash of the sources in the last run */
 
-  segue__record *record;      /* NULL: nothing outlives the process */
-  segue__decisions decisions; /* the operators' decisions */
-  segue__journal journal;     /* the open intents of actions with effects outside memory */
-  bool resumes;               /* nothing went live yet: numbers continue where they were */
-  struct segue__freeze *freezes;
-  struct segue__rollback *rollback; /* its files are being looked up */
-  bool good_tried; /* the last good generation was replayed before what waits to be confirmed */
-  bool starting;   /* it serves, and the run that the start is about has not ended */
+  segue__record *record;     /* NULL: nothing outlives the process */
+  segue__operator *operator; /* the decisions, and what is known of their writes */
+  segue__journal journal;    /* the open intents of actions with effects outside memory */
+  bool resumes;              /* nothing went live yet: numbers continue where they were */
   uint64_t
       taken_at_start; /* the generation that the start made of changed sources; 0: it did not */
-  segue__record_call tick; /* the state is being written, beside what transactions write of it */
-  bool tick_failed;        /* the disk has an older one: it is written again */
-  segue__result *unkept;   /* the run that made the live generation, if it could not be written: the
-                              one on disk is older. With it, what is to be written. NULL: it was */
-  segue__files *unkept_files;
-  uint64_t *unkept_items, unkept_ms;
-  bool postponed;         /* a file was being written in the last run: it is read again later */
-  unsigned postponements; /* in a row */
-  /* Signals, saved files and the like for which no run could be allocated: the retry timer requests
-   * one run for all of them. */
-  bool trigger_owed;
-  segue__trigger owed_trigger;
-  uint64_t good_ms; /* when the age of the last good generation was noted last */
 
   segue__module_record **modules;
   size_t module_count;
@@ -81,17 +63,12 @@ struct segue__engine {
   uint64_t sources_end_ms;          /* when those are abandoned at the end; 0: not decided */
   uint32_t next_document;
 
-  segue__queued_run *pending, *pending_plan, *pending_replay;
+  segue__run_queue *queue;
   segue__txn *txn; /* running */
   uint64_t next_id;
-  uint64_t last_start_ms;
-  bool started_once;
-  segue__message kick;
-  bool kicked;
-  segue__timer start_timer, retry_timer, recover_timer;
+  segue__timer recover_timer;
   uint64_t effects_at_ms; /* when open intents are tried again; 0: not planned */
   unsigned effects_attempts;
-  unsigned retries;
   uint64_t random;
 
   segue__result *results[SEGUE__RESULTS_MAX]; /* ring */
@@ -106,7 +83,8 @@ struct segue__engine {
   void *stopped_data;
 };
 
-/* ---- Services ---- */
+/* ---- Services (engine_life.c) ---- */
+enum { SEGUE__RETRY_FIRST_MS = 1000 };
 void segue__engine_schedule(segue__engine *engine);
 void segue__engine_notify(segue__engine *engine, const segue__result *result, segue__phase phase);
 /* Drops a reference off the loop where that can be: freeing a large tree takes milliseconds. */

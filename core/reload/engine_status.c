@@ -22,20 +22,12 @@ bool segue__engine_on_trial(const segue__engine *engine) {
   return txn && txn->state == SEGUE__TXN_LIVE && !txn->was_live && engine->live == txn->next;
 }
 
-bool segue__engine_starting(const segue__engine *engine) {
-  return engine->starting;
-}
-
 const segue__policy *segue__engine_policy(const segue__engine *engine) {
   return engine->policy;
 }
 
 const segue__result *segue__engine_running(const segue__engine *engine) {
   return engine->txn && engine->txn->begun ? engine->txn->result : NULL;
-}
-
-bool segue__engine_pending(const segue__engine *engine) {
-  return engine->pending != NULL;
 }
 
 void segue__engine_set_stale(segue__engine *engine, int64_t since_wall_ms) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Decisions of operators: freeze, confirm, rollback. They are stored in engine->decisions, and on
- * disk before they are answered, so that a restart finds them.
+ * Decisions of operators: freeze, confirm, rollback. They are stored in
+ * engine->operator->decisions, and on disk before they are answered, so that a restart finds them.
  */
 #include <stdio.h>
 #include <string.h>
@@ -9,11 +9,38 @@
 
 #include "confirm.h"
 #include "effects.h"
-#include "operator.h"
+#include "operator_internal.h"
 #include "run.h"
 
+int segue__operator_new(segue__operator **out, const segue__decisions *found) {
+  *out = segue__calloc(1, sizeof **out);
+  if (!*out) return UV_ENOMEM;
+  if (found) (*out)->decisions = *found;
+  return 0;
+}
+
+void segue__operator_free(segue__operator *operator) {
+  if (!operator) return;
+  segue__result_unref(operator->unkept);
+  segue__files_unref(operator->unkept_files);
+  segue__free(operator->unkept_items);
+  segue__free(operator);
+}
+
+const segue__decisions *segue__operator_decisions(const segue__engine *engine) {
+  return &engine->operator->decisions;
+}
+
+void segue__operator_write_failed(segue__engine *engine) {
+  engine->operator->tick_failed = true;
+}
+
+bool segue__engine_starting(const segue__engine *engine) {
+  return engine->operator->starting;
+}
+
 int segue__operator_write(segue__engine *engine, segue__record_call *call) {
-  return segue__record_state(engine->record, &engine->decisions, &engine->journal, call);
+  return segue__record_state(engine->record, &engine->operator->decisions, &engine->journal, call);
 }
 
 /* ---- Freeze ---------------------------------------------------------------------------------- */
@@ -28,7 +55,7 @@ struct segue__freeze {
 };
 
 static void log_freeze(const segue__engine *engine, int status, const segue_error *error) {
-  const segue__decisions *d = &engine->decisions;
+  const segue__decisions *d = &engine->operator->decisions;
   if (status < 0)
     SEGUE__LOG(engine->log, SEGUE_ERROR, "reload",
                "a freeze or its end cannot be recorded, so nothing was changed",
@@ -49,19 +76,20 @@ static void operator_look_again(segue__engine *engine) {
 
 static void freeze_end(struct segue__freeze *freeze, int status, const segue_error *error) {
   segue__engine *engine = freeze->engine;
-  struct segue__freeze **link = &engine->freezes;
+  struct segue__freeze **link = &engine->operator->freezes;
   while (*link != freeze)
     link = &(*link)->next;
   *link = freeze->next;
   if (status < 0) {
-    engine->decisions.frozen = freeze->before.frozen;
-    engine->decisions.frozen_wall_ms = freeze->before.frozen_wall_ms;
-    memcpy(engine->decisions.frozen_by, freeze->before.frozen_by, sizeof freeze->before.frozen_by);
-    memcpy(engine->decisions.frozen_why, freeze->before.frozen_why,
+    engine->operator->decisions.frozen = freeze->before.frozen;
+    engine->operator->decisions.frozen_wall_ms = freeze->before.frozen_wall_ms;
+    memcpy(engine->operator->decisions.frozen_by, freeze->before.frozen_by,
+           sizeof freeze->before.frozen_by);
+    memcpy(engine->operator->decisions.frozen_why, freeze->before.frozen_why,
            sizeof freeze->before.frozen_why);
   }
   log_freeze(engine, status, error);
-  if (status == 0 && !engine->decisions.frozen) operator_look_again(engine);
+  if (status == 0 && !engine->operator->decisions.frozen) operator_look_again(engine);
   if (freeze->cb) freeze->cb(freeze->data, status, error);
   segue__free(freeze);
   segue__engine_schedule(engine);
@@ -78,24 +106,24 @@ static int set_frozen(segue__engine *engine, const segue__decisions *next, segue
   *freeze = (struct segue__freeze){.engine = engine,
                                    .cb = cb,
                                    .data = data,
-                                   .before = engine->decisions,
-                                   .next = engine->freezes,
+                                   .before = engine->operator->decisions,
+                                   .next = engine->operator->freezes,
                                    .call = {.cb = freeze_recorded, .data = freeze}};
-  engine->decisions = *next;
+  engine->operator->decisions = * next;
   int rc = engine->record ? segue__operator_write(engine, &freeze->call) : 0;
   if (rc < 0) {
-    engine->decisions = freeze->before;
+    engine->operator->decisions = freeze->before;
     segue__free(freeze);
     return rc;
   }
-  engine->freezes = freeze;
+  engine->operator->freezes = freeze;
   if (!engine->record) freeze_end(freeze, 0, NULL);
   return 0;
 }
 
 int segue__engine_freeze(segue__engine *engine, const char *by, const char *why,
                          segue__frozen_cb cb, void *data) {
-  segue__decisions next = engine->decisions;
+  segue__decisions next = engine->operator->decisions;
   if (engine->stopping) return SEGUE_ECLOSED;
   next.frozen = true;
   next.frozen_wall_ms = segue__loop_wall_ms(engine->loop);
@@ -105,7 +133,7 @@ int segue__engine_freeze(segue__engine *engine, const char *by, const char *why,
 }
 
 int segue__engine_unfreeze(segue__engine *engine, const char *by, segue__frozen_cb cb, void *data) {
-  segue__decisions next = engine->decisions;
+  segue__decisions next = engine->operator->decisions;
   if (engine->stopping) return SEGUE_ECLOSED;
   next.frozen = false;
   snprintf(next.frozen_by, sizeof next.frozen_by, "%s", by);
@@ -114,26 +142,26 @@ int segue__engine_unfreeze(segue__engine *engine, const char *by, segue__frozen_
 }
 
 void segue__engine_freeze_forget(segue__engine *engine, void *data) {
-  for (struct segue__freeze *freeze = engine->freezes; freeze; freeze = freeze->next)
+  for (struct segue__freeze *freeze = engine->operator->freezes; freeze; freeze = freeze->next)
     if (freeze->data == data) freeze->cb = NULL;
 }
 
 /* While frozen, explicit requests are rejected and automatic triggers are postponed. */
 int segue__operator_request(segue__engine *engine, const segue__reload_request *request) {
   bool asks = request->trigger == SEGUE__BY_HTTP || request->trigger == SEGUE__BY_CONTROL;
-  return engine->decisions.frozen && asks && !request->plan_only ? SEGUE_EFROZEN : 0;
+  return engine->operator->decisions.frozen && asks && !request->plan_only ? SEGUE_EFROZEN : 0;
 }
 
 /* ---- Confirm --------------------------------------------------------------------------------- */
 
-static bool waits_for_confirm(const segue__engine *engine) {
+bool segue__operator_waits(const segue__engine *engine) {
   const segue__txn *txn = engine->txn;
   return txn && txn->phase == SEGUE__PHASE_CONFIRM && txn->state < SEGUE__TXN_CONFIRMED &&
          !txn->failed && txn->confirm_until_ms;
 }
 
 int segue__engine_confirm(segue__engine *engine, const char *by, segue__waiter *waiter) {
-  if (!waits_for_confirm(engine)) return SEGUE_ECONFLICT;
+  if (!segue__operator_waits(engine)) return SEGUE_ECONFLICT;
   if (waiter) segue__run_wait(engine->txn->run, waiter);
   segue__txn_decide(engine->txn, SEGUE__CONFIRM, by);
   return 0;
@@ -159,7 +187,7 @@ bool segue__operator_asks_probe(const segue__txn *txn) {
 }
 
 static bool same_raw(const segue__txn *txn) {
-  const segue__decisions *d = &txn->engine->decisions;
+  const segue__decisions *d = &txn->engine->operator->decisions;
   return d->unconfirmed && segue__hash_equal(d->unconfirmed_raw, txn->raw);
 }
 
@@ -188,7 +216,7 @@ static void operator_opened(segue__txn *txn, const segue_error *error) {
 /* A daemon that is restarted inside of the window continues with the rest of it. */
 static void open_window(segue__txn *txn) {
   segue__engine *engine = txn->engine;
-  segue__decisions *d = &engine->decisions;
+  segue__decisions *d = &engine->operator->decisions;
   txn->own_window = !same_raw(txn);
   if (txn->own_window) {
     d->unconfirmed_raw = txn->raw;
@@ -230,25 +258,26 @@ uint64_t segue__operator_left_ms(const segue__txn *txn) {
   uint64_t within = txn->policy->confirm_within_ms;
   const segue__engine *engine = txn->engine;
   if (!engine->record || txn->own_window || !same_raw(txn)) return within;
-  int64_t left = engine->decisions.unconfirmed_until_wall_ms - segue__loop_wall_ms(engine->loop);
+  int64_t left =
+      engine->operator->decisions.unconfirmed_until_wall_ms - segue__loop_wall_ms(engine->loop);
   return left < 0 ? 0 : (uint64_t)left < within ? (uint64_t)left : within;
 }
 
 /* ---- Content that was undone
  * --------------------------------------------------------------------- */
 
-static bool has_kept(const segue__engine *engine) {
+bool segue__operator_has_kept(const segue__engine *engine) {
   return engine->record && segue__record_found(engine->record)->last_good.generation;
 }
 
 static bool has_last_good(const segue__engine *engine) {
-  return engine->live || has_kept(engine);
+  return engine->live || segue__operator_has_kept(engine);
 }
 
 /* A generation that was live and was reverted is not tried again by a request that arrived during
  * the trial, nor by the next request: each trial exposes the users to it. */
 static bool was_reverted(const segue__txn *txn, segue_error *why) {
-  const segue__decisions *d = &txn->engine->decisions;
+  const segue__decisions *d = &txn->engine->operator->decisions;
   if (!d->reverted || !segue__hash_equal(d->reverted_raw, txn->raw)) return false;
   segue__errorf(why, SEGUE_EHELD,
                 "reload %llu made generation %llu of the present sources, and it was reverted: "
@@ -260,7 +289,7 @@ static bool was_reverted(const segue__txn *txn, segue_error *why) {
 /* A start while reloads are frozen serves the generation from before it, and no other. */
 static bool frozen_start(const segue__txn *txn, segue_error *why) {
   const segue__engine *engine = txn->engine;
-  if (!engine->decisions.frozen || engine->live || txn->run->plan_only || same_raw(txn))
+  if (!engine->operator->decisions.frozen || engine->live || txn->run->plan_only || same_raw(txn))
     return false;
   segue__errorf(why, SEGUE_EHELD,
                 "reloads are frozen, and the sources are not the same as before the start");
@@ -268,15 +297,15 @@ static bool frozen_start(const segue__txn *txn, segue_error *why) {
 }
 
 /* Of a generation that waited to be confirmed when an earlier process ended. */
-static bool window_is_over(const segue__engine *engine) {
-  const segue__decisions *d = &engine->decisions;
+bool segue__operator_late(const segue__engine *engine) {
+  const segue__decisions *d = &engine->operator->decisions;
   return d->unconfirmed && d->unconfirmed_until_wall_ms <= segue__loop_wall_ms(engine->loop);
 }
 
 bool segue__operator_postpone(const segue__txn *txn, segue_error *why, segue__outcome *outcome) {
   *outcome = SEGUE__UNCHANGED;
   const segue__engine *engine = txn->engine;
-  const segue__decisions *d = &engine->decisions;
+  const segue__decisions *d = &engine->operator->decisions;
   if (txn->run->files || txn->run->force || !has_last_good(engine)) return false;
   if (d->pinned && segue__hash_equal(d->pinned_raw, txn->raw)) {
     segue__errorf(
@@ -290,7 +319,7 @@ bool segue__operator_postpone(const segue__txn *txn, segue_error *why, segue__ou
     return true;
   }
   if (frozen_start(txn, why)) return true;
-  if (!window_is_over(engine) || !same_raw(txn)) return false;
+  if (!segue__operator_late(engine) || !same_raw(txn)) return false;
   segue__errorf(why, SEGUE_EHELD,
                 "generation %llu was not confirmed in time and was undone: the content of the "
                 "sources goes live when they change, or by a reload with force",
@@ -301,10 +330,10 @@ bool segue__operator_postpone(const segue__txn *txn, segue_error *why, segue__ou
 bool segue__operator_settle(segue__txn *txn) {
   static const segue__hash unknown;
   segue__engine *engine = txn->engine;
-  segue__decisions *d = &engine->decisions;
+  segue__decisions *d = &engine->operator->decisions;
   bool was_pinned = d->pinned, was_unconfirmed = d->unconfirmed, was_kept = d->reverted;
   const segue__queued_run *run = txn->run;
-  bool replays_good = run->files && !run->restores, late = window_is_over(engine);
+  bool replays_good = run->files && !run->restores, late = segue__operator_late(engine);
   /* After the replay of a start, what waits to be confirmed is tried again. */
   d->unconfirmed = was_unconfirmed && replays_good && !late;
   if (replays_good) {
@@ -325,7 +354,7 @@ bool segue__operator_settle(segue__txn *txn) {
 }
 
 static void keep_reverted(segue__txn *txn) {
-  segue__decisions *d = &txn->engine->decisions;
+  segue__decisions *d = &txn->engine->operator->decisions;
   segue_error why = txn->failure;
   segue__engine_scrub(txn->engine, &why);
   d->reverted = true;
@@ -347,7 +376,7 @@ bool segue__operator_pins(const segue__txn *txn) {
  * no other generation to serve, the next start has to try it again. */
 bool segue__operator_undone(segue__txn *txn) {
   segue__engine *engine = txn->engine;
-  segue__decisions *d = &engine->decisions;
+  segue__decisions *d = &engine->operator->decisions;
   if (engine->stopping) return false;
   bool window = engine->record && txn->opened;
   bool other = !txn->run->files && has_last_good(engine);
@@ -372,8 +401,8 @@ static void write_tick(segue__engine *engine);
 
 static void operator_ticked(segue__record_call *call, segue__record_answer *answer) {
   segue__engine *engine = call->data;
-  engine->tick_failed = answer->status < 0;
-  if (engine->tick_failed)
+  engine->operator->tick_failed = answer->status<0;
+  if (engine->operator->tick_failed)
     SEGUE__LOG(engine->log, SEGUE_WARN, "record",
                "the state on disk is not the present one: it will be written as soon as "
                "possible",
@@ -381,38 +410,38 @@ static void operator_ticked(segue__record_call *call, segue__record_answer *answ
 }
 
 void segue__operator_write_now(segue__engine *engine) {
-  if (engine->tick.task)
-    engine->tick_failed = true; /* the tick writes it */
+  if (engine->operator->tick.task)
+    engine->operator->tick_failed = true; /* the tick writes it */
   else
     write_tick(engine);
 }
 
 static void write_tick(segue__engine *engine) {
-  engine->tick.cb = operator_ticked;
-  engine->tick.data = engine;
-  engine->tick_failed = segue__operator_write(engine, &engine->tick) < 0;
+  engine->operator->tick.cb = operator_ticked;
+  engine->operator->tick.data = engine;
+  engine->operator->tick_failed = segue__operator_write(engine, &engine->operator->tick) < 0;
 }
 
 /* The deadline that a restart will find is computed from the monotonic deadline of this process,
  * whatever happened to the wall clock. */
 static void keep_deadline(segue__engine *engine) {
-  segue__decisions *d = &engine->decisions;
+  segue__decisions *d = &engine->operator->decisions;
   uint64_t now = segue__loop_now_ms(engine->loop), until = engine->txn->confirm_until_ms;
   int64_t wall = segue__loop_wall_ms(engine->loop) + (int64_t)(until > now ? until - now : 0);
   int64_t drift = wall - d->unconfirmed_until_wall_ms;
-  if (drift <= DRIFT_MS && drift >= -DRIFT_MS && !engine->tick_failed) return;
+  if (drift <= DRIFT_MS && drift >= -DRIFT_MS && !engine->operator->tick_failed) return;
   d->unconfirmed_until_wall_ms = wall;
   write_tick(engine);
 }
 
 void segue__unkept_set(segue__engine *engine, segue__txn *txn) {
-  segue__result_unref(engine->unkept);
-  segue__files_unref(engine->unkept_files);
-  segue__free(engine->unkept_items);
-  engine->unkept = txn ? segue__result_ref(txn->result) : NULL;
-  engine->unkept_files = txn ? segue__files_ref(txn->files) : NULL;
-  engine->unkept_items = txn ? txn->items : NULL;
-  engine->unkept_ms = segue__loop_now_ms(engine->loop);
+  segue__result_unref(engine->operator->unkept);
+  segue__files_unref(engine->operator->unkept_files);
+  segue__free(engine->operator->unkept_items);
+  engine->operator->unkept = txn ? segue__result_ref(txn->result) : NULL;
+  engine->operator->unkept_files = txn ? segue__files_ref(txn->files) : NULL;
+  engine->operator->unkept_items = txn ? txn->items : NULL;
+  engine->operator->unkept_ms = segue__loop_now_ms(engine->loop);
   if (txn) txn->items = NULL;
 }
 
@@ -423,17 +452,17 @@ static void kept_late(segue__record_call *call, segue__record_answer *answer) {
 
 static void keep_late(segue__engine *engine) {
   uint64_t now = segue__loop_now_ms(engine->loop);
-  if (!engine->unkept_files || now - engine->unkept_ms < KEEP_AGAIN_MS) return;
-  engine->unkept_ms = now;
-  const segue__record_run good = {.result = engine->unkept,
+  if (!engine->operator->unkept_files || now - engine->operator->unkept_ms<KEEP_AGAIN_MS) return;
+  engine->operator->unkept_ms = now;
+  const segue__record_run good = {.result = engine->operator->unkept,
                                   .snapshot = engine->live,
                                   .input = engine->live_input,
-                                  .files = engine->unkept_files,
+                                  .files = engine->operator->unkept_files,
                                   .sources = engine->policy->sources,
-                                  .items = engine->unkept_items,
+                                  .items = engine->operator->unkept_items,
                                   .source_count = engine->policy->source_count};
-  engine->tick = (segue__record_call){.cb = kept_late, .data = engine};
-  (void)segue__record_good(engine->record, &good, &engine->tick);
+  engine->operator->tick =(segue__record_call){.cb = kept_late, .data = engine};
+  (void)segue__record_good(engine->record, &good, &engine->operator->tick);
 }
 
 static bool any_away(const segue__engine *engine) {
@@ -450,21 +479,26 @@ static void keep_age(segue__engine *engine) {
   uint64_t now = segue__loop_now_ms(engine->loop);
   uint64_t every = engine->policy ? engine->policy->last_good_age_ms / AGE_PARTS : 0;
   if (every > AGE_MOST_MS) every = AGE_MOST_MS;
-  if (!every || !engine->live || engine->unkept || engine->stale_since_wall_ms || any_away(engine))
+  if (!every || !engine->live ||
+      engine->operator->unkept || engine->stale_since_wall_ms || any_away(engine))
     return;
-  if (engine->good_ms && now - engine->good_ms < every && !engine->tick_failed) return;
-  engine->good_ms = now;
-  engine->decisions.good_wall_ms = segue__loop_wall_ms(engine->loop);
+  if (engine->operator->good_ms && now - engine->operator->good_ms<every && !engine->
+      operator->tick_failed)
+    return;
+  engine->operator->good_ms = now;
+  engine->operator->decisions.good_wall_ms = segue__loop_wall_ms(engine->loop);
   write_tick(engine);
 }
 
 void segue__engine_tick(segue__engine *engine) {
-  if (!engine->record || engine->stopping || engine->tick.task || engine->freezes) return;
-  if (waits_for_confirm(engine) && engine->txn->opened)
+  if (!engine->record || engine->stopping ||
+      engine->operator->tick.task || engine->operator->freezes)
+    return;
+  if (segue__operator_waits(engine) && engine->txn->opened)
     keep_deadline(engine);
-  else if (!engine->txn && engine->tick_failed)
+  else if (!engine->txn && engine->operator->tick_failed)
     write_tick(engine);
-  else if (!engine->txn && engine->unkept && engine->live)
+  else if (!engine->txn && engine->operator->unkept && engine->live)
     keep_late(engine);
   else if (!engine->txn)
     keep_age(engine);
@@ -474,264 +508,18 @@ int64_t segue__engine_good_wall_ms(const segue__engine *engine) {
   if (!engine->record) return 0;
   const segue__last_good *good = &segue__record_found(engine->record)->last_good;
   if (!good->generation) return 0;
-  int64_t noted = engine->decisions.good_wall_ms;
+  int64_t noted = engine->operator->decisions.good_wall_ms;
   return noted > good->wall_ms ? noted : good->wall_ms;
-}
-
-/* ---- Rollback -------------------------------------------------------------------------------- */
-
-typedef struct segue__rollback {
-  segue__record_call call;
-  segue__engine *engine;
-  segue__trigger trigger;
-  segue__waiter *waiter; /* NULL: none, or it was forgotten */
-  uint64_t again;        /* a refresh of a rollback to this generation; 0: a new rollback */
-  bool resumes;          /* a rollback that waited when the last process ended */
-  bool at_start;         /* requests wait for it: see "What waits to be confirmed" */
-  segue__waiter good;    /* at a start: for the replay of the last good generation */
-  char by[128];
-} segue__rollback;
-
-static void looked_up(segue__record_call *call, segue__record_answer *answer) {
-  segue__rollback *rollback = call->data;
-  segue__engine *engine = rollback->engine;
-  segue__waiter *waiter = rollback->waiter;
-  char cause[224];
-  engine->rollback = NULL;
-  int rc = answer->status;
-  uint64_t number = rollback->again ? rollback->again : answer->number;
-  snprintf(cause, sizeof cause, "rollback to generation %llu by %s", (unsigned long long)number,
-           rollback->by);
-  if (rc == 0)
-    rc = segue__engine_replay(engine, answer->files, number, rollback->trigger, cause, waiter);
-  if (rc == 0 && rollback->again) engine->pending_replay->refreshes = true;
-  if (rc < 0 && waiter) waiter->cb(waiter, rc, NULL);
-  segue__free(rollback);
-}
-
-/* Returns whether this is a rollback from an unconfirmed generation to the one before it. */
-static bool operator_undoes(const segue__engine *engine, uint64_t generation) {
-  const segue__txn *txn = engine->txn;
-  return waits_for_confirm(engine) &&
-         (!generation || (txn->was_live && txn->was_live->generation == generation));
-}
-
-/* A rollback ends the wait for a confirmation. Returns true if undoing the run is all that the
- * rollback needs. */
-static bool end_confirm(segue__engine *engine, uint64_t generation, const char *by,
-                        segue__waiter *waiter) {
-  segue__txn *txn = engine->txn;
-  if (!waits_for_confirm(engine)) return false;
-  bool before = operator_undoes(engine, generation);
-  if (before && waiter) segue__run_wait(txn->run, waiter);
-  segue__txn_decide(txn, SEGUE__TAKE_BACK, by);
-  return before;
-}
-
-int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__trigger trigger,
-                           const char *by, segue__waiter *waiter) {
-  if (engine->stopping) return SEGUE_ECLOSED;
-  if (engine->decisions.frozen && !operator_undoes(engine, generation)) return SEGUE_EFROZEN;
-  if (operator_undoes(engine, generation) && !engine->txn->was_live)
-    return UV_ENOENT; /* it is the first generation: without it nothing would be served */
-  if (end_confirm(engine, generation, by, waiter)) return 1;
-  if (!engine->record) return SEGUE_ERECORD;
-  if (engine->rollback || engine->pending_replay) return UV_EBUSY;
-  segue__rollback *rollback = segue__calloc(1, sizeof *rollback);
-  if (!rollback) return UV_ENOMEM;
-  *rollback = (segue__rollback){.engine = engine,
-                                .trigger = trigger,
-                                .waiter = waiter,
-                                .call = {.cb = looked_up, .data = rollback}};
-  snprintf(rollback->by, sizeof rollback->by, "%s", by);
-  int rc =
-      segue__record_files(engine->record, generation,
-                          engine->live ? engine->live->generation : UINT64_MAX, &rollback->call);
-  if (rc < 0)
-    segue__free(rollback);
-  else
-    engine->rollback = rollback;
-  return rc;
-}
-
-/* ---- What waits to be confirmed, at a start ----------------------------------------------------
- *
- * A generation that waits to be confirmed is undone by going back to the generation that was live
- * before. A process that has just started has none: so it replays the last good generation first,
- * and then runs what waits: the sources, or a rollback that waited when the last process ended. An
- * undo is then the same as in any reload, and the server answers all the time. */
-
-/* The files of a rollback that waited at the restart are not in the history any more. */
-static void not_resumed(segue__engine *engine, int status, segue__waiter *waiter) {
-  segue__reload_request request = {.trigger = SEGUE__BY_START, .cause = "start"};
-  SEGUE__LOG(
-      engine->log, SEGUE_ERROR, "reload",
-      "a rollback that waited to be confirmed cannot be resumed: the sources are read instead",
-      SEGUE__FIELD("generation", engine->decisions.unconfirmed_restores),
-      SEGUE__FIELD("error", segue_strerror(status)));
-  int rc = segue__engine_request(engine, &request, waiter);
-  if (rc == 0) return;
-  engine->starting = false;
-  if (waiter) waiter->cb(waiter, rc, NULL);
-}
-
-static void resumed_found(segue__record_call *call, segue__record_answer *answer) {
-  segue__rollback *rollback = call->data;
-  segue__engine *engine = rollback->engine;
-  segue__waiter *waiter = rollback->waiter;
-  const segue__decisions *d = &engine->decisions;
-  char cause[128];
-  engine->rollback = NULL;
-  segue__free(rollback);
-  snprintf(cause, sizeof cause, "start: the rollback to generation %llu waits to be confirmed",
-           (unsigned long long)d->unconfirmed_restores);
-  int rc = answer->status;
-  if (!rc)
-    rc = segue__engine_replay(engine, answer->files, d->unconfirmed_restores, SEGUE__BY_START,
-                              cause, waiter);
-  if (!rc)
-    engine->last_raw = d->unconfirmed_sources; /* the sources that the rollback left */
-  else
-    not_resumed(engine, rc, waiter);
-  segue__engine_schedule(engine); /* for requests that waited */
-}
-
-/* Reads the files of the rollback that waits. */
-static void find_resumed(segue__rollback *rollback) {
-  segue__engine *engine = rollback->engine;
-  segue__waiter *waiter = rollback->waiter;
-  rollback->call = (segue__record_call){.cb = resumed_found, .data = rollback};
-  int rc = segue__record_files(engine->record, engine->decisions.unconfirmed_restores, UINT64_MAX,
-                               &rollback->call);
-  if (rc == 0) return;
-  engine->rollback = NULL;
-  segue__free(rollback);
-  not_resumed(engine, rc, waiter);
-}
-
-/* The last good generation is live, or cannot be brought back: the generation that waits to be
- * confirmed is next. */
-static void good_ended(segue__rollback *rollback, int status) {
-  segue__engine *engine = rollback->engine;
-  if (!engine->live)
-    SEGUE__LOG(engine->log, SEGUE_ERROR, "reload",
-               "the last good generation cannot be brought back: there is no generation to return "
-               "to if the present one is not confirmed",
-               SEGUE__FIELD("error", status < 0 ? segue_strerror(status) : "its reload failed"));
-  if (rollback->resumes) {
-    find_resumed(rollback);
-    return;
-  }
-  engine->rollback = NULL;
-  segue__free(rollback);
-  segue__engine_schedule(engine);
-}
-
-static void good_replayed(segue__waiter *waiter, int status, segue__result *result) {
-  (void)result; /* logged */
-  good_ended(waiter->data, status);
-}
-
-static void good_found(segue__record_call *call, segue__record_answer *answer) {
-  segue__rollback *rollback = call->data;
-  int rc = answer->status;
-  rollback->good = (segue__waiter){.cb = good_replayed, .data = rollback};
-  if (!rc)
-    rc = segue__engine_replay(rollback->engine, answer->files, 0, SEGUE__BY_START,
-                              "the last good generation, before the one that waits to be confirmed",
-                              &rollback->good);
-  if (rc) good_ended(rollback, rc);
-}
-
-/* Requests wait from now on. Then the rollback follows that waited when the last process ended, or
- * the run that was put back. */
-static int replay_good_first(segue__engine *engine, bool resumes, segue__waiter *waiter) {
-  segue__rollback *rollback = segue__calloc(1, sizeof *rollback);
-  engine->good_tried = true;
-  if (!rollback) return UV_ENOMEM;
-  *rollback = (segue__rollback){.engine = engine,
-                                .waiter = waiter,
-                                .trigger = SEGUE__BY_START,
-                                .resumes = resumes,
-                                .at_start = true,
-                                .call = {.cb = good_found, .data = rollback}};
-  engine->rollback = rollback;
-  engine->starting = true;
-  int rc = has_kept(engine) ? segue__record_last_good(engine->record, &rollback->call) : UV_ENOENT;
-  if (rc < 0) good_ended(rollback, rc);
-  return 0;
-}
-
-bool segue__operator_good_first(segue__txn *txn) {
-  segue__engine *engine = txn->engine;
-  const segue__queued_run *run = txn->run;
-  if (engine->live || engine->good_tried || engine->rollback || run->plan_only || run->files ||
-      !has_kept(engine))
-    return false;
-  if (!segue__operator_asks_operator(txn) && !segue__operator_asks_probe(txn)) return false;
-  return replay_good_first(engine, false, NULL) == 0;
-}
-
-void segue__operator_started(const segue__txn *txn) {
-  const segue__queued_run *run = txn->run;
-  bool replays_good = run->files && !run->restores;
-  if (!replays_good && !run->plan_only) txn->engine->starting = false;
-}
-
-bool segue__operator_resuming(const segue__engine *engine) {
-  return engine->rollback && engine->rollback->at_start;
-}
-
-bool segue__engine_resume_rollback(segue__engine *engine, segue__waiter *waiter) {
-  const segue__decisions *d = &engine->decisions;
-  if (!engine->record || !d->unconfirmed || !d->unconfirmed_restores || window_is_over(engine))
-    return false;
-  return replay_good_first(engine, true, waiter) == 0;
-}
-
-bool segue__engine_resumes(const segue__engine *engine) {
-  const segue__decisions *d = &engine->decisions;
-  return engine->record && d->unconfirmed && !d->unconfirmed_restores &&
-         d->unconfirmed_until_wall_ms > segue__loop_wall_ms(engine->loop);
-}
-
-/* Without memory, or while another rollback is under way, nothing happens: the next look at the
- * sources calls this function again. */
-void segue__operator_refresh(segue__engine *engine) {
-  if (!engine->record || engine->rollback || engine->pending_replay || !engine->decisions.pinned)
-    return;
-  segue__rollback *rollback = segue__calloc(1, sizeof *rollback);
-  if (!rollback) return;
-  *rollback = (segue__rollback){.engine = engine,
-                                .trigger = SEGUE__BY_RETRY,
-                                .again = engine->decisions.pinned_generation,
-                                .call = {.cb = looked_up, .data = rollback}};
-  snprintf(rollback->by, sizeof rollback->by, "new credentials");
-  engine->rollback = rollback;
-  if (segue__record_last_good(engine->record, &rollback->call) == 0) return;
-  engine->rollback = NULL;
-  segue__free(rollback);
-}
-
-void segue__operator_remove(segue__engine *engine, const segue__waiter *waiter) {
-  if (engine->rollback && engine->rollback->waiter == waiter) engine->rollback->waiter = NULL;
 }
 
 /* ---- The end, and looking -------------------------------------------------------------------- */
 
 void segue__operator_close(segue__engine *engine) {
-  segue__rollback *rollback = engine->rollback;
-  engine->rollback = NULL;
-  segue__record_forget(&engine->tick);
-  if (rollback) {
-    segue__record_forget(&rollback->call);
-    if (rollback->good.run) segue__engine_forget(engine, &rollback->good);
-    if (rollback->waiter) rollback->waiter->cb(rollback->waiter, SEGUE_ECLOSED, NULL);
-    segue__free(rollback);
-  }
-  while (engine->freezes) {
-    struct segue__freeze *freeze = engine->freezes;
-    engine->freezes = freeze->next;
+  segue__record_forget(&engine->operator->tick);
+  segue__rollback_close(engine);
+  while (engine->operator->freezes) {
+    struct segue__freeze *freeze = engine->operator->freezes;
+    engine->operator->freezes = freeze->next;
     segue__record_forget(&freeze->call);
     if (freeze->cb) freeze->cb(freeze->data, SEGUE_ECLOSED, NULL);
     segue__free(freeze);
@@ -740,7 +528,7 @@ void segue__operator_close(segue__engine *engine) {
 
 void segue__engine_record_anew(segue__engine *engine) {
   if (engine->record)
-    segue__record_begin_anew(engine->record, &engine->decisions, &engine->journal);
+    segue__record_begin_anew(engine->record, &engine->operator->decisions, &engine->journal);
 }
 
 segue__record *segue__engine_record(const segue__engine *engine) {
@@ -748,17 +536,16 @@ segue__record *segue__engine_record(const segue__engine *engine) {
 }
 
 void segue__engine_operator_status(const segue__engine *engine, segue__operator_status *out) {
-  const segue__decisions *d = &engine->decisions;
+  const segue__decisions *d = &engine->operator->decisions;
   const segue__txn *txn = engine->txn;
-  *out = (segue__operator_status){
-      .frozen = d->frozen,
-      .frozen_wall_ms = d->frozen_wall_ms,
-      .frozen_by = d->frozen_by,
-      .frozen_why = d->frozen_why,
-      .missed = d->frozen && engine->pending ? 1 + engine->pending->joined : 0,
-      .pinned = d->pinned && engine->live,
-      .pinned_generation = d->pinned_generation};
-  if (!waits_for_confirm(engine)) return;
+  *out = (segue__operator_status){.frozen = d->frozen,
+                                  .frozen_wall_ms = d->frozen_wall_ms,
+                                  .frozen_by = d->frozen_by,
+                                  .frozen_why = d->frozen_why,
+                                  .missed = d->frozen ? segue__queue_waiting(engine) : 0,
+                                  .pinned = d->pinned && engine->live,
+                                  .pinned_generation = d->pinned_generation};
+  if (!segue__operator_waits(engine)) return;
   uint64_t now = segue__loop_now_ms(engine->loop);
   out->unconfirmed = true;
   out->by_operator = txn->waits_for_operator;

@@ -7,6 +7,13 @@
 
 #include "txn.h"
 
+/* found: the decisions in the state folder; NULL: there is none. */
+int segue__operator_new(segue__operator **out, const segue__decisions *found);
+void segue__operator_free(segue__operator *operator); /* NULL allowed */
+const segue__decisions *segue__operator_decisions(const segue__engine *engine);
+/* A write of the decisions failed: the tick repeats it. */
+void segue__operator_write_failed(segue__engine *engine);
+
 /* Writes the decisions and the open intents, as one. call may be NULL. */
 int segue__operator_write(segue__engine *engine, segue__record_call *call);
 /* A generation that a rollback brought back is live, and credentials of its listeners have changed:

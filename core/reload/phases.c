@@ -14,6 +14,7 @@
 #include "plan.h"
 #include "policy_call.h"
 #include "result.h"
+#include "run.h"
 #include "step.h"
 #include "validate.h"
 
@@ -313,7 +314,7 @@ static bool settle_unchanged(const segue__txn *txn) {
  * waited to be confirmed. */
 static uint64_t next_generation(segue__txn *txn) {
   segue__engine *engine = txn->engine;
-  const segue__decisions *d = &engine->decisions;
+  const segue__decisions *d = segue__operator_decisions(engine);
   if (engine->resumes) {
     const segue__last_good *good = &segue__record_found(engine->record)->last_good;
     txn->resumed = good->generation && segue__hash_equal(good->input, txn->input);
@@ -336,7 +337,8 @@ static void held_back(segue__txn *txn, const segue_error *why, segue__outcome ou
   segue__txn_report(txn, why);
   if (outcome == SEGUE__REVERTED) {
     segue_error before;
-    segue__errorf(&before, SEGUE_EPROBE, "%s", txn->engine->decisions.reverted_why);
+    segue__errorf(&before, SEGUE_EPROBE, "%s",
+                  segue__operator_decisions(txn->engine)->reverted_why);
     segue__txn_report(txn, &before);
   }
   if (txn->new_credentials) segue__operator_refresh(txn->engine);
@@ -347,10 +349,8 @@ static void held_back(segue__txn *txn, const segue_error *why, segue__outcome ou
 static void note_postponed(const segue__txn *txn, const segue__collect *job) {
   segue__engine *engine = txn->engine;
   if (txn->run->plan_only || txn->run->files) return;
-  bool postponed = job->writing && job->postpones;
-  if (postponed && !engine->postponed)
+  if (segue__queue_postpone(engine, job->writing && job->postpones))
     SEGUE__LOG(engine->log, SEGUE_WARN, "source", job->writer.message);
-  engine->postponed = postponed;
 }
 
 static void txn_collected(segue__txn *txn, int code) {
@@ -388,9 +388,9 @@ static void txn_collected(segue__txn *txn, int code) {
   int rc = txn->failed ? 0 : segue__guards_check(txn, job);
   if (rc < 0) segue__txn_fail_code(txn, rc, "guards");
   bool automatic = !txn->run->explicit_ && !txn->run->force;
-  bool skip = automatic && engine->refused && segue__hash_equal(txn->raw, engine->refused_input);
+  segue__outcome outcome, before;
+  bool skip = segue__queue_refused(engine, txn->raw, &before) && automatic;
   segue_error why;
-  segue__outcome outcome;
   if (segue__operator_postpone(txn, &why, &outcome)) {
     segue__collect_free(job);
     held_back(txn, &why, outcome);
@@ -403,7 +403,7 @@ static void txn_collected(segue__txn *txn, int code) {
   memset(&job->changes, 0, sizeof job->changes);
   if (skip) {
     txn->result->skipped = true;
-    segue__txn_end(txn, engine->refused_outcome);
+    segue__txn_end(txn, before);
   } else if (!txn->failed && settle_unchanged(txn)) {
     segue__txn_end(txn, SEGUE__UNCHANGED);
   } else if (!txn->failed && segue__operator_good_first(txn)) {

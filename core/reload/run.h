@@ -34,4 +34,19 @@ void segue__run_wait(segue__queued_run *run, segue__waiter *waiter);            
 /* The run has ended: announces its result, answers its waiters, frees txn. */
 void segue__engine_finished(segue__engine *engine, segue__txn *txn);
 
+/* ---- The queue, for the other parts ---- */
+int segue__queue_new(segue__run_queue **out, segue__engine *engine);
+void segue__queue_free(segue__run_queue *queue);  /* NULL allowed */
+void segue__queue_close(segue__run_queue *queue); /* answers SEGUE_ECLOSED to all that wait */
+/* A replay of the generation that is live after a rollback, with the present credentials. */
+int segue__queue_refresh(segue__engine *engine, segue__files *files, uint64_t restores,
+                         const char *cause);
+bool segue__queue_has_replay(const segue__engine *engine); /* one is pending */
+size_t segue__queue_waiting(const segue__engine *engine);  /* triggers of the pending run */
+/* Was this content of the sources refused last? outcome: the outcome of that. */
+bool segue__queue_refused(const segue__engine *engine, segue__hash raw, segue__outcome *outcome);
+/* Whether a file was being written, so that a later run reads it. Returns true if the run before
+ * found none. */
+bool segue__queue_postpone(segue__engine *engine, bool postponed);
+
 #endif

@@ -112,7 +112,7 @@ static segue__outcome outcome_of(const segue__txn *txn) {
 }
 
 static void end_undone(segue__txn *txn, const segue_error *error) {
-  if (error) txn->engine->tick_failed = true; /* the tick writes it again */
+  if (error) segue__operator_write_failed(txn->engine); /* the tick writes it again */
   if (error && txn->failure.code != SEGUE_ERECORD) segue__txn_report(txn, error);
   segue__outcome good = txn->run->plan_only ? SEGUE__APPLIED : SEGUE__UNCHANGED;
   bool planned = txn->run->plan_only || txn->run->put_off;
@@ -195,8 +195,8 @@ static void persist_then_end(segue__txn *txn, const segue_error *error) {
   if (error && txn->writes[txn->write_next - 1] == SEGUE__WRITE_GOOD)
     segue__unkept_set(engine, txn);
   else if (error)
-    engine->tick_failed = true;          /* the tick writes it again */
-  int rc = SEGUE_FAULT("settle.record"); /* specs kill the process here */
+    segue__operator_write_failed(engine); /* the tick writes it again */
+  int rc = SEGUE_FAULT("settle.record");  /* specs kill the process here */
   (void)rc;
   if (txn->write_next < txn->write_count) {
     segue__write_kind write = txn->writes[txn->write_next++];
@@ -225,7 +225,7 @@ static void add_write(segue__txn *txn, bool wanted, segue__write_kind write) {
 static void plan_writes(segue__txn *txn, bool state, bool good) {
   const segue__engine *engine = txn->engine;
   bool effects = engine->record && segue__effects_any(txn);
-  bool good_first = engine->decisions.pinned;
+  bool good_first = segue__operator_decisions(engine)->pinned;
   add_write(txn, state && good && !good_first, SEGUE__WRITE_STATE);
   add_write(txn, good, SEGUE__WRITE_GOOD);
   add_write(txn, effects || (state && (!good || good_first)), SEGUE__WRITE_CLOSED);

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The life of an engine: makes it, stops it in order, frees it; and the services that its parts
+ * share: observers, random pauses, snapshots that are dropped.
+ */
+#include <string.h>
+#include <uv.h>
+
+#include "../os/fault.h"
+#include "drain.h"
+#include "operator.h"
+#include "policy_call.h"
+#include "recover.h"
+#include "remote.h"
+#include "run.h"
+#include "step.h"
+
+enum {
+  RETRY_MOST_MS = 60000,
+  SOURCES_MS = 2000 /* at the end, for operations of sources that were cancelled */
+};
+
+static void module_entered(void *data, const char *name, uint64_t generation,
+                           segue__module_state state);
+
+int segue__engine_new(segue__engine **out, const segue__engine_options *options) {
+  *out = NULL;
+  segue__engine *engine = segue__calloc(1, sizeof *engine);
+  if (!engine) return UV_ENOMEM;
+  engine->options = *options;
+  engine->loop = options->loop;
+  engine->log = options->log;
+  engine->os = options->os ? options->os : segue__os_default();
+  engine->policy_path = segue__strdup(options->policy_path);
+  if (options->policy_path && !engine->policy_path) goto fail;
+  if (segue__queue_new(&engine->queue, engine) < 0) goto fail;
+  const segue__record_contents *found =
+      options->record ? segue__record_found(options->record) : NULL;
+  if (segue__operator_new(&engine->operator, found ? &found->state : NULL) < 0) goto fail;
+  engine->gates = options->gates ? segue__gates_ref(options->gates) : NULL;
+  if (!engine->gates && segue__gates_new(&engine->gates) < 0) goto fail;
+  segue__gates_begin(engine->gates, engine->loop);
+  if (engine->options.policy) segue__policy_ref(engine->options.policy);
+  engine->record = options->record;
+  if (found) {
+    segue__record_take_journal(engine->record, &engine->journal);
+    engine->last_generation = found->generation;
+    engine->next_id = found->reload;
+    engine->reserved = found->reserved;
+    engine->resumes = true;
+  }
+  engine->detached.on_state = module_entered;
+  engine->detached.on_failure = segue__recover_failed;
+  engine->detached.data = engine;
+  engine->recover_timer.data = engine;
+  engine->random = (uint64_t)segue__loop_wall_ms(engine->loop) * 2654435761U + 88172645463325252ULL;
+  engine->next_document = 1;
+  *out = engine;
+  return 0;
+fail:
+  segue__operator_free(engine->operator);
+  segue__queue_free(engine->queue);
+  segue__free(engine->policy_path);
+  segue__free(engine);
+  return UV_ENOMEM;
+}
+
+void segue__engine_free(segue__engine *engine) {
+  if (!engine) return;
+  segue__timer_stop(engine->loop, &engine->recover_timer);
+  segue__operator_free(engine->operator);
+  segue__journal_deinit(&engine->journal);
+  segue__gates_end(engine->gates);
+  segue__gates_unref(engine->gates);
+  for (size_t i = 0; i < SEGUE__RESULTS_MAX; i++)
+    segue__result_unref(engine->results[i]);
+  for (size_t i = 0; i < engine->module_count; i++) {
+    segue__free(engine->modules[i]->name);
+    segue__free(engine->modules[i]->kind);
+    segue__free(engine->modules[i]->old);
+    segue__free(engine->modules[i]);
+  }
+  segue__free(engine->modules);
+  segue__sources_free(engine);
+  segue_snapshot_unref(engine->live);
+  segue_snapshot_unref(engine->previous);
+  segue__schema_unref(engine->schema);
+  segue__policy_unref(engine->policy);
+  segue__policy_unref(engine->options.policy);
+  segue__free(engine->policy_path);
+  segue__queue_free(engine->queue);
+  segue__free(engine);
+}
+
+/* ---- Services ---- */
+
+uint64_t segue__engine_now_us(const segue__engine *engine) {
+  return segue__loop_uv(engine->loop) ? uv_hrtime() / 1000
+                                      : segue__loop_now_ms(engine->loop) * 1000;
+}
+
+void segue__engine_notify(segue__engine *engine, const segue__result *result, segue__phase phase) {
+  for (segue__observer *o = engine->observers, *next; o; o = next) {
+    next = o->next;
+    if (o->on_phase) o->on_phase(o, result, phase);
+  }
+}
+
+static void module_entered(void *data, const char *name, uint64_t generation,
+                           segue__module_state state) {
+  const segue__engine *engine = data;
+  const segue__txn *txn = engine->txn;
+  /* A plan builds instances of a generation that does not go live: observers do not see them. */
+  if (txn && txn->run->plan_only && txn->next && txn->next->generation == generation) return;
+  for (segue__observer *o = engine->observers, *next; o; o = next) {
+    next = o->next;
+    if (o->on_module) o->on_module(o, name, generation, state);
+  }
+}
+
+uint64_t segue__engine_random(segue__engine *engine) {
+  engine->random ^= engine->random << 13;
+  engine->random ^= engine->random >> 7;
+  engine->random ^= engine->random << 17;
+  return engine->random;
+}
+
+/* Doubling from a second to a minute, with up to a fifth taken off, so that many daemons that
+ * failed together do not come back together. */
+uint64_t segue__engine_backoff_ms(segue__engine *engine, unsigned attempt) {
+  uint64_t ms = SEGUE__RETRY_FIRST_MS;
+  while (attempt-- && ms < RETRY_MOST_MS)
+    ms *= 2;
+  if (ms > RETRY_MOST_MS) ms = RETRY_MOST_MS;
+  return ms - segue__engine_random(engine) % (ms / 5 + 1);
+}
+
+static void engine_drop(void *data) {
+  segue_snapshot_unref(data);
+}
+
+void segue__engine_drop(segue__engine *engine, const segue_snapshot *snapshot) {
+  segue__publication *publication = engine->options.publication;
+  if (snapshot &&
+      (!publication || segue__publication_defer(publication, engine_drop, (void *)snapshot) < 0))
+    segue_snapshot_unref(snapshot);
+}
+
+void segue__engine_keep_files(segue__engine *engine, bool keep) {
+  engine->keep_files = keep;
+}
+
+void segue__engine_observe(segue__engine *engine, segue__observer *observer) {
+  observer->next = engine->observers;
+  engine->observers = observer;
+}
+
+void segue__engine_unobserve(segue__engine *engine, segue__observer *observer) {
+  segue__observer **link = &engine->observers;
+  while (*link && *link != observer)
+    link = &(*link)->next;
+  if (*link) *link = observer->next;
+}
+
+/* ---- Stopping ---- */
+
+void segue__engine_stop(segue__engine *engine, void (*cb)(void *data), void *data) {
+  engine->stopping = true;
+  engine->stopped_cb = cb;
+  engine->stopped_data = data;
+  segue__timer_stop(engine->loop, &engine->recover_timer);
+  segue__operator_close(engine); /* first: it waits for runs of the queue */
+  segue__queue_close(engine->queue);
+  segue__remotes_stop(engine);
+  if (engine->txn) segue__txn_abort(engine->txn);
+  segue__engine_schedule(engine);
+}
+
+static bool modules_live(const segue__engine *engine) {
+  for (size_t i = 0; i < engine->module_count; i++)
+    if (engine->modules[i]->live) return true;
+  return false;
+}
+
+/* Hooks that never returned are orphaned: each keeps its own references. */
+static size_t abandon_hooks(segue__engine *engine) {
+  size_t coming = 0;
+  for (segue__policy_call *policy_call = (segue__policy_call *)engine->hooks; policy_call;
+       policy_call = policy_call->next)
+    if (!segue__op_orphan(&policy_call->op)) coming++;
+  return coming;
+}
+
+static void engine_look_again(segue__timer *timer) {
+  segue__engine_check_stopped(timer->data);
+}
+
+/* A source in C ends its operations on a thread of its own, a moment after the cancel. Its instance
+ * and its policy may be freed only after that: if they were abandoned, they would stay in memory,
+ * and the host's thread would end an operation of a closed instance of Segue. */
+static bool sources_ended(segue__engine *engine) {
+  uint64_t now = segue__loop_now_ms(engine->loop);
+  if (!engine->remote_calls) return true;
+  if (engine->sources_end_ms) return now >= engine->sources_end_ms;
+  uint64_t wait_ms = SEGUE_TEST_MS("SOURCES_MS", SOURCES_MS);
+  engine->sources_end_ms = now + wait_ms;
+  return segue__timer_start(engine->loop, &engine->recover_timer, wait_ms, engine_look_again) < 0;
+}
+
+void segue__engine_check_stopped(segue__engine *engine) {
+  if (!engine->stopping || engine->txn || engine->recovering || engine->draining ||
+      !engine->stopped_cb)
+    return;
+  if (modules_live(engine)) {
+    segue__drain_instance_all(engine);
+    return;
+  }
+  if (segue__remotes_waiting(engine) || !sources_ended(engine)) return;
+  if (segue__detached_abandon(&engine->detached) + abandon_hooks(engine) +
+          segue__remotes_abandon(engine) >
+      0) {
+    segue__timer_start(engine->loop, &engine->recover_timer, 1, engine_look_again);
+    return;
+  }
+  void (*cb)(void *) = engine->stopped_cb;
+  const segue__numbers given = {engine->next_id, engine->last_generation};
+  if (engine->record) (void)segue__record_numbers(engine->record, &given, NULL); /* so no gap */
+  engine->stopped_cb = NULL;
+  cb(engine->stopped_data);
+}
