@@ -32,7 +32,8 @@ typedef struct trial {
   segue__lua_loader *lua;
   char *lua_dir, *plugin_dir;
   segue__c_modules modules;
-  segue__module_kind kinds[2];
+  segue__module_kind kinds[3];
+  segue__file_world *files;
   segue__ingress *ingress; /* only for its worker threads: modules in Lua are built on them */
   segue__lua_modules *lua_modules;
   segue__engine *engine;
@@ -142,6 +143,10 @@ static int offline_open_lua(trial *t, segue_error *err) {
   t->modules.folder = t->plugin_dir;
   t->kinds[0] = segue__module_kind_c(&t->modules);
   t->kinds[1] = segue__module_kind_lua(t->lua_modules);
+  rc = segue__file_world_new(&t->files, t->loop, &t->log, segue__os_default(), NULL);
+  if (rc < 0) return rc;
+  segue__file_world_rehearse(t->files);
+  t->kinds[2] = segue__module_kind_files(t->files);
   segue__lua_options options = {
       .size = sizeof options,
       .lua_dir = t->lua_dir,
@@ -228,6 +233,7 @@ static void offline_close_all(trial *t) {
   segue__free(t->lua_dir);
   if (t->loop) segue__loop_close(t->loop, NULL, NULL);
   uv_run(&t->uv, UV_RUN_DEFAULT);
+  segue__file_world_close(t->files);
   segue_close(t->owner);
   t->owner = NULL;
   uv_loop_close(&t->uv);

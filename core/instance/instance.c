@@ -321,6 +321,19 @@ static int open_lua_modules(segue *s, const segue__lua_services *services) {
   return segue__lua_modules_new(&s->lua_modules, &options);
 }
 
+/* The versions of rendered files are kept in the state folder, beside the generation that has made
+ * them. */
+static int open_files(segue *s) {
+  segue__buf record;
+  segue__buf_init(&record);
+  if (s->state.folder) segue__buf_addf(&record, "%s/files.json", s->state.folder);
+  int rc = record.failed ? UV_ENOMEM
+                         : segue__file_world_new(&s->files, s->loop, &s->log, segue__os_default(),
+                                                 record.data);
+  segue__buf_deinit(&record);
+  return rc;
+}
+
 static int instance_open_lua(segue *s, segue_error *error) {
   int rc = segue__lua_paths_find(s->options.lua_dir, &s->lua_dir, error);
   if (rc == 0) rc = segue__answers_new(&s->answers);
@@ -333,6 +346,9 @@ static int instance_open_lua(segue *s, segue_error *error) {
   if (rc < 0) return segue__errorf(error, rc, "out of memory");
   s->kinds[0] = segue__module_kind_c(&s->registered);
   s->kinds[1] = segue__module_kind_lua(s->lua_modules);
+  rc = open_files(s);
+  if (rc < 0) return segue__errorf(error, rc, "out of memory");
+  s->kinds[2] = segue__module_kind_files(s->files);
   segue__lua_options options = {
       .size = sizeof options,
       .lua_dir = s->lua_dir,
@@ -385,6 +401,7 @@ static void watch_reloads(segue *s) {
 }
 
 static int instance_open_engine(segue *s, segue_error *error) {
+  static const segue__action *const actions[] = {&segue__action_files};
   segue__policy *policy = NULL;
   segue__engine_options options = {
       .size = sizeof options,
@@ -411,6 +428,8 @@ static int instance_open_engine(segue *s, segue_error *error) {
   }
   options.os = segue__instance_os(s);
   options.record = s->record;
+  options.actions = actions;
+  options.action_count = sizeof actions / sizeof *actions;
   if (rc == 0) rc = segue__engine_new(&s->engine, &options);
   if (rc == 0) segue__watch_sources(s);
   if (rc == 0) watch_reloads(s);
@@ -593,6 +612,8 @@ int segue__instance_begin(segue *s, segue_error *error) {
 static void on_loop_closed(void *data) {
   segue *s = data;
   s->loop = NULL;
+  segue__file_world_close(s->files);
+  s->files = NULL;
   segue__state_close(&s->state);
   void (*cb)(void *data) = s->options.on_stopped;
   void *cb_data = s->options.data;

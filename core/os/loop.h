@@ -91,7 +91,8 @@ void segue__post(segue__loop *loop, segue__message *message);
   X(SCHEMA, "schema")   /* a configuration is validated */                                         \
   X(WATCH, "watch")     /* folders are scanned for changes */                                      \
   X(PAGE, "page")       /* large answers of the admin API are written */                           \
-  X(POLICY, "policy")   /* file operations and look-ups of Lua code */
+  X(POLICY, "policy")   /* file operations and look-ups of Lua code */                             \
+  X(FILES, "files")     /* sets of rendered files are staged, moved and brought back */
 typedef enum segue__queue {
 #define X(name, text) SEGUE__QUEUE_##name,
   SEGUE__QUEUES(X)

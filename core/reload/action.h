@@ -34,6 +34,9 @@
 typedef struct segue__step segue__step;
 typedef struct segue__recovery segue__recovery;
 
+/* Returned by intend: this step changes nothing outside memory. */
+#define SEGUE__NO_EFFECTS 1
+
 typedef struct segue__action {
   const char *name;    /* in plans, answers and the history */
   const char *untried; /* the words for it in a plan, which does not do it; NULL: it does nothing */
@@ -43,8 +46,14 @@ typedef struct segue__action {
   void (*commit)(segue__step *step);  /* NULL: the flip is all of it */
   void (*undo)(segue__step *step);
   void (*settle)(segue__step *step); /* NULL: there is nothing to release */
-  /* NULL: no effects outside memory. Adds fields to the intent: "does" (one sentence, for log and
-   * answers), and all that recover needs. On failure *error may have the reason. */
+  /* Called after settle, when the state folder has the generation and no intent any more: releases
+   * what recover would have needed. Until then the process may be killed, and the next one undoes
+   * the change. recorded false: the state folder could not be written, so that is still so. NULL:
+   * nothing is kept for recover. */
+  void (*close)(segue__step *step, bool recorded);
+  /* NULL: no effects outside memory. SEGUE__NO_EFFECTS: none this time. Adds fields to the intent:
+   * "does" (one sentence, for log and answers), and all that recover needs. On failure *error may
+   * have the reason. */
   int (*intend)(segue__step *step, segue__intent *intent, segue_error *error);
   void (*recover)(segue__recovery *recovery); /* ends by one segue__recovery_done */
 } segue__action;

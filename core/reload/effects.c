@@ -52,7 +52,9 @@ int segue__effects_intend(segue__step *step, segue_error *error) {
   memset(error, 0, sizeof *error);
   int rc = effects_fill(step, &intent);
   if (!rc) rc = step->action->intend(step, &intent, error);
-  if (!rc) rc = segue__journal_add(&engine->journal, &intent, &step->intent);
+  bool none = rc == SEGUE__NO_EFFECTS;
+  if (none) rc = 0;
+  if (!rc && !none) rc = segue__journal_add(&engine->journal, &intent, &step->intent);
   segue__intent_deinit(&intent);
   if (rc && !error->code)
     segue__errorf(error, rc, "module '%s': its change cannot be put into the journal: %s",

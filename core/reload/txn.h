@@ -86,6 +86,7 @@ struct segue__txn {
   bool new_credentials; /* than those that the live policy was made with */
   segue__write_kind writes[3]; /* what is written at the end, in this order */
   size_t write_count, write_next;
+  bool unrecorded; /* one of them has failed */
   bool opened;     /* the state on disk has it as unconfirmed */
   bool own_window; /* and this process has opened the window */
   bool good_first; /* it runs again, after the last good generation is live */

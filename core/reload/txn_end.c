@@ -8,6 +8,7 @@
 #include <uv.h>
 
 #include "../os/fault.h"
+#include "action.h"
 #include "collect.h"
 #include "drain.h"
 #include "effects.h"
@@ -186,11 +187,17 @@ static int write_closed(segue__txn *txn) {
   return segue__operator_write(txn->engine, &txn->call);
 }
 
+static void close_steps(segue__txn *txn) {
+  for (size_t i = 0; i < txn->step_count; i++)
+    if (txn->steps[i].action->close) txn->steps[i].action->close(&txn->steps[i], !txn->unrecorded);
+}
+
 /* Executes the list of writes (plan_writes) and ends the run after the last one. A generation is
  * live even if it cannot be written: the error is added to its result, and the tick tries again.
  * But the answer waits: an operator who reads "applied" may pull the plug. */
 static void persist_then_end(segue__txn *txn, const segue_error *error) {
   segue__engine *engine = txn->engine;
+  txn->unrecorded |= error != NULL;
   if (error) segue__txn_report(txn, error);
   if (error && txn->writes[txn->write_next - 1] == SEGUE__WRITE_GOOD)
     segue__unkept_set(engine, txn);
@@ -204,11 +211,13 @@ static void persist_then_end(segue__txn *txn, const segue_error *error) {
          : write == SEGUE__WRITE_CLOSED ? write_closed(txn)
                                         : segue__operator_write(engine, &txn->call);
     segue__txn_record(txn, rc, persist_then_end);
-  } else if (engine->swapping) {
-    wait_for_swapped(txn);
-  } else {
-    segue__txn_end(txn, SEGUE__APPLIED);
+    return;
   }
+  close_steps(txn);
+  if (engine->swapping)
+    wait_for_swapped(txn);
+  else
+    segue__txn_end(txn, SEGUE__APPLIED);
 }
 
 static void add_write(segue__txn *txn, bool wanted, segue__write_kind write) {

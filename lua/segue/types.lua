@@ -103,7 +103,7 @@
 --- returns "pull" or "push" for a source
 ---@field strategy? fun(source: segue.SourceHealth): "pull"|"push"
 --- modules by name
----@field modules? table<string, segue.ModuleC|segue.ModuleLua>
+---@field modules? table<string, segue.ModuleC|segue.ModuleLua|segue.ModuleFiles>
 --- folders that are searched for plugins first
 ---@field plugins? string|(string)[]
 --- threads that serve requests; a change takes effect at the next start. Default: one less than
@@ -714,5 +714,47 @@
 ---@field memory? integer|string
 --- compile it; nothing can stop an endless loop then. Default: false.
 ---@field jit? boolean
+
+--- Files that are rendered from the configuration, and a command that applies them.
+---@class segue.ModuleFiles: segue.Module
+--- the files, which change together. Required. Not empty.
+---@field files (segue.RenderedFile)[]
+--- a folder that all files must be in, also where links lead. Default: any place.
+---@field root? string
+--- a command that must succeed before anything is replaced; it sees the new files in the place of
+--- the live ones, or names them as {staged:PATH}. A single text is a line for the shell. Default:
+--- no check.
+---@field check? string|(string)[]
+--- a command that runs after the files are in place, and again after an undo; if it fails, the
+--- reload is undone. Default: no command.
+---@field apply? string|(string)[]
+--- time limit of each command. Default: 10s. Longer than 0.
+---@field timeout? segue.Duration
+--- when apply is run again. Default: a failure undoes the reload at once.
+---@field retry? true|segue.ApplyRetry
+
+--- A file of a module of the kind files.
+---@class segue.RenderedFile
+--- the file that is written; folders on its way are made. Required.
+---@field to string
+--- returns the text of the file, from the module's part of the configuration. Required.
+---@field content config: segue.Config
+--- permissions. Default: of the file that is there, else 0644.
+---@field mode? string
+--- the owner, as user or user:group; needs root. Default: of the file that is there, else the
+--- user of segue.
+---@field owner? string
+--- how many replaced versions stay, as .NAME.backup-1 and so on. Default: none. 1 to 100.
+---@field backups? integer
+--- where the file is a symbolic link: write its target, or put a file in its place. Default:
+--- "follow".
+---@field link? "follow"|"replace"
+
+--- When the command apply is run again.
+---@class segue.ApplyRetry
+--- how often a command that failed is run again. Default: 3. 1 to 100.
+---@field times? integer
+--- the first pause; each following one is twice as long. Default: 1s. Longer than 0.
+---@field pause? segue.Duration
 
 -- end of options

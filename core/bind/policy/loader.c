@@ -120,6 +120,7 @@ void segue__loaded_free(segue__loaded *loaded) {
   segue__program_deinit(&loaded->program);
   segue__free(loaded->trigger_fns);
   segue__free(loaded->scripts);
+  segue__renders_clear(loaded);
   segue__free(loaded);
 }
 

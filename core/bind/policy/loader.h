@@ -8,6 +8,7 @@
 #ifndef SEGUE_BIND_LOADER_H
 #define SEGUE_BIND_LOADER_H
 
+#include "../../files/kind.h"
 #include "../../os/loop.h"
 #include "../../reload/policy.h"
 #include "../runtime/services.h"
@@ -22,6 +23,7 @@ typedef struct segue__kind_place {
   /* Of the tree of the policy, for options that resolve judges; with the path of the module. */
   const segue__options_env *env;
   segue__errors *errors; /* mistakes in these are added; then resolve returns a code, err unset */
+  const segue__renderer *renderer; /* of the files of modules; NULL: of a source */
 } segue__kind_place;
 struct segue__module_kind {
   const char *name;
@@ -59,6 +61,9 @@ typedef struct segue__c_modules {
 /* The kind "c" over these, which must live as long as the loader (kinds.c). */
 segue__module_kind segue__module_kind_c(const segue__c_modules *modules);
 extern const segue_option_table segue__module_c_options;
+/* The kind "files" (files.c). world NULL: policies with such modules can be validated, but not run.
+ */
+segue__module_kind segue__module_kind_files(segue__file_world *world);
 
 typedef struct segue__lua_options {
   size_t size;

@@ -179,8 +179,11 @@ static int open_source(const resolving *r, size_t index, const segue_node *node)
   const segue__lua_loader *loader = r->loaded->loader;
   snprintf(path, sizeof path, "sources[%zu].options", index + env.first);
   env.path = path;
-  const segue__kind_place place = {loader->os, r->policy, r->loaded->program.folder, &env,
-                                   r->errors};
+  const segue__kind_place place = {.os = loader->os,
+                                   .policy = r->policy,
+                                   .folder = r->loaded->program.folder,
+                                   .env = &env,
+                                   .errors = r->errors};
   memset(r->err, 0, sizeof *r->err);
   int rc = segue__plugin_source_open(&loader->options, &place, node, source, r->err);
   return rc ? resolve_failed(r, rc, source->name, node, node->line) : 0;
@@ -217,8 +220,13 @@ static int resolve_module(const resolving *r, segue__module_spec *module,
     return segue__errorf(r->err, UV_ENOMEM, "out of memory");
   }
   env.path = path.data;
-  const segue__kind_place place = {r->loaded->loader->os, r->policy, r->loaded->program.folder,
-                                   &env, r->errors};
+  const segue__renderer renderer = segue__renderer_of(r->loaded);
+  const segue__kind_place place = {.os = r->loaded->loader->os,
+                                   .policy = r->policy,
+                                   .folder = r->loaded->program.folder,
+                                   .env = &env,
+                                   .errors = r->errors,
+                                   .renderer = &renderer};
   memset(r->err, 0, sizeof *r->err);
   int rc = kind->resolve(kind, &place, &written->value, module->made.options, module, r->err);
   segue__buf_deinit(&path);
@@ -260,7 +268,8 @@ int segue__lua_policy(lua_State *L, int index, int count, segue__loaded *loaded,
     return rc;
   }
   take_hooks(L, index, loaded);
-  if (segue__watchers_take(L, index, loaded)) return segue__errorf(err, UV_ENOMEM, "out of memory");
+  if (segue__watchers_take(L, index, loaded) || segue__renders_take(L, index, loaded, policy))
+    return segue__errorf(err, UV_ENOMEM, "out of memory");
   rc = take_sources(L, index, tree, loaded, policy, err);
   loaded->program.sealed = true;
   if (rc || !resolve) return rc;

@@ -21,6 +21,14 @@ enum {
       SEGUE__HOOK_COUNT
 };
 
+/* A function that renders a file of a module. */
+typedef struct segue__render {
+  char *module;
+  size_t index; /* of the file in its module */
+  int fn;       /* a reference */
+  segue__place place;
+} segue__render;
+
 typedef struct segue__loaded segue__loaded;
 typedef struct segue__watchers segue__watchers;
 struct segue__loaded {
@@ -36,6 +44,8 @@ struct segue__loaded {
   size_t script_count;
   struct segue__source_call *source_calls; /* calls of want and outcome of these sources */
   segue__watchers *watchers;               /* NULL: they do not run */
+  segue__render *renders;                  /* functions that render files */
+  size_t render_count;
   uint64_t check_ms, reload_ms, confirm_within_ms;
   uint64_t last_used; /* when a hook of it last ended, by the loader's count */
   segue__loaded *prev, *next;
@@ -70,6 +80,12 @@ void segue__loaded_free(segue__loaded *loaded);
 int segue__watchers_take(lua_State *L, int index, segue__loaded *loaded);
 void segue__watchers_start(void *impl, void (*fire)(void *data, const char *cause), void *data);
 void segue__watchers_stop(void *impl);
+
+/* files.c. take: inside a call; what the policy returned is at index. */
+int segue__renders_take(lua_State *L, int index, segue__loaded *loaded,
+                        const segue__policy *policy);
+void segue__renders_clear(segue__loaded *loaded);
+segue__renderer segue__renderer_of(segue__loaded *loaded);
 
 /* A source that is written in Lua (lua_source.c). */
 typedef struct segue__script {

@@ -511,6 +511,9 @@ void segue__fakes_init(segue__rehearsal *r) {
   r->kinds[1] = segue__module_kind_lua(NULL);
   r->kinds[1].resolve = resolve_module;
   r->kinds[1].data = r;
+  r->kinds[2] = segue__module_kind_files(NULL);
+  r->kinds[2].resolve = resolve_module;
+  r->kinds[2].data = r;
 }
 
 void segue__fakes_deinit(segue__rehearsal *r) {

@@ -102,7 +102,7 @@ typedef struct segue__rehearsal {
   segue__fake_call *calls;
   segue__fake_module *modules;
   segue__fake_delay *delays;
-  segue__module_kind kinds[2];
+  segue__module_kind kinds[3];
   bool sealed;                             /* nothing of the disk is visible except the Lua half */
   bool engine_stopped, lua_closed, failed; /* failed: no memory for a result */
 } segue__rehearsal;

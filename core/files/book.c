@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The book of destinations. An entry stays when its locks are released, because its version is
+ * still the one that was written last.
+ */
+#include "book.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "../config/config.h"
+#include "../os/explain.h"
+#include "../os/fault.h"
+#include "../os/file.h"
+#include "internal.h"
+
+enum { BOOK_TRIES = 8 };
+
+/* The lock file of a folder, open once for all destinations in it. */
+typedef struct book_folder {
+  char *path;
+  int fd;
+  size_t locks;
+} book_folder;
+
+typedef struct book_entry {
+  char *path, *module; /* module NULL: it is not taken */
+  size_t taken;
+  bool known;
+  segue__file_version version;
+} book_entry;
+
+struct segue__file_book {
+  pthread_mutex_t mutex;
+  char *record;
+  bool changed;
+  book_entry *entries;
+  size_t count, capacity;
+  book_folder *folders;
+  size_t folder_count, folder_capacity;
+};
+
+/* ---- Entries; the mutex is held ---- */
+
+static book_entry *book_find(segue__file_book *book, const char *path) {
+  for (size_t i = 0; i < book->count; i++)
+    if (!strcmp(book->entries[i].path, path)) return &book->entries[i];
+  return NULL;
+}
+
+static book_entry *book_get(segue__file_book *book, const char *path) {
+  book_entry *entry = book_find(book, path);
+  if (entry) return entry;
+  if (book->count == book->capacity) {
+    size_t capacity = book->capacity ? book->capacity * 2 : 16;
+    book_entry *entries = segue__realloc(book->entries, capacity * sizeof *entries);
+    if (!entries) return NULL;
+    book->entries = entries;
+    book->capacity = capacity;
+  }
+  char *copy = segue__strdup(path);
+  if (!copy) return NULL;
+  entry = &book->entries[book->count++];
+  *entry = (book_entry){.path = copy};
+  return entry;
+}
+
+/* ---- Locks; the mutex is held ---- */
+
+/* Where the folder of a path ends; the name follows. A destination is absolute. */
+static size_t book_folder_len(const char *path) {
+  return (size_t)(strrchr(path, '/') + 1 - path);
+}
+
+static book_folder *book_folder_find(segue__file_book *book, const char *path) {
+  size_t len = book_folder_len(path);
+  for (size_t i = 0; i < book->folder_count; i++)
+    if (!strncmp(book->folders[i].path, path, len) && !book->folders[i].path[len])
+      return &book->folders[i];
+  return NULL;
+}
+
+static int book_folder_open(segue__file_book *book, const char *path, book_folder **out,
+                            segue_error *err) {
+  *out = book_folder_find(book, path);
+  if (*out) return 0;
+  if (book->folder_count == book->folder_capacity) {
+    size_t capacity = book->folder_capacity ? book->folder_capacity * 2 : 4;
+    book_folder *folders = segue__realloc(book->folders, capacity * sizeof *folders);
+    if (!folders) return UV_ENOMEM;
+    book->folders = folders;
+    book->folder_capacity = capacity;
+  }
+  segue__buf name;
+  segue__buf_init(&name);
+  char *folder = segue__strndup(path, book_folder_len(path));
+  segue__buf_addf(&name, "%s" SEGUE__FILE_LOCK, folder ? folder : "");
+  int rc = folder && !name.failed ? 0 : UV_ENOMEM;
+  int fd = rc ? -1 : open(name.data, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (!rc && fd < 0) rc = segue__explain(err, -errno, "write", name.data);
+  segue__buf_deinit(&name);
+  if (rc) {
+    segue__free(folder);
+    return rc;
+  }
+  *out = &book->folders[book->folder_count++];
+  **out = (book_folder){folder, fd, 0};
+  return 0;
+}
+
+static void book_folder_close(segue__file_book *book, book_folder *folder) {
+  if (folder->locks) return;
+  (void)close(folder->fd);
+  segue__free(folder->path);
+  *folder = book->folders[--book->folder_count];
+}
+
+/* The lock belongs to the open file, not to the process (F_OFD_SETLK): a classic lock would be lost
+ * when any part of the process closes the lock file. */
+static int book_lock(const book_folder *folder, const char *path, short type) {
+  const char *name = path + book_folder_len(path);
+  segue__hash hash = segue__hash_bytes(name, strlen(name), (segue__hash){0, 0});
+  struct flock lock = {.l_type = type,
+                       .l_whence = SEEK_SET,
+                       .l_start = (off_t)(hash.lo & INT64_MAX) >> 1,
+                       .l_len = 1};
+  if (!fcntl(folder->fd, F_OFD_SETLK, &lock)) return 0;
+  return errno == EACCES || errno == EAGAIN ? UV_EBUSY : -errno;
+}
+
+/* A process that undoes the making of a folder removes the lock file in it. A lock on the removed
+ * file holds nothing, because the next process makes a new file: so it is opened again. */
+static int book_lock_open(segue__file_book *book, const char *path, book_folder **folder,
+                          segue_error *err) {
+  struct stat st;
+  for (int tries = 0;; tries++) {
+    int rc = book_folder_open(book, path, folder, err);
+    if (rc) return rc;
+    rc = book_lock(*folder, path, F_WRLCK);
+    if (rc || (*folder)->locks || tries == BOOK_TRIES || fstat((*folder)->fd, &st) || st.st_nlink)
+      return rc;
+    book_folder_close(book, *folder);
+  }
+}
+
+static int book_take_first(segue__file_book *book, book_entry *entry, const char *module,
+                           segue_error *err) {
+  book_folder *folder;
+  char shown[SEGUE__SHOWN_MAX];
+  const char *path = entry->path;
+  int rc = book_lock_open(book, path, &folder, err);
+  if (rc && !folder) return rc;
+  if (rc == UV_EBUSY)
+    segue__errorf(err, rc,
+                  "%s is written by another segue: stop that one, or give the file to one of them",
+                  segue__shown(path, shown));
+  else if (rc)
+    segue__explain(err, rc, "lock", path);
+  entry->module = rc ? NULL : segue__strdup(module);
+  if (!rc && !entry->module) {
+    (void)book_lock(folder, path, F_UNLCK);
+    rc = UV_ENOMEM;
+  }
+  if (!rc) folder->locks++;
+  book_folder_close(book, folder);
+  return rc;
+}
+
+static void book_untake(segue__file_book *book, book_entry *entry) {
+  book_folder *folder = book_folder_find(book, entry->path);
+  segue__free(entry->module);
+  entry->module = NULL;
+  entry->taken = 0;
+  if (!folder) return;
+  (void)book_lock(folder, entry->path, F_UNLCK);
+  folder->locks--;
+  book_folder_close(book, folder);
+}
+
+int segue__file_book_take(segue__file_book *book, const char *path, const char *module,
+                          segue_error *err) {
+  char shown[SEGUE__SHOWN_MAX];
+  pthread_mutex_lock(&book->mutex);
+  book_entry *entry = book_get(book, path);
+  int rc = 0;
+  if (err) memset(err, 0, sizeof *err);
+  if (!entry)
+    rc = UV_ENOMEM;
+  else if (!entry->module)
+    rc = book_take_first(book, entry, module, err);
+  else if (strcmp(entry->module, module) != 0)
+    rc = segue__errorf(err, UV_EBUSY, "%s is written by module '%s' too: give it to one of them",
+                       segue__shown(path, shown), entry->module);
+  if (!rc) entry->taken++;
+  if (rc && err && !err->code) segue__errorf(err, rc, "cannot lock %s: out of memory", path);
+  pthread_mutex_unlock(&book->mutex);
+  return rc;
+}
+
+void segue__file_book_release(segue__file_book *book, const char *path) {
+  pthread_mutex_lock(&book->mutex);
+  book_entry *entry = book_find(book, path);
+  if (entry && entry->module && !--entry->taken) book_untake(book, entry);
+  pthread_mutex_unlock(&book->mutex);
+}
+
+/* ---- Versions ---- */
+
+bool segue__file_book_known(segue__file_book *book, const char *path, segue__file_version *out) {
+  pthread_mutex_lock(&book->mutex);
+  const book_entry *entry = book_find(book, path);
+  bool known = entry && entry->known;
+  if (known) *out = entry->version;
+  pthread_mutex_unlock(&book->mutex);
+  return known;
+}
+
+void segue__file_book_note(segue__file_book *book, const char *path,
+                           const segue__file_version *version) {
+  pthread_mutex_lock(&book->mutex);
+  book_entry *entry = book_get(book, path);
+  if (entry && !(entry->known && segue__file_version_equal(&entry->version, version))) {
+    entry->known = true;
+    entry->version = *version;
+    book->changed = true;
+  }
+  pthread_mutex_unlock(&book->mutex);
+}
+
+static void book_write(segue__file_book *book, segue__buf *json) {
+  bool any = false;
+  segue__buf_adds(json, "{");
+  for (size_t i = 0; i < book->count; i++) {
+    const book_entry *entry = &book->entries[i];
+    if (!entry->known) continue;
+    segue__buf_adds(json, any ? ",\n" : "\n");
+    segue__json_string(json, entry->path, strlen(entry->path));
+    segue__buf_adds(json, ":");
+    segue__file_version_write(&entry->version, json);
+    any = true;
+  }
+  segue__buf_adds(json, "\n}\n");
+}
+
+/* The mutex is not held while the disk is waited for: the control thread may take it. */
+int segue__file_book_save(segue__file_book *book, segue_error *err) {
+  segue__buf json;
+  segue__buf_init(&json);
+  pthread_mutex_lock(&book->mutex);
+  bool due = book->changed && book->record;
+  if (due) book_write(book, &json);
+  book->changed = false;
+  pthread_mutex_unlock(&book->mutex);
+  int rc = 0;
+  if (due && json.failed)
+    rc = segue__errorf(err, UV_ENOMEM, "cannot write %s: out of memory", book->record);
+  if (due && !rc) {
+    segue__write write = {.path = book->record, .data = json.data, .len = json.len, .mode = 0600};
+    rc = segue__file_write(NULL, &write, err);
+  }
+  segue__buf_deinit(&json);
+  if (rc) {
+    pthread_mutex_lock(&book->mutex);
+    book->changed = true;
+    pthread_mutex_unlock(&book->mutex);
+  }
+  return rc;
+}
+
+static void book_read(segue__file_book *book) {
+  segue__bytes bytes;
+  segue__document *doc = NULL;
+  if (segue__file_read(NULL, book->record, SEGUE__FILE_MAX, &bytes, NULL)) return;
+  if (segue__document_new(&doc, 1, "files", book->record, SEGUE__JSON, bytes.data, bytes.len))
+    return;
+  size_t count =
+      segue__document_parse(doc, NULL, NULL, NULL, NULL) ? 0 : segue_node_count(&doc->root);
+  for (size_t i = 0; i < count; i++) {
+    const char *path;
+    segue__file_version version;
+    const segue_node *node = segue_node_at(&doc->root, i, &path);
+    if (*path == '/' && segue__file_version_parse(node, &version))
+      segue__file_book_note(book, path, &version);
+  }
+  book->changed = false;
+  segue__document_unref(doc);
+}
+
+int segue__file_book_new(segue__file_book **out, const char *record) {
+  segue__file_book *book = segue__calloc(1, sizeof *book);
+  *out = NULL;
+  if (!book) return UV_ENOMEM;
+  book->record = segue__strdup(record);
+  if (record && !book->record) {
+    segue__free(book);
+    return UV_ENOMEM;
+  }
+  pthread_mutex_init(&book->mutex, NULL);
+  if (record) book_read(book);
+  *out = book;
+  return 0;
+}
+
+void segue__file_book_free(segue__file_book *book) {
+  if (!book) return;
+  for (size_t i = 0; i < book->count; i++) {
+    if (book->entries[i].module) book_untake(book, &book->entries[i]);
+    segue__free(book->entries[i].path);
+  }
+  segue__free(book->entries);
+  segue__free(book->folders);
+  segue__free(book->record);
+  pthread_mutex_destroy(&book->mutex);
+  segue__free(book);
+}

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Committing a staged set, and its end: undone, or settled.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "../os/explain.h"
+#include "../os/fault.h"
+#include "internal.h"
+
+/* ---- Commit ---- */
+
+static int commit_in_place(segue__set_file *file, const char *spare) {
+  /* Already copied, unless it became a mount point after it was staged. */
+  int rc = file->in_place ? 0 : segue__file_copy(file->path, spare);
+  file->in_place = true;
+  return rc ? rc : segue__file_overwrite(file->path, file->staged);
+}
+
+/* Another program may have changed the file after it was staged. The exchange has moved that change
+ * out of the way without losing it; undo brings it back. */
+static int commit_check_replaced(segue__set_file *file, segue_error *err) {
+  segue__file_version replaced;
+  int rc = segue__file_version_read(file->staged, &replaced, NULL, err);
+  if (rc || segue__file_version_equal(&replaced, &file->previous)) return rc;
+  file->previous = replaced;
+  return segue__errorf(err, SEGUE_EMODULE,
+                       "%s was changed by another program during the reload: that change stays; "
+                       "reload again",
+                       file->path);
+}
+
+static int commit_replace(segue__set_file *file, segue_error *err) {
+  char *spare = segue__file_beside(file->staged, "old");
+  if (!spare) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", file->to);
+  int rc = file->in_place ? UV_EBUSY : segue__file_exchange(file->path, file->staged, spare);
+  bool whole = rc == UV_EBUSY || rc == UV_EXDEV;
+  if (whole) rc = commit_in_place(file, spare);
+  segue__free(spare);
+  if (rc == UV_ENOENT)
+    return segue__errorf(
+        err, rc, "%s was removed by another program during the reload: reload again", file->path);
+  if (rc) return segue__explain(err, rc, "write", file->path);
+  return whole ? 0 : commit_check_replaced(file, err);
+}
+
+static int commit_file(segue__set_file *file, segue_error *err) {
+  int rc = SEGUE_FAULT("files.commit");
+  if (rc) return segue__explain(err, rc, "write", file->path);
+  file->moved = true;
+  if (file->previous.kind != SEGUE__FILE_NONE) return commit_replace(file, err);
+  rc = segue__file_move_new(file->staged, file->path);
+  if (rc == UV_EEXIST)
+    return segue__errorf(err, rc,
+                         "%s was made by another program during the reload: it stays; reload again",
+                         file->path);
+  return rc ? segue__explain(err, rc, "write", file->path) : 0;
+}
+
+static bool commit_same_folder(const char *a, const char *b) {
+  size_t len = (size_t)(strrchr(a, '/') + 1 - a);
+  return !strncmp(a, b, len) && !strchr(b + len, '/');
+}
+
+/* Each folder once. */
+static int commit_sync(const segue__file_set *set, segue_error *err) {
+  for (size_t i = 0; i < set->count; i++) {
+    const segue__set_file *file = &set->files[i];
+    bool synced = !file->moved;
+    for (size_t j = 0; j < i && !synced; j++)
+      synced = set->files[j].moved && commit_same_folder(file->path, set->files[j].path);
+    int rc = synced ? 0 : segue__file_sync_folder(file->path);
+    if (rc) return segue__explain(err, rc, "write", file->path);
+  }
+  return 0;
+}
+
+int segue__file_set_commit(segue__file_set *set, segue_error *err) {
+  int rc = 0;
+  for (size_t i = 0; i < set->count && !rc; i++)
+    if (set->files[i].staged) rc = commit_file(&set->files[i], err);
+  return rc ? rc : commit_sync(set, err);
+}
+
+/* ---- Undo ---- */
+
+static int undo_file(segue__set_file *file, segue_error *err) {
+  segue__file_restore restore = {.path = file->path,
+                                 .staged = file->staged,
+                                 .wanted = &file->previous,
+                                 .other = &file->next,
+                                 .back = true};
+  int rc = segue__file_restore_run(&restore, err);
+  if (restore.kept) {
+    segue__free(file->kept);
+    file->kept = restore.kept;
+  }
+  if (!rc) file->moved = false;
+  return rc;
+}
+
+int segue__file_set_undo(segue__file_set *set, segue_error *err) {
+  segue_error first, error;
+  int rc = 0;
+  for (size_t i = set->count; i-- > 0;) {
+    if (!set->files[i].moved) continue;
+    int failed = undo_file(&set->files[i], &error);
+    if (failed && !rc) first = error;
+    if (failed && !rc) rc = failed;
+  }
+  if (rc && err) *err = first;
+  return rc;
+}
+
+/* ---- Settle ---- */
+
+/* Moves the older backups on by one, then the replaced version becomes the newest. */
+static int settle_backup(const segue__set_file *file, const char *replaced) {
+  char number[16];
+  int rc = 0;
+  for (unsigned n = file->backups; n > 0 && !rc; n--) {
+    snprintf(number, sizeof number, "%u", n);
+    char *to = segue__file_hidden(file->path, "backup", number);
+    snprintf(number, sizeof number, "%u", n - 1);
+    char *from = n > 1 ? segue__file_hidden(file->path, "backup", number) : NULL;
+    if (!to || (n > 1 && !from))
+      rc = UV_ENOMEM;
+    else if (rename(from ? from : replaced, to) && !(from && errno == ENOENT))
+      rc = -errno;
+    segue__free(from);
+    segue__free(to);
+  }
+  return rc;
+}
+
+/* Backups past the number that is wanted, as when it was lowered. */
+static void settle_drop_old(const segue__set_file *file) {
+  for (unsigned n = file->backups + 1;; n++) {
+    char number[16];
+    snprintf(number, sizeof number, "%u", n);
+    char *name = segue__file_hidden(file->path, "backup", number);
+    bool removed = name && !unlink(name);
+    segue__free(name);
+    if (!removed) return;
+  }
+}
+
+static int settle_replaced(segue__set_file *file, const char *replaced, segue_error *err) {
+  int rc = 0;
+  if (file->previous.kind == SEGUE__FILE_NONE) return 0;
+  if (file->foreign) {
+    segue__free(file->kept);
+    file->kept = segue__file_keep(file->path, replaced);
+    if (!file->kept)
+      rc = segue__errorf(err, UV_EIO, "%s: the version that segue did not write stays as %s",
+                         file->path, replaced);
+    return rc;
+  }
+  rc = settle_backup(file, replaced);
+  if (rc) segue__explain(err, rc, "back up", file->path);
+  settle_drop_old(file);
+  return rc;
+}
+
+static int settle_file(segue__set_file *file, segue_error *err) {
+  char *spare = segue__file_beside(file->staged, "old");
+  if (!spare) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", file->to);
+  int rc = SEGUE_FAULT("files.settle");
+  if (rc) segue__explain(err, rc, "settle", file->path);
+  if (!rc) rc = settle_replaced(file, file->in_place ? spare : file->staged, err);
+  /* A version that could not be kept is not removed. */
+  if (!rc || !file->foreign) {
+    (void)unlink(file->staged);
+    (void)unlink(spare);
+  }
+  segue__free(spare);
+  segue__free(file->staged);
+  file->staged = NULL;
+  file->moved = false;
+  return rc;
+}
+
+int segue__file_set_settle(segue__file_set *set, segue_error *err) {
+  segue_error error;
+  int rc = 0;
+  while (set->made_count)
+    segue__free(set->made[--set->made_count]); /* they stay */
+  for (size_t i = 0; i < set->count; i++) {
+    segue__set_file *file = &set->files[i];
+    int failed = file->staged ? settle_file(file, &error) : 0;
+    segue__file_book_note(set->book, file->path, &file->next);
+    if (failed && !rc && err) *err = error;
+    if (failed && !rc) rc = failed;
+  }
+  int saved = segue__file_book_save(set->book, &error);
+  if (saved && !rc && err) *err = error;
+  return rc ? rc : saved;
+}

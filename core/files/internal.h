@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * internal.h: what the files of core/files share.
+ */
+#ifndef SEGUE_FILES_INTERNAL_H
+#define SEGUE_FILES_INTERNAL_H
+
+#include "set.h"
+
+#define SEGUE__FILE_LOCK ".segue.lock" /* in the folders of destinations */
+enum { SEGUE__FILE_ID = 8 };           /* hexadecimal digits in the names of a set's staged files */
+
+typedef struct segue__set_file {
+  char *to, *owner;
+  char *data;
+  size_t len;
+  unsigned mode, backups;
+  bool replace_link;
+
+  char *path;    /* resolved; NULL: not yet */
+  char *staged;  /* beside path; NULL: it is equal. After the commit it has the previous version */
+  bool taken;    /* in the book */
+  bool in_place; /* path is a mount point: it cannot be replaced, only written */
+  bool moved;    /* commit has begun with it */
+  bool foreign;  /* the previous version is none that segue wrote */
+  char *kept;
+  segue__file_version previous, next;
+} segue__set_file;
+
+struct segue__file_set {
+  segue__file_book *book;
+  char *module, *folder, *root;
+  char id[SEGUE__FILE_ID + 1];
+  segue__set_file *files;
+  size_t count, capacity, changed;
+  char **made; /* folders that stage has made, outermost first */
+  size_t made_count;
+  bool settled;
+};
+
+/* place.c: finds where a file goes. Sets file->path and makes missing folders. */
+int segue__file_place(segue__file_set *set, segue__set_file *file, segue_error *err);
+/* Removes the folders that were made, if nothing is in them but a lock file. */
+void segue__file_unmake(segue__file_set *set);
+
+/* names.c */
+/* The name of a staged file. index: its number among the changed files of the set. NULL: no
+ * memory. */
+char *segue__file_staged_name(const char *path, const char *id, size_t index);
+/* The same with an end: the previous version of a file that is written in place. */
+char *segue__file_beside(const char *staged, const char *end);
+/* ".NAME.WORD-NUMBER" in the same folder. */
+char *segue__file_hidden(const char *path, const char *word, const char *number);
+/* Removes staged files that an earlier process left for any of these destinations. The set has
+ * their locks, so none is in use. */
+void segue__file_sweep(const segue__file_set *set);
+
+/* put.c: changes one destination. */
+/* Exchanges two files, or symbolic links, in one step where the file system can do that. If it
+ * cannot, a crash in between leaves the second one under `spare`. */
+int segue__file_exchange(const char *path, const char *other, const char *spare);
+/* Moves a file to a name that does not exist: UV_EEXIST if it does. */
+int segue__file_move_new(const char *from, const char *path);
+/* Writes content, mode and owner of `from` into the file at path, which keeps its inode. */
+int segue__file_overwrite(const char *path, const char *from);
+/* Makes `to`, or replaces it, with content, mode and owner of `from`, on disk. A copy that is cut
+ * short has the name `to`.part. */
+int segue__file_copy(const char *from, const char *to);
+int segue__file_sync_folder(const char *path); /* the folder of path */
+
+/* restore.c: brings a destination to one of its two versions, from any state that a crash may have
+ * left. `other` is the version that it may have instead. */
+typedef struct segue__file_restore {
+  const char *path, *staged;
+  const segue__file_version *wanted, *other;
+  bool back;  /* wanted is the previous version, not the next one */
+  char *kept; /* out: a third version was kept there; owned */
+  bool left;  /* out: a third version stays at path, because the wanted one does not exist */
+} segue__file_restore;
+int segue__file_restore_run(segue__file_restore *restore, segue_error *err);
+/* Keeps a version that segue has not written under a name of its own: moves `from` there, or copies
+ * path if from is NULL. Returns the name, owned; NULL: that failed. */
+char *segue__file_keep(const char *path, const char *from);
+
+#endif

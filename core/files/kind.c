@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The kind "files": its options, and a module from the options of a policy.
+ */
+#include "kind.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <uv.h>
+
+#include "../os/error.h"
+#include "module.h"
+
+/* ---- The world ---- */
+
+static void world_unref(segue__file_world *world) {
+  if (--world->refs) return;
+  segue__file_book_free(world->book);
+  segue__free(world);
+}
+
+int segue__file_world_new(segue__file_world **out, segue__loop *loop, const segue__logger *log,
+                          const segue__os *os, const char *record) {
+  segue__file_world *world = segue__calloc(1, sizeof *world);
+  *out = NULL;
+  if (!world) return UV_ENOMEM;
+  *world = (segue__file_world){.refs = 1, .loop = loop, .log = log, .os = os};
+  int rc = segue__file_book_new(&world->book, record);
+  if (rc)
+    segue__free(world);
+  else
+    *out = world;
+  return rc;
+}
+
+void segue__file_world_rehearse(segue__file_world *world) {
+  segue__file_book_free(world->book);
+  world->book = NULL;
+}
+
+/* A job that hangs in the disk may end later, when there is nothing left to log to. */
+void segue__file_world_close(segue__file_world *world) {
+  if (!world) return;
+  world->log = NULL;
+  world_unref(world);
+}
+
+void segue__shared_set_unref(segue__shared_set *shared) {
+  if (--shared->refs) return;
+  segue__file_set_free(shared->set);
+  world_unref(shared->world);
+  segue__free(shared);
+}
+
+/* ---- A module ---- */
+
+void segue__file_module_unref(segue__file_module *module) {
+  if (!module || --module->refs) return;
+  for (size_t i = 0; i < module->count; i++) {
+    segue__free((char *)module->files[i].to);
+    segue__free((char *)module->files[i].owner);
+  }
+  segue__file_command_clear(&module->check);
+  segue__file_command_clear(&module->apply);
+  segue__free(module->files);
+  segue__free(module->name);
+  segue__free(module->folder);
+  segue__free(module->root);
+  if (module->world) world_unref(module->world);
+  segue__free(module);
+}
+
+static int kind_copy_files(segue__file_module *module, const segue__files_options *options) {
+  module->files = segue__calloc(options->count, sizeof *module->files);
+  if (!module->files) return UV_ENOMEM;
+  for (size_t i = 0; i < options->count; i++) {
+    const segue__file_options *from = &options->files[i];
+    segue__file_want *to = &module->files[module->count++];
+    *to = (segue__file_want){
+        .mode = from->mode, .backups = (unsigned)from->backups, .replace_link = from->replace_link};
+    to->to = segue__strdup(from->to);
+    to->owner = segue__strdup(from->owner);
+    if (!to->to || (from->owner && !to->owner)) return UV_ENOMEM;
+  }
+  return 0;
+}
+
+/* Destinations are absolute, so that a set does not depend on the folder of the process. */
+static char *kind_folder(const char *folder) {
+  char current[4096];
+  segue__buf text;
+  if (*folder == '/') return segue__strdup(folder);
+  size_t size = sizeof current;
+  if (uv_cwd(current, &size)) return NULL;
+  segue__buf_init(&text);
+  segue__buf_addf(&text, "%s%s%s", current, *folder ? "/" : "", folder);
+  if (!text.failed) return text.data;
+  segue__buf_deinit(&text);
+  return NULL;
+}
+
+static int kind_fill(segue__file_module *module, const segue__files_options *options,
+                     const char *name, const char *folder) {
+  module->name = segue__strdup(name);
+  module->folder = kind_folder(folder);
+  module->root = segue__strdup(options->root);
+  module->timeout_ms = options->timeout_ms;
+  module->retry_times = options->retries ? options->retry_times : 0;
+  module->retry_pause_ms = options->retry_pause_ms;
+  if (!module->name || !module->folder || (options->root && !module->root)) return UV_ENOMEM;
+  int rc = kind_copy_files(module, options);
+  if (!rc) rc = segue__file_command_copy(&module->check, &options->check);
+  if (!rc) rc = segue__file_command_copy(&module->apply, &options->apply);
+  return rc;
+}
+
+static segue__hash kind_hash_text(const char *text, segue__hash seed) {
+  return segue__hash_bytes(text ? text : "", text ? strlen(text) + 1 : 0, seed);
+}
+
+/* A command, a mode or an owner that changed is a reason to replace the module, and so is a text of
+ * the policy: its functions render. */
+static segue__hash kind_hash(const segue__file_module *module, segue__hash hash) {
+  uint64_t numbers[] = {module->timeout_ms, module->retry_times, module->retry_pause_ms};
+  hash = segue__hash_bytes(numbers, sizeof numbers, hash);
+  hash = kind_hash_text(module->root, hash);
+  for (size_t i = 0; i < module->count; i++) {
+    const segue__file_want *file = &module->files[i];
+    unsigned rest[] = {file->mode, file->backups, file->replace_link};
+    hash = segue__hash_bytes(rest, sizeof rest, hash);
+    hash = kind_hash_text(file->owner, kind_hash_text(file->to, hash));
+  }
+  for (size_t i = 0; i < module->check.count; i++)
+    hash = kind_hash_text(module->check.words[i], hash);
+  hash = kind_hash_text("apply", hash);
+  for (size_t i = 0; i < module->apply.count; i++)
+    hash = kind_hash_text(module->apply.words[i], hash);
+  return hash;
+}
+
+static void kind_free(void *module) {
+  segue__file_module_unref(module);
+}
+
+int segue__file_module_resolve(segue__file_world *world, const void *options, const char *folder,
+                               const segue__renderer *renderer, segue__hash texts,
+                               segue__module_spec *spec, segue_error *err) {
+  static const segue_module_ops nothing = {.size = sizeof nothing};
+  segue__file_module *module = segue__calloc(1, sizeof *module);
+  if (!module) return segue__errorf(err, UV_ENOMEM, "module '%s': out of memory", spec->name);
+  module->refs = 1;
+  module->renderer = *renderer;
+  module->world = world;
+  if (world) world->refs++;
+  int rc = kind_fill(module, options, spec->name, folder);
+  if (rc) {
+    segue__file_module_unref(module);
+    return segue__errorf(err, rc, "module '%s': out of memory", spec->name);
+  }
+  spec->ops = world ? &segue__file_module_ops : &nothing;
+  if (world) spec->action = &segue__action_files;
+  spec->userdata = module;
+  spec->free = kind_free;
+  spec->inputs = kind_hash(module, texts);
+  return 0;
+}
+
+/* ---- Options ---- */
+
+#define FILE_AT(field) .offset = offsetof(segue__file_options, field)
+static const segue_option file_rows[] = {
+    {.name = "to",
+     .type = SEGUE_OPTION_PATH,
+     FILE_AT(to),
+     .flags = SEGUE_OPTION_REQUIRED,
+     .example = "to = \"/etc/nginx/conf.d/upstreams.conf\"",
+     .doc = "the file that is written; folders on its way are made"},
+    {.name = "content",
+     .type = SEGUE_OPTION_FUNCTION,
+     FILE_AT(content),
+     .flags = SEGUE_OPTION_REQUIRED,
+     .signature = "config: segue.Config",
+     .example = "content = function(config) return \"...\" end",
+     .doc = "returns the text of the file, from the module's part of the configuration"},
+    {.name = "mode",
+     .type = SEGUE_OPTION_MODE,
+     FILE_AT(mode),
+     .absent = "of the file that is there, else 0644",
+     .doc = "permissions"},
+    {.name = "owner",
+     .type = SEGUE_OPTION_TEXT,
+     FILE_AT(owner),
+     .absent = "of the file that is there, else the user of segue",
+     .doc = "the owner, as user or user:group; needs root"},
+    {.name = "backups",
+     .type = SEGUE_OPTION_COUNT,
+     FILE_AT(backups),
+     .max = 100,
+     .absent = "none",
+     .doc = "how many replaced versions stay, as .NAME.backup-1 and so on"},
+    {.name = "link",
+     .type = SEGUE_OPTION_SWITCH,
+     FILE_AT(replace_link),
+     .choices = "follow|replace",
+     .fallback = "follow",
+     .doc = "where the file is a symbolic link: write its target, or put a file in its place"},
+};
+static const segue_option_table file_table = {SEGUE_OPTION_ROWS(segue__file_options, file_rows),
+                                              .name = "rendered file",
+                                              .doc = "A file of a module of the kind files."};
+
+#define FILES_AT(field) .offset = offsetof(segue__files_options, field)
+static const segue_option retry_rows[] = {
+    {.name = "times",
+     .type = SEGUE_OPTION_COUNT,
+     FILES_AT(retry_times),
+     .max = 100,
+     .fallback = "3",
+     .doc = "how often a command that failed is run again"},
+    {.name = "pause",
+     .type = SEGUE_OPTION_DURATION,
+     FILES_AT(retry_pause_ms),
+     .min = 1,
+     .fallback = "1s",
+     .doc = "the first pause; each following one is twice as long"},
+};
+static const segue_option_table retry_table = {SEGUE_OPTION_ROWS(segue__files_options, retry_rows),
+                                               .name = "apply retry",
+                                               .doc = "When the command apply is run again."};
+
+static const segue_option files_rows[] = {
+    {.name = "files",
+     .type = SEGUE_OPTION_LIST,
+     .of = SEGUE_OPTION_TABLE,
+     .table = &file_table,
+     FILES_AT(files),
+     .flags = SEGUE_OPTION_REQUIRED,
+     .min = 1,
+     .unit = "files",
+     .example = "files = { { to = \"out.conf\", content = function(config) ... end } }",
+     .doc = "the files, which change together"},
+    {.name = "root",
+     .type = SEGUE_OPTION_PATH,
+     FILES_AT(root),
+     .absent = "any place",
+     .doc = "a folder that all files must be in, also where links lead"},
+    {.name = "check",
+     .type = SEGUE_OPTION_LIST,
+     .of = SEGUE_OPTION_TEXT,
+     .flags = SEGUE_OPTION_ONE,
+     FILES_AT(check),
+     .absent = "no check",
+     .doc = "a command that must succeed before anything is replaced; it sees the new files in the "
+            "place of the live ones, or names them as {staged:PATH}. A single text is a line for "
+            "the shell"},
+    {.name = "apply",
+     .type = SEGUE_OPTION_LIST,
+     .of = SEGUE_OPTION_TEXT,
+     .flags = SEGUE_OPTION_ONE,
+     FILES_AT(apply),
+     .absent = "no command",
+     .doc = "a command that runs after the files are in place, and again after an undo; if it "
+            "fails, the reload is undone"},
+    {.name = "timeout",
+     .type = SEGUE_OPTION_DURATION,
+     FILES_AT(timeout_ms),
+     .min = 1,
+     .fallback = "10s",
+     .doc = "time limit of each command"},
+    {.name = "retry",
+     .type = SEGUE_OPTION_TABLE,
+     .table = &retry_table,
+     .offset = 0,
+     .given = 1 + offsetof(segue__files_options, retries),
+     .flags = SEGUE_OPTION_TRUE,
+     .absent = "a failure undoes the reload at once",
+     .doc = "when apply is run again"},
+};
+const segue_option_table segue__file_module_options = {
+    SEGUE_OPTION_ROWS(segue__files_options, files_rows), .name = "files",
+    .doc = "Files that are rendered from the configuration, and a command that applies them."};

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * kind.h: the kind of module "files", for the rest of the program. Its action has effects outside
+ * memory: files are moved into place and a command runs at the commit. Control thread.
+ */
+#ifndef SEGUE_FILES_KIND_H
+#define SEGUE_FILES_KIND_H
+
+#include "../reload/action.h"
+#include "../reload/policy.h"
+
+/* The files of one instance of segue: what its modules share. */
+typedef struct segue__file_world segue__file_world;
+/* record: the file of the versions that were written last (book.h); NULL: none. loop, log and os
+ * are borrowed. Call close when all modules are gone; the loop may still have jobs of it. */
+int segue__file_world_new(segue__file_world **out, segue__loop *loop, const segue__logger *log,
+                          const segue__os *os, const char *record);
+void segue__file_world_close(segue__file_world *world); /* NULL allowed */
+/* Nothing is locked, and staged files of other processes stay: for a plan beside a daemon that
+ * owns the files. */
+void segue__file_world_rehearse(segue__file_world *world);
+
+/* A file that is being rendered. */
+typedef struct segue__rendering segue__rendering;
+struct segue__rendering {
+  /* Set by the caller. Runs once, perhaps before render returned. data is borrowed. */
+  void (*done)(segue__rendering *rendering, int status, const char *data, size_t len,
+               const segue_error *error);
+  void *private; /* of the renderer */
+};
+
+/* The renderer of the files of a policy: the Lua functions that it names. */
+typedef struct segue__renderer {
+  void (*render)(void *impl, const char *module, size_t index, const segue_slice *next,
+                 segue__rendering *rendering);
+  void (*cancel)(void *impl, segue__rendering *rendering); /* done runs, with SEGUE_ECANCELLED */
+  void *impl;
+} segue__renderer;
+
+/* Makes the spec of a module: operations, action, input hash. world NULL: the module does nothing.
+ * options: the struct that segue__file_module_options filled. folder: of the policy. texts: hash of
+ * the policy's own files, whose functions render. */
+int segue__file_module_resolve(segue__file_world *world, const void *options, const char *folder,
+                               const segue__renderer *renderer, segue__hash texts,
+                               segue__module_spec *spec, segue_error *err);
+extern const segue_option_table segue__file_module_options;
+extern const segue__action segue__action_files;
+
+#endif

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Instances of a files module: an instance is one rendered and staged set. Its prepare renders,
+ * stages on the worker, and runs the check command; the action moves the files (action.c).
+ */
+#include "module.h"
+
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "../module/op.h"
+#include "../os/error.h"
+#include "check.h"
+
+/* ---- Work on a set, off the loop ---- */
+
+static void work_run(segue__job *job) {
+  segue__set_work *work = (segue__set_work *)job;
+  work->status = work->run(work->shared->set, &work->error);
+}
+
+static void work_done(segue__job *job) {
+  segue__set_work *work = (segue__set_work *)job;
+  segue__shared_set *shared = work->shared;
+  work->done(work->data, work->status, work->status ? &work->error : NULL);
+  segue__free(work);
+  segue__shared_set_unref(shared);
+}
+
+/* The loop closes, and no worker runs the job any more: only the end of a set is left to do then,
+ * and it is done here. */
+static void work_abandoned(segue__job *job) {
+  segue__set_work *work = (segue__set_work *)job;
+  if (work->status == SEGUE_ECANCELLED) work_run(job);
+  work_done(job);
+}
+
+void segue__set_work_start(segue__shared_set *shared,
+                           int (*run)(segue__file_set *set, segue_error *err),
+                           void (*done)(void *data, int status, const segue_error *error),
+                           void *data) {
+  segue__set_work *work = segue__calloc(1, sizeof *work);
+  segue_error error;
+  if (!work) {
+    segue__errorf(&error, UV_ENOMEM, "out of memory");
+    done(data, UV_ENOMEM, &error);
+    return;
+  }
+  *work =
+      (segue__set_work){.job = {.run = work_run, .done = work_done, .abandoned = work_abandoned},
+                        .shared = shared,
+                        .run = run,
+                        .done = done,
+                        .data = data,
+                        .status = SEGUE_ECANCELLED};
+  shared->refs++;
+  int rc = segue__job_submit(shared->world->loop, SEGUE__QUEUE_FILES, &work->job);
+  if (rc == UV_ECANCELED) {
+    work_abandoned(&work->job);
+  } else if (rc) {
+    work->status =
+        segue__errorf(&work->error, rc, "the disk does not answer: %s", segue_strerror(rc));
+    work_done(&work->job);
+  }
+}
+
+/* ---- Prepare ---- */
+
+static void instance_end(segue__file_instance *instance, int status, const segue_error *error) {
+  segue_op *op = instance->op;
+  segue_error named;
+  instance->op = NULL;
+  segue__op_on_cancel(op, NULL, NULL);
+  if (status < 0) {
+    /* A destination or a command that is written wrong is the policy's mistake: no retry helps. */
+    int code = status == SEGUE_EUSAGE || status == SEGUE_EPOLICY ? SEGUE_ECONFIG : status;
+    named = *error;
+    named.code = code;
+  }
+  segue_op_done(op, status < 0 ? named.code : 0, status < 0 ? &named : NULL);
+}
+
+static void instance_cancelled(segue__file_instance *instance) {
+  segue_error error;
+  segue__errorf(&error, SEGUE_ECANCELLED, "its preparation was cancelled");
+  instance_end(instance, SEGUE_ECANCELLED, &error);
+}
+
+static void check_done(void *data, int status, const segue_error *error) {
+  segue__file_instance *instance = data;
+  segue_error refused;
+  instance->command = NULL;
+  if (*instance->check_folder) (void)rmdir(instance->check_folder);
+  if (status == SEGUE_EMODULE) {
+    refused = *error;
+    /* The check is the judge of the configuration: it is rejected, and not tried again. */
+    refused.code = status = SEGUE_ECONFIG;
+    if (*instance->check_folder &&
+        (strstr(error->message, "unshare: ") || strstr(error->message, "mount: ")))
+      segue__errorf(&refused, status = SEGUE_EMODULE,
+                    "%s. Segue runs the check where the new files stand in the place of the live "
+                    "ones, and this system refuses that: name them as {staged:PATH} in check",
+                    error->message);
+    error = &refused;
+  }
+  instance_end(instance, status, error);
+}
+
+static int check_start(segue__file_instance *instance, segue_error *err) {
+  segue__file_module *module = instance->module;
+  segue__check_words words;
+  int rc = segue__check_words_make(&words, instance->shared->set, &module->check, err);
+  if (rc) return rc;
+  memcpy(instance->check_folder, words.folder, sizeof words.folder);
+  const segue__file_command_options options = {.size = sizeof options,
+                                               .loop = module->world->loop,
+                                               .os = module->world->os,
+                                               .title = "check",
+                                               .command = &words.command,
+                                               .shown = &module->check,
+                                               .folder = module->folder,
+                                               .timeout_ms = module->timeout_ms,
+                                               .cb = check_done,
+                                               .data = instance};
+  rc = segue__file_command_start(&instance->command, &options, err);
+  segue__file_command_clear(&words.command);
+  if (rc && *instance->check_folder) (void)rmdir(instance->check_folder);
+  return rc;
+}
+
+static void staged(void *data, int status, const segue_error *error) {
+  segue__file_instance *instance = data;
+  segue_error failure;
+  if (instance->cancelled) {
+    instance_cancelled(instance);
+    return;
+  }
+  bool checked =
+      !status && instance->module->check.count && segue__file_set_changed(instance->shared->set);
+  if (checked) {
+    status = check_start(instance, &failure);
+    error = &failure;
+  }
+  if (!checked || status) instance_end(instance, status, error);
+}
+
+static void render_next(segue__file_instance *instance);
+
+static void rendered(segue__rendering *rendering, int status, const char *data, size_t len,
+                     const segue_error *error) {
+  segue__file_instance *instance =
+      (segue__file_instance *)((char *)rendering - offsetof(segue__file_instance, rendering));
+  segue_error failure;
+  if (!status) {
+    segue__file_want want = instance->module->files[instance->rendered];
+    want.data = data;
+    want.len = len;
+    status = segue__file_set_add(instance->shared->set, &want, &failure);
+    error = &failure;
+  }
+  bool waits = instance->rendering_now;
+  instance->rendered++;
+  if (status) {
+    instance->rendered = SIZE_MAX;
+    instance_end(instance, status, error);
+  } else if (!waits) {
+    render_next(instance);
+  }
+}
+
+/* A renderer may end before it returns: the loop here keeps many files from nesting calls. */
+static void render_next(segue__file_instance *instance) {
+  segue__file_module *module = instance->module;
+  while (instance->rendered < module->count) {
+    size_t index = instance->rendered;
+    instance->rendering.done = rendered;
+    instance->rendering_now = true;
+    module->renderer.render(module->renderer.impl, module->name, index, instance->next,
+                            &instance->rendering);
+    instance->rendering_now = false;
+    if (instance->rendered == index || instance->rendered == SIZE_MAX) return;
+  }
+  segue__set_work_start(instance->shared, segue__file_set_stage, staged, instance);
+}
+
+static void on_cancel(void *data) {
+  segue__file_instance *instance = data;
+  instance->cancelled = true;
+  if (instance->command)
+    segue__file_command_stop(instance->command);
+  else if (instance->rendered < instance->module->count)
+    instance->module->renderer.cancel(instance->module->renderer.impl, &instance->rendering);
+}
+
+static int instance_new(segue__file_instance **out, segue__file_module *module) {
+  segue__file_world *world = module->world;
+  const segue__file_set_options options = {.size = sizeof options,
+                                           .book = world->book,
+                                           .module = module->name,
+                                           .folder = module->folder,
+                                           .root = module->root};
+  segue__file_instance *instance = segue__calloc(1, sizeof *instance);
+  segue__shared_set *shared = segue__calloc(1, sizeof *shared);
+  int rc = instance && shared ? segue__file_set_new(&shared->set, &options) : UV_ENOMEM;
+  if (rc) {
+    segue__free(instance);
+    segue__free(shared);
+    return rc;
+  }
+  shared->refs = 1;
+  shared->world = world;
+  world->refs++;
+  instance->shared = shared;
+  instance->module = module;
+  module->refs++;
+  *out = instance;
+  return 0;
+}
+
+static void module_prepare(void *userdata, segue_op *op, const segue_slice *next,
+                           const segue_slice *prev, void **out) {
+  segue__file_instance *instance = NULL;
+  (void)prev;
+  int rc = instance_new(&instance, userdata);
+  *out = instance;
+  if (rc) {
+    segue_op_done(op, rc, NULL);
+    return;
+  }
+  instance->op = op;
+  instance->next = next;
+  segue__op_on_cancel(op, on_cancel, instance);
+  render_next(instance);
+}
+
+/* ---- Destroy ---- */
+
+static int destroy_set(segue__file_set *set, segue_error *err) {
+  (void)err;
+  segue__file_set_discard(set);
+  return 0;
+}
+
+static void destroyed(void *data, int status, const segue_error *error) {
+  (void)data, (void)status, (void)error;
+}
+
+/* Staged files are removed on the worker, behind what the set waits for there. */
+static void module_destroy(void *object) {
+  segue__file_instance *instance = object;
+  segue__set_work_start(instance->shared, destroy_set, destroyed, NULL);
+  segue__shared_set_unref(instance->shared);
+  segue__file_module_unref(instance->module);
+  segue__free(instance);
+}
+
+const segue_module_ops segue__file_module_ops = {
+    .size = sizeof segue__file_module_ops, .prepare = module_prepare, .destroy = module_destroy};

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * module.h: what kind.c, module.c, action.c and recovery.c share: a module of the kind "files" and
+ * its instances.
+ */
+#ifndef SEGUE_FILES_MODULE_H
+#define SEGUE_FILES_MODULE_H
+
+#include "command.h"
+#include "kind.h"
+#include "set.h"
+
+struct segue__file_world {
+  int refs; /* itself, sets and settles */
+  segue__loop *loop;
+  const segue__logger *log;
+  const segue__os *os;
+  segue__file_book *book; /* NULL: a rehearsal */
+};
+
+typedef struct segue__file_options {
+  char *to, *owner;
+  unsigned mode;
+  uint64_t backups;
+  bool replace_link;
+  int content; /* a function */
+} segue__file_options;
+
+typedef struct segue__files_options {
+  segue__file_options *files;
+  size_t count;
+  char *root;
+  segue__file_command check, apply;
+  uint64_t timeout_ms, retry_times, retry_pause_ms;
+  bool retries;
+} segue__files_options;
+
+/* A module, as its policy declares it. Counted, because instances outlive policies. */
+typedef struct segue__file_module {
+  int refs;
+  segue__file_world *world;
+  char *name, *folder;
+  segue__renderer renderer;
+  segue__file_want *files; /* to and owner are owned; data is NULL */
+  size_t count;
+  char *root;
+  segue__file_command check, apply;
+  uint64_t timeout_ms, retry_times, retry_pause_ms;
+} segue__file_module;
+void segue__file_module_unref(segue__file_module *module);
+
+/* A set that jobs may use after its instance is gone. Counted, on the control thread. */
+typedef struct segue__shared_set {
+  int refs;
+  segue__file_world *world;
+  segue__file_set *set;
+} segue__shared_set;
+void segue__shared_set_unref(segue__shared_set *shared);
+
+/* A generation of the module's files. */
+typedef struct segue__file_instance {
+  segue__file_module *module;
+  segue__shared_set *shared;
+  segue_op *op; /* of prepare */
+  const segue_slice *next;
+  size_t rendered;
+  bool rendering_now, cancelled;
+  bool committed, applied; /* these have begun */
+  segue__rendering rendering;
+  segue__file_command_run *command;
+  char check_folder[64];
+} segue__file_instance;
+extern const segue_module_ops segue__file_module_ops;
+
+/* A job of the queue "files" on a set; `done` always runs, on the control thread: with
+ * SEGUE_ECANCELLED if the loop closes before the job ran. */
+typedef struct segue__set_work segue__set_work;
+struct segue__set_work {
+  segue__job job;
+  segue__shared_set *shared; /* a reference */
+  int (*run)(segue__file_set *set, segue_error *err);
+  void (*done)(void *data, int status, const segue_error *error);
+  void *data;
+  int status;
+  segue_error error;
+};
+void segue__set_work_start(segue__shared_set *shared,
+                           int (*run)(segue__file_set *set, segue_error *err),
+                           void (*done)(void *data, int status, const segue_error *error),
+                           void *data);
+
+#endif

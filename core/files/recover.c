@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The intent of a set, and what a later process makes of it.
+ */
+#include <string.h>
+#include <uv.h>
+
+#include "../config/config.h"
+#include "../os/explain.h"
+#include "internal.h"
+
+void segue__file_set_intent(const segue__file_set *set, segue__buf *json) {
+  bool any = false;
+  segue__buf_addf(json, "{\"id\":\"%s\",\"files\":[", set->id);
+  for (size_t i = 0; i < set->count; i++) {
+    const segue__set_file *file = &set->files[i];
+    if (!file->staged) continue;
+    segue__buf_adds(json, any ? ",{\"path\":" : "{\"path\":");
+    segue__json_string(json, file->path, strlen(file->path));
+    segue__buf_adds(json, ",\"previous\":");
+    segue__file_version_write(&file->previous, json);
+    segue__buf_adds(json, ",\"next\":");
+    segue__file_version_write(&file->next, json);
+    segue__buf_adds(json, "}");
+    any = true;
+  }
+  segue__buf_adds(json, "]}");
+}
+
+typedef struct recover_walk {
+  const char *id;
+  bool finish;
+  segue__buf *report;
+  segue_error *err;
+  int rc;
+} recover_walk;
+
+static void recover_failed(recover_walk *walk, int rc, const segue_error *error) {
+  if (!walk->rc && walk->err) *walk->err = *error;
+  if (!walk->rc) walk->rc = rc;
+}
+
+static void recover_report(const recover_walk *walk, const segue__file_restore *restore) {
+  char shown[SEGUE__SHOWN_MAX];
+  segue__buf *report = walk->report;
+  if (!report || (!restore->kept && !restore->left)) return;
+  segue__buf_addf(report, "%s%s was changed by another program: ", report->len ? "; " : "",
+                  segue__shown(restore->path, shown));
+  if (restore->kept)
+    segue__buf_addf(report, "that version is kept as %s", restore->kept);
+  else
+    segue__buf_adds(report, "it stays as it is");
+}
+
+static void recover_file(recover_walk *walk, const segue_node *node, size_t index) {
+  segue__file_version previous, next;
+  const char *path = NULL;
+  segue_error error;
+  if (segue_node_string(segue_node_get(node, "path"), &path, NULL) || *path != '/' ||
+      !segue__file_version_parse(segue_node_get(node, "previous"), &previous) ||
+      !segue__file_version_parse(segue_node_get(node, "next"), &next)) {
+    segue__errorf(&error, UV_EINVAL, "file %zu of the intent cannot be read", index + 1);
+    recover_failed(walk, UV_EINVAL, &error);
+    return;
+  }
+  char *staged = segue__file_staged_name(path, walk->id, index);
+  segue__file_restore restore = {.path = path,
+                                 .staged = staged,
+                                 .wanted = walk->finish ? &next : &previous,
+                                 .other = walk->finish ? &previous : &next,
+                                 .back = !walk->finish};
+  int rc = staged ? segue__file_restore_run(&restore, &error)
+                  : segue__errorf(&error, UV_ENOMEM, "%s: out of memory", path);
+  if (rc)
+    recover_failed(walk, rc, &error);
+  else
+    recover_report(walk, &restore);
+  segue__free(restore.kept);
+  segue__free(staged);
+}
+
+/* Undone in the reverse order of the commit, as by the process that committed. */
+static void recover_files(recover_walk *walk, const segue_node *files) {
+  size_t count = segue_node_count(files);
+  for (size_t i = 0; i < count; i++) {
+    size_t index = walk->finish ? i : count - 1 - i;
+    recover_file(walk, segue_node_at(files, index, NULL), index);
+  }
+}
+
+static bool recover_id(const char *id) {
+  return id && strlen(id) == SEGUE__FILE_ID && strspn(id, "0123456789abcdef") == SEGUE__FILE_ID;
+}
+
+int segue__file_set_recover(const char *intent, size_t len, bool finish, segue__buf *report,
+                            segue_error *err) {
+  segue__document *doc = NULL;
+  recover_walk walk = {.finish = finish, .report = report, .err = err};
+  char *copy = segue__strndup(intent, len);
+  int rc =
+      copy ? segue__document_new(&doc, 1, "intent", "intent", SEGUE__JSON, copy, len) : UV_ENOMEM;
+  if (rc) return segue__errorf(err, rc, "out of memory");
+  rc = segue__document_parse(doc, NULL, NULL, NULL, err);
+  if (!rc) {
+    (void)segue_node_string(segue_node_get(&doc->root, "id"), &walk.id, NULL);
+    const segue_node *files = segue_node_get(&doc->root, "files");
+    if (recover_id(walk.id) && segue_node_type(files) == SEGUE_LIST)
+      recover_files(&walk, files);
+    else
+      rc = segue__errorf(err, UV_EINVAL, "the intent of the files cannot be read");
+  }
+  segue__document_unref(doc);
+  return rc ? rc : walk.rc;
+}

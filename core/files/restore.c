@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Bringing a destination to one of its two versions. It is decided by content alone: where the
+ * wanted version is (at the destination already, under the staged name, under its spare), and what
+ * the destination has now. So it does not matter at which point a change, or an earlier restore,
+ * was cut short, and a restore may run any number of times.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "../os/explain.h"
+#include "../os/fault.h"
+#include "internal.h"
+
+enum { RESTORE_NAMES = 100 };
+
+char *segue__file_keep(const char *path, const char *from) {
+  char when[64];
+  struct tm now;
+  time_t seconds = time(NULL);
+  if (!gmtime_r(&seconds, &now)) return NULL;
+  size_t len = strftime(when, sizeof when, "%Y%m%dT%H%M%SZ", &now);
+  for (int i = 1; i < RESTORE_NAMES; i++) {
+    if (i > 1) snprintf(when + len, sizeof when - len, "-%d", i);
+    char *name = segue__file_hidden(path, "changed", when);
+    if (!name) return NULL;
+    int rc = from                 ? segue__file_move_new(from, name)
+             : access(name, F_OK) ? segue__file_copy(path, name)
+                                  : UV_EEXIST;
+    if (!rc) return name;
+    segue__free(name);
+    if (rc != UV_EEXIST) return NULL;
+  }
+  return NULL;
+}
+
+/* Returns the file that has the wanted version; NULL: none has. */
+static const char *restore_find(const segue__file_restore *restore, const char *spare) {
+  const char *const places[] = {restore->staged, spare};
+  segue__file_version version;
+  for (int i = 0; i < 2; i++)
+    if (!segue__file_version_read(places[i], &version, NULL, NULL) &&
+        segue__file_version_equal(&version, restore->wanted))
+      return places[i];
+  return NULL;
+}
+
+/* A version that another program wrote between staging and commit, and moved away by the commit:
+ * it is neither of the two, and it is what an undo has to bring back. */
+static const char *restore_find_replaced(const segue__file_restore *restore, const char *spare) {
+  const char *const places[] = {restore->staged, spare};
+  segue__file_version version;
+  for (int i = 0; i < 2; i++)
+    if (!segue__file_version_read(places[i], &version, NULL, NULL) &&
+        version.kind != SEGUE__FILE_NONE && !segue__file_version_equal(&version, restore->other))
+      return places[i];
+  return NULL;
+}
+
+/* Returns whether `now` is what a write of `a` over `b` leaves that was cut short: bytes of a up to
+ * some place, and from there on those of b. */
+static bool restore_is_cut(const segue__bytes *now, const segue__bytes *a, const segue__bytes *b) {
+  size_t prefix = 0;
+  while (prefix < now->len && prefix < a->len && now->data[prefix] == a->data[prefix])
+    prefix++;
+  if (prefix == now->len && (now->len > b->len || now->len == a->len)) return true;
+  if (now->len != b->len) return false;
+  return !memcmp(now->data + prefix, b->data + prefix, b->len - prefix);
+}
+
+/* A file that is written in place is a mixture where a crash cut that short. The mixture is no
+ * version of another program, and is not kept. */
+static bool restore_is_mixture(const segue__file_restore *restore, const char *spare) {
+  const char *const paths[] = {restore->path, restore->staged, spare};
+  segue__bytes bytes[3] = {{0}, {0}, {0}};
+  segue__file_version version;
+  int rc = 0;
+  for (int i = 0; i < 3 && !rc; i++) {
+    rc = segue__file_version_read(paths[i], &version, &bytes[i], NULL);
+    if (!bytes[i].data) rc = UV_ENOENT;
+  }
+  bool mixture = !rc && (restore_is_cut(&bytes[0], &bytes[1], &bytes[2]) ||
+                         restore_is_cut(&bytes[0], &bytes[2], &bytes[1]));
+  for (int i = 0; i < 3; i++)
+    segue__free(bytes[i].data);
+  return mixture;
+}
+
+static int restore_in_place(segue__file_restore *restore, const char *from, const char *spare,
+                            const segue__file_version *now, segue_error *err) {
+  bool third = !segue__file_version_equal(now, restore->other);
+  if (third && !restore_is_mixture(restore, spare)) {
+    restore->kept = segue__file_keep(restore->path, NULL);
+    if (!restore->kept)
+      return segue__errorf(err, SEGUE_EUNDO,
+                           "%s was changed by another program, and no copy of it can be made: it "
+                           "stays as it is",
+                           restore->path);
+  }
+  int rc = segue__file_overwrite(restore->path, from);
+  return rc ? segue__explain(err, rc, "write", restore->path) : 0;
+}
+
+/* The destination exists and has another version. */
+static int restore_replace(segue__file_restore *restore, const char *from, const char *spare,
+                           const segue__file_version *now, segue_error *err) {
+  segue__file_version out;
+  /* The wanted version may be under the spare name itself, which an exchange by links overwrites.
+   */
+  char *swap = segue__file_beside(restore->staged, "swap");
+  if (!swap) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", restore->path);
+  int rc = segue__file_exchange(restore->path, from, from == spare ? swap : spare);
+  segue__free(swap);
+  if (rc == UV_EBUSY || rc == UV_EXDEV) return restore_in_place(restore, from, spare, now, err);
+  if (rc) return segue__explain(err, rc, "write", restore->path);
+  rc = segue__file_version_read(from, &out, NULL, err);
+  if (rc || out.kind == SEGUE__FILE_NONE || segue__file_version_equal(&out, restore->other) ||
+      segue__file_version_equal(&out, restore->wanted))
+    return rc;
+  restore->kept = segue__file_keep(restore->path, from);
+  return 0; /* without a name of its own it stays under the staged one: nothing is removed then */
+}
+
+static int restore_remove(segue__file_restore *restore, const segue__file_version *now,
+                          segue_error *err) {
+  if (!segue__file_version_equal(now, restore->other)) {
+    restore->left = true;
+    return 0;
+  }
+  return unlink(restore->path) ? segue__explain(err, -errno, "remove", restore->path) : 0;
+}
+
+static int restore_step(segue__file_restore *restore, const char *spare,
+                        const segue__file_version *now, segue_error *err) {
+  if (restore->wanted->kind == SEGUE__FILE_NONE) return restore_remove(restore, now, err);
+  const char *from = restore_find(restore, spare);
+  bool is_other = segue__file_version_equal(now, restore->other);
+  if (!from && is_other && restore->back) from = restore_find_replaced(restore, spare);
+  if (!from && !is_other) {
+    restore->left = true;
+    return 0;
+  }
+  if (!from)
+    return segue__errorf(err, SEGUE_EUNDO,
+                         "%s cannot be brought back: its other version, %s, does not exist",
+                         restore->path, restore->staged);
+  if (now->kind != SEGUE__FILE_NONE) return restore_replace(restore, from, spare, now, err);
+  int rc = segue__file_move_new(from, restore->path);
+  return rc ? segue__explain(err, rc, "write", restore->path) : 0;
+}
+
+/* A copy that was cut short. */
+static void restore_remove_part(const char *spare) {
+  char *part = segue__file_beside(spare, "part");
+  if (part) (void)unlink(part);
+  segue__free(part);
+}
+
+static bool restore_may_remove(const segue__file_restore *restore, const char *path) {
+  segue__file_version version;
+  return !segue__file_version_read(path, &version, NULL, NULL) &&
+         (segue__file_version_equal(&version, restore->wanted) ||
+          segue__file_version_equal(&version, restore->other));
+}
+
+int segue__file_restore_run(segue__file_restore *restore, segue_error *err) {
+  segue__file_version now;
+  char *spare = segue__file_beside(restore->staged, "old");
+  restore->kept = NULL;
+  restore->left = false;
+  if (!spare) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", restore->path);
+  int rc = SEGUE_FAULT("files.restore");
+  if (rc) segue__explain(err, rc, "write", restore->path);
+  if (!rc) rc = segue__file_version_read(restore->path, &now, NULL, err);
+  if (!rc && !segue__file_version_equal(&now, restore->wanted))
+    rc = restore_step(restore, spare, &now, err);
+  /* The folder is synced before the other version is removed: else a power loss could leave
+   * neither. */
+  if (!rc && (rc = segue__file_sync_folder(restore->path)))
+    segue__explain(err, rc, "write", restore->path);
+  if (!rc && restore_may_remove(restore, restore->staged)) (void)unlink(restore->staged);
+  if (!rc && restore_may_remove(restore, spare)) (void)unlink(spare);
+  if (!rc) restore_remove_part(spare);
+  segue__free(spare);
+  return rc;
+}

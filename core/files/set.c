@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A set of files until it is staged. The staged file of each destination lies in the same folder,
+ * and is complete (bytes, owner, mode, on disk) before the set is committed: what can fail for want
+ * of room, rights or a file system fails here, where nothing has changed.
+ *
+ * The cost in syncs is two for each file at most: one of the staged file, and one of the folder
+ * after the commit. The folder needs none after staging. A staged name that a power loss takes away
+ * was not committed yet, so the destination has the previous version, which is the one that the
+ * recovery then wants: the next version is only wanted after the commit was synced.
+ */
+#include "set.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "../os/explain.h"
+#include "../os/fault.h"
+#include "../os/user.h"
+#include "../os/write.h"
+#include "internal.h"
+
+#ifndef STATX_ATTR_MOUNT_ROOT /* older headers than the kernel */
+#define STATX_ATTR_MOUNT_ROOT 0x00002000
+#endif
+
+/* ---- Making a set ---- */
+
+static void set_new_id(segue__file_set *set) {
+  uint32_t random = 0;
+  if (getrandom(&random, sizeof random, GRND_NONBLOCK) != sizeof random)
+    random = (uint32_t)uv_hrtime();
+  snprintf(set->id, sizeof set->id, "%08x", random);
+}
+
+int segue__file_set_new(segue__file_set **out, const segue__file_set_options *options) {
+  segue__file_set *set = segue__calloc(1, sizeof *set);
+  *out = NULL;
+  if (!set) return UV_ENOMEM;
+  set->book = options->book;
+  set->module = segue__strdup(options->module);
+  set->folder = segue__strdup(options->folder);
+  set->root = segue__strdup(options->root);
+  if (!set->module || !set->folder || (options->root && !set->root)) {
+    segue__file_set_free(set);
+    return UV_ENOMEM;
+  }
+  set_new_id(set);
+  *out = set;
+  return 0;
+}
+
+int segue__file_set_add(segue__file_set *set, const segue__file_want *want, segue_error *err) {
+  if (set->count == set->capacity) {
+    size_t capacity = set->capacity ? set->capacity * 2 : 8;
+    segue__set_file *files = segue__realloc(set->files, capacity * sizeof *files);
+    if (!files) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", want->to);
+    set->files = files;
+    set->capacity = capacity;
+  }
+  segue__set_file *file = &set->files[set->count];
+  *file = (segue__set_file){.len = want->len,
+                            .mode = want->mode,
+                            .backups = want->backups,
+                            .replace_link = want->replace_link};
+  file->to = segue__strdup(want->to);
+  file->owner = segue__strdup(want->owner);
+  file->data = segue__strndup(want->len ? want->data : "", want->len);
+  set->count++;
+  if (!file->to || !file->data || (want->owner && !file->owner))
+    return segue__errorf(err, UV_ENOMEM, "%s: out of memory", want->to);
+  if (want->len > SEGUE__FILE_MAX)
+    return segue__errorf(err, SEGUE_ELIMIT, "%s would have %zu bytes; the limit is %zu MiB",
+                         want->to, want->len, SEGUE__FILE_MAX >> 20);
+  return 0;
+}
+
+static void set_remove_staged(const segue__set_file *file) {
+  char *spare = segue__file_beside(file->staged, "old");
+  (void)unlink(file->staged);
+  if (spare) (void)unlink(spare);
+  segue__free(spare);
+}
+
+/* A file that was moved and neither settled nor undone keeps its other version: its intent is open,
+ * and the recovery needs it. */
+void segue__file_set_discard(segue__file_set *set) {
+  for (size_t i = 0; i < set->count; i++) {
+    segue__set_file *file = &set->files[i];
+    if (file->staged && !file->moved) set_remove_staged(file);
+    if (file->taken) segue__file_book_release(set->book, file->path);
+    segue__free(file->staged);
+    file->staged = NULL;
+    file->taken = false;
+  }
+  segue__file_unmake(set);
+}
+
+void segue__file_set_free(segue__file_set *set) {
+  if (!set) return;
+  segue__file_set_discard(set);
+  for (size_t i = 0; i < set->count; i++) {
+    segue__set_file *file = &set->files[i];
+    segue__free(file->to);
+    segue__free(file->owner);
+    segue__free(file->data);
+    segue__free(file->path);
+    segue__free(file->kept);
+  }
+  segue__free(set->files);
+  segue__free(set->module);
+  segue__free(set->folder);
+  segue__free(set->root);
+  segue__free(set);
+}
+
+/* ---- Staging ---- */
+
+static int stage_take(segue__file_set *set, size_t index, segue_error *err) {
+  segue__set_file *file = &set->files[index];
+  int rc = segue__file_place(set, file, err);
+  for (size_t i = 0; i < index && !rc; i++)
+    if (!strcmp(set->files[i].path, file->path))
+      rc = segue__errorf(err, SEGUE_EUSAGE, "%.200s and %.200s are the same file: remove one",
+                         set->files[i].to, file->to);
+  if (!rc && set->book) rc = segue__file_book_take(set->book, file->path, set->module, err);
+  file->taken = !rc && set->book;
+  return rc;
+}
+
+/* Attributes that would make the commit fail: nothing can rename a file that is immutable, and
+ * nothing can rename over a mount point. */
+static int stage_attributes(segue__set_file *file, segue_error *err) {
+  struct statx stx;
+  if (statx(AT_FDCWD, file->path, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &stx))
+    return errno == ENOENT ? 0 : segue__explain(err, -errno, "read", file->path);
+  file->in_place = (stx.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+  if (!(stx.stx_attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND))) return 0;
+  return segue__errorf(
+      err, UV_EPERM, "cannot write %s: it is marked as %s; remove the mark with chattr -%c",
+      file->path, stx.stx_attributes & STATX_ATTR_IMMUTABLE ? "immutable" : "append-only",
+      stx.stx_attributes & STATX_ATTR_IMMUTABLE ? 'i' : 'a');
+}
+
+static int stage_owner(const segue__set_file *file, unsigned *uid, unsigned *gid,
+                       segue_error *err) {
+  segue__user_entry entry;
+  segue_error reason;
+  const char *colon = strchr(file->owner, ':');
+  char *name =
+      segue__strndup(file->owner, colon ? (size_t)(colon - file->owner) : strlen(file->owner));
+  if (!name) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", file->to);
+  int rc = segue__user_find(name, colon && colon[1] ? colon + 1 : NULL, &entry, &reason);
+  segue__free(name);
+  if (rc) return segue__errorf(err, rc, "owner of %s: %s", file->to, reason.message);
+  *uid = entry.user.uid;
+  *gid = entry.user.gid;
+  segue__user_entry_deinit(&entry);
+  return 0;
+}
+
+static int stage_want(segue__set_file *file, segue_error *err) {
+  const segue__file_version *previous = &file->previous;
+  bool regular = previous->kind == SEGUE__FILE_REGULAR;
+  segue__file_version *next = &file->next;
+  next->kind = SEGUE__FILE_REGULAR;
+  next->mode = file->mode ? file->mode : regular ? previous->mode : 0644;
+  next->uid = regular ? previous->uid : geteuid();
+  next->gid = regular ? previous->gid : getegid();
+  next->size = file->len;
+  next->hash = segue__hash_bytes(file->data, file->len, (segue__hash){0, 0});
+  return file->owner ? stage_owner(file, &next->uid, &next->gid, err) : 0;
+}
+
+/* Owner before mode: changing the owner clears the set-user-id bits. */
+static int stage_set_attributes(int fd, const segue__file_version *next) {
+  struct stat st;
+  if (fstat(fd, &st)) return -errno;
+  if ((st.st_uid != next->uid || st.st_gid != next->gid) && fchown(fd, next->uid, next->gid))
+    return -errno;
+  return fchmod(fd, next->mode) ? -errno : 0;
+}
+
+static int stage_fill(int fd, const segue__set_file *file, segue_error *err) {
+  int rc = SEGUE_FAULT("files.stage.write");
+  if (!rc) rc = segue__write_all(fd, file->data, file->len, NULL);
+  if (rc) return segue__explain(err, rc, "write", file->path);
+  rc = stage_set_attributes(fd, &file->next);
+  if (rc == UV_EPERM)
+    return segue__errorf(err, rc,
+                         "cannot give %s to uid %u, gid %u: only root may do that; run segue as "
+                         "root, or set owner to its user",
+                         file->path, file->next.uid, file->next.gid);
+  if (!rc) rc = SEGUE_FAULT("files.stage.sync");
+  if (!rc && fsync(fd)) rc = -errno;
+  return rc ? segue__explain(err, rc, "write", file->path) : 0;
+}
+
+/* Created with mode 0600: the content may be a secret, and the file gets its final mode after the
+ * content. */
+static int stage_write(const segue__set_file *file, segue_error *err) {
+  int rc = SEGUE_FAULT("files.stage.open");
+  int fd = rc ? -1 : open(file->staged, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (!rc && fd < 0) rc = -errno;
+  if (rc) return segue__explain(err, rc, "write", file->path);
+  rc = stage_fill(fd, file, err);
+  /* Network file systems may report a failed write here and only here. */
+  if (close(fd) && !rc && errno != EINTR) rc = segue__explain(err, -errno, "write", file->path);
+  return rc;
+}
+
+/* A file that is written in place has no previous version to exchange: it is copied before. */
+static int stage_copy_previous(const segue__set_file *file, segue_error *err) {
+  char *spare = segue__file_beside(file->staged, "old");
+  if (!spare) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", file->to);
+  int rc = segue__file_copy(file->path, spare);
+  if (rc) segue__explain(err, rc, "copy", file->path);
+  segue__free(spare);
+  return rc;
+}
+
+static int stage_file(segue__file_set *set, segue__set_file *file, segue_error *err) {
+  segue__file_version known;
+  int rc = stage_attributes(file, err);
+  if (!rc) rc = segue__file_version_read(file->path, &file->previous, NULL, err);
+  if (!rc) rc = stage_want(file, err);
+  if (rc || segue__file_version_equal(&file->previous, &file->next)) return rc;
+  file->foreign = file->previous.kind != SEGUE__FILE_NONE &&
+                  !(set->book && segue__file_book_known(set->book, file->path, &known) &&
+                    segue__file_version_equal(&known, &file->previous));
+  file->staged = segue__file_staged_name(file->path, set->id, set->changed);
+  if (!file->staged) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", file->to);
+  set->changed++;
+  rc = stage_write(file, err);
+  return rc || !file->in_place ? rc : stage_copy_previous(file, err);
+}
+
+int segue__file_set_stage(segue__file_set *set, segue_error *err) {
+  int rc = 0;
+  for (size_t i = 0; i < set->count && !rc; i++)
+    rc = stage_take(set, i, err);
+  if (!rc && set->book) segue__file_sweep(set);
+  for (size_t i = 0; i < set->count && !rc; i++)
+    rc = stage_file(set, &set->files[i], err);
+  return rc;
+}
+
+/* ---- For answers ---- */
+
+size_t segue__file_set_count(const segue__file_set *set) {
+  return set->count;
+}
+
+size_t segue__file_set_changed(const segue__file_set *set) {
+  return set->changed;
+}
+
+void segue__file_set_get(const segue__file_set *set, size_t index, segue__file_status *out) {
+  const segue__set_file *file = &set->files[index];
+  *out = (segue__file_status){.to = file->to,
+                              .path = file->path,
+                              .source = file->staged ? file->staged : file->path,
+                              .changed = file->staged != NULL,
+                              .previous = file->previous,
+                              .next = file->next,
+                              .kept = file->kept};
+}

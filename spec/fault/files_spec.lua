@@ -1,0 +1,106 @@
+-- SPDX-License-Identifier: MIT
+-- kill -9 at every step of a set of files: staged, committed, undone, settled, recovered. After the
+-- recovery all files are old, or all are new, and nothing else is in the folder.
+local C = require "spec.support.c"
+local Tempdir = require "spec.support.tempdir"
+local file_set = require "spec.support.file_set"
+
+local old = { a = "old a, which is longer than the new one", b = "old b" }
+local next_ = { a = "new a", b = "new b", c = "new c" }
+local files = { { "a", next_.a }, { "b", next_.b }, { "c", next_.c } }
+
+describe("a set of files that is killed", function()
+  local dir, intent
+  before_each(function()
+    dir = Tempdir.new()
+    intent = dir:at "intent"
+    dir:mkdir "live"
+    for name, text in pairs(old) do dir:write("live/" .. name, text) end
+  end)
+  after_each(Tempdir.remove_all)
+
+  local function kill(last, faults)
+    local said = file_set.elsewhere(dir:at "live", intent, last, files, faults)
+    assert.is_nil(said:find("survived", 1, true), faults .. " was not reached: " .. said)
+    assert.is_nil(said:find("luajit:", 1, true), said)
+  end
+
+  local function content()
+    local found = {}
+    for _, name in ipairs(dir:list "live") do
+      if name ~= ".segue.lock" then found[name] = dir:read("live/" .. name) end
+    end
+    return found
+  end
+
+  -- faults: as in the process that was killed, such as a file that can only be written in place.
+  local function recover(finish, faults)
+    if faults and faults ~= "" then C.segue__fault_arm(faults:sub(1, -2)) end
+    local ok, _, message = file_set.recover(dir:read "intent", finish)
+    C.segue__fault_arm(nil)
+    assert(ok, message)
+    assert.same(finish and next_ or old, content())
+  end
+
+  -- How the file system replaces a file: by exchange, by links, or only in place.
+  local ways = { exchange = "", links = "files.exchange=fail:-22,",
+    ["in place"] = "files.exchange=fail:-16," }
+  local points = {
+    exchange = { "files.exchange", "files.exchange#2" },
+    links = { "files.exchange.linked", "files.exchange.renamed", "files.exchange.renamed#2" },
+    ["in place"] = { "files.overwrite", "files.overwrite.cut", "files.overwrite.cut#2",
+      "files.overwrite.sync#2" },
+  }
+  local common = { "files.commit", "files.commit#2", "files.commit#3", "files.move",
+    "files.dirsync" }
+
+  for way, faults in pairs(ways) do
+    local all = {}
+    for _, point in ipairs(common) do all[#all + 1] = point end
+    for _, point in ipairs(points[way]) do all[#all + 1] = point end
+    for _, point in ipairs(all) do
+      it(("at %s, replaced by %s, is undone"):format(point, way), function()
+        kill("settle", faults .. point .. "=kill")
+        recover(false, faults)
+        recover(false, faults)
+      end)
+    end
+    it("in its undo, replaced by " .. way .. ", is undone", function()
+      for _, point in ipairs { "files.restore", "files.restore#2", "files.restore#3",
+        "files.dirsync#2", "files.dirsync#3" } do
+        kill("undo", faults .. point .. "=kill")
+        recover(false, faults)
+      end
+    end)
+  end
+
+  it("after its commit is finished", function()
+    kill("settle", "files.settle=kill")
+    recover(true)
+    recover(true)
+  end)
+
+  it("while it is staged leaves names that the next set removes", function()
+    for _, point in ipairs { "files.stage.open#2", "files.stage.write#2", "files.stage.sync#3" } do
+      kill("settle", point .. "=kill")
+      for name, text in pairs(old) do assert.equal(text, dir:read("live/" .. name)) end
+    end
+    local said = file_set.elsewhere(dir:at "live", intent, "undo", files, "")
+    assert.equal("survived\n", said)
+    assert.same(old, content())
+  end)
+
+  for _, finish in ipairs { false, true } do
+    it("in its recovery is " .. (finish and "finished" or "undone"), function()
+      for _, point in ipairs { "files.restore", "files.restore#2", "files.restore#3",
+        "files.dirsync", "files.dirsync#2" } do
+        for name, text in pairs(old) do dir:write("live/" .. name, text) end
+        kill("settle", "files.settle=kill")
+        local said = file_set.recover_elsewhere(intent, finish, point .. "=kill")
+        assert.is_nil(said:find("true", 1, true), said)
+        recover(finish)
+        for _, name in ipairs { "a", "b", "c" } do dir:delete("live/" .. name) end
+      end
+    end)
+  end
+end)
