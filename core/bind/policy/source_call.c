@@ -142,7 +142,7 @@ static void source_call_start(segue__source_call *n) {
   n->threw = false;
   int rc = segue__loaded_repair(loaded, &err);
   if (!rc && n->source->index >= loaded->script_count)
-    rc = segue__errorf(&err, SEGUE_EPOLICY, "it was not there when the policy was built anew");
+    rc = segue__errorf(&err, SEGUE_EPOLICY, "it did not exist when the policy was built again");
   if (rc) {
     source_call_done(n, rc, &err);
     return;

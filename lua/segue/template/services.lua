@@ -129,7 +129,7 @@ local function has_tag(service, tag)
   return false
 end
 
--- The instances that a query asks for, sorted by node and ID.
+-- The instances that a query requests, sorted by node and ID.
 ---@param query string
 ---@return any? list
 ---@return string? message
