@@ -15,8 +15,8 @@ local function run(options)
   return p.stdout
 end
 
--- A tree whose files are links to those of this one, with more plugins. What is built already is
--- copied: only the plugins are compiled, and the programs linked.
+-- A tree whose files are links to those of this one, with more plugins. Objects that are built
+-- already are copied: only the plugins are compiled, and the programs linked.
 local function tree_with(files)
   local top, out = os.getenv "SEGUE_SPEC_TOP", os.getenv "SEGUE_BUILD"
   local tree = dir:at "tree"
