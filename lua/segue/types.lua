@@ -13,9 +13,14 @@
 ---@field can_push boolean
 ---@field error? string
 
---- The table that the code of a module in Lua returns. Each function may wait.
+--- The second argument of start; it stays valid for the other functions.
+---@class segue.ModuleSelf
+--- Reports that this instance has failed by itself: it is replaced by a fresh one.
+---@field failed fun(self: segue.ModuleSelf, message: string)
+
+-- The table that the code of a module in Lua returns. Each function may wait.
 ---@class segue.LuaModule
----@field start? fun(config: any) its part of the configuration
+---@field start? fun(config: any, self: segue.ModuleSelf) its part of the configuration
 ---@field handle? segue.Handler
 ---@field drain? fun() no further request enters
 ---@field stop? fun()

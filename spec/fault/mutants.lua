@@ -44,6 +44,7 @@ local function daemon(path, filter) return { path = path, filter = filter } end
 
 local DAEMON = {
   one = daemon("spec/daemon/pid1_spec.lua", "reaps what its commands leave behind"),
+  lua_failed = daemon("spec/daemon/lua_failed_spec.lua", "each time that it fails"),
   ignored = daemon("spec/daemon/pid1_spec.lua", "where SIGCHLD was ignored"),
   spare = daemon("spec/fault/descriptors_spec.lua", "leave some to the operator"),
   left = daemon("spec/daemon/lua_module_spec.lua", "that its client left, while it waits"),
@@ -356,6 +357,8 @@ local mutants = {
     "if (!delivery->unchanged && !delivery->ask) emitter_forget(emitter);", BIND.delta },
   { "the base of changes in Lua", "core/bind/policy/lua_source.c",
     "out->unchanged ? NULL : lua_tostring(L, 3)", "NULL", BIND.delta },
+  { "the report of a module in Lua", "core/bind/module/module.c",
+    "if (call->op) segue_module_failed(call->op, err);", "(void)err;", DAEMON.lua_failed },
   { "waiting for sources that end after the stop", "core/reload/engine_life.c",
     "if (segue__remotes_waiting(engine) || !sources_ended(engine)) return;",
     "if (segue__remotes_waiting(engine)) return;", UNIT.feed },

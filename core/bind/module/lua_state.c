@@ -13,6 +13,7 @@
 enum { LOAD_MS = 1000, AGAIN_MS = 1000 };
 
 static const char *const names[] = {"handle", "start", "drain", "stop"};
+static const char self_name[] = "segue.module_self";
 
 void segue__lua_state_log(segue__lua_state *state, const char *what, const segue_error *err) {
   char text[sizeof err->message + sizeof err->file + 64];
@@ -159,14 +160,42 @@ struct turn {
 
 static void state_over(segue__lua_state *state, int verb, int status, const segue_error *err);
 
+/* self:failed(message) */
+static int state_failed(lua_State *L) {
+  segue__lua_state **self = luaL_checkudata(L, 1, self_name);
+  size_t len;
+  const char *message = luaL_checklstring(L, 2, &len);
+  segue_error err;
+  luaL_argcheck(L, len > 0, 2, "the reason is missing");
+  segue__errorf(&err, SEGUE_EMODULE, "%s", message);
+  (*self)->failed(*self, &err);
+  return 0;
+}
+
+/* The second argument of start. The state outlives everything in its Lua state. */
+static void push_self(lua_State *L, segue__lua_state *state) {
+  segue__lua_state **self = lua_newuserdata(L, sizeof *self);
+  *self = state;
+  if (luaL_newmetatable(L, self_name)) {
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, state_failed);
+    lua_setfield(L, -2, "failed");
+    lua_setfield(L, -2, "__index");
+    lua_pushboolean(L, 0);
+    lua_setfield(L, -2, "__metatable");
+  }
+  lua_setmetatable(L, -2);
+}
+
 static int state_begin(lua_State *co, void *data, segue_error *err) {
   const struct turn *turn = data;
-  const segue__lua_state *state = turn->state;
+  segue__lua_state *state = turn->state;
   (void)err;
   lua_rawgeti(co, LUA_REGISTRYINDEX, state->on[turn->verb]);
   if (turn->verb != SEGUE__ON_START) return 0;
   segue__value_push(co, state->snapshot, state->config);
-  return 1;
+  push_self(co, state);
+  return 2;
 }
 
 static void state_done(void *data, int status, const segue_error *err) {

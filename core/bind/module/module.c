@@ -207,6 +207,15 @@ static void module_reported(segue__lua_state *state, int verb, int status, const
   module_through((place *)state, verbs[verb], status, err);
 }
 
+/* The code may call this until its state is closed, which is later than the end of the instance on
+ * the control thread. Since bind_module_destroy the op is not valid any more: the lock decides. */
+static void module_failed(segue__lua_state *state, const segue_error *err) {
+  call *call = &((place *)state)->instance->calls[PREPARE];
+  pthread_mutex_lock(&call->lock);
+  if (call->op) segue_module_failed(call->op, err);
+  pthread_mutex_unlock(&call->lock);
+}
+
 static const int functions[] = {
     [START] = SEGUE__ON_START, [DRAIN] = SEGUE__ON_DRAIN, [STOP] = SEGUE__ON_STOP};
 
@@ -313,6 +322,7 @@ static instance *bind_module_instance_new(segue__module_code *code, const segue_
                                    .snapshot = slice->snapshot,
                                    .config = slice->config,
                                    .reported = module_reported,
+                                   .failed = module_failed,
                                    .free = module_free_state};
     at->state.last = &at->state.first;
   }
@@ -372,6 +382,9 @@ static void bind_module_destroy(void *object) {
   instance *in = object;
   size_t count = in->count; /* the last state frees the instance */
   unlink_instance(in);
+  pthread_mutex_lock(&in->calls[PREPARE].lock);
+  in->calls[PREPARE].op = NULL;
+  pthread_mutex_unlock(&in->calls[PREPARE].lock);
   for (size_t i = 0; i < count; i++)
     module_note(&in->places[i].close, &in->places[i].state, on_close);
 }

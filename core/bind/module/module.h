@@ -101,6 +101,7 @@ struct segue__lua_state {
   segue__task *task[SEGUE__ON_COUNT];   /* running tasks of the operations */
   bool started, stopped, starting;
   void (*reported)(segue__lua_state *state, int verb, int status, const segue_error *err);
+  void (*failed)(segue__lua_state *state, const segue_error *err); /* the module reports it */
   segue__lua_request *first, **last; /* requests that wait until the state is built again */
   size_t inside;                     /* requests in the state */
   uint64_t again_ms;                 /* earliest time of the next attempt to build it */
