@@ -32,7 +32,7 @@ typedef struct trial {
   segue__lua_loader *lua;
   char *lua_dir, *plugin_dir;
   segue__c_modules modules;
-  segue__module_kind kinds[3];
+  segue__module_kind kinds[SEGUE__MODULE_KINDS];
   segue__file_world *files;
   segue__ingress *ingress; /* only for its worker threads: modules in Lua are built on them */
   segue__lua_modules *lua_modules;
@@ -141,12 +141,10 @@ static int offline_open_lua(trial *t, segue_error *err) {
   if (rc == 0) rc = open_modules(t, &services);
   if (rc < 0) return rc;
   t->modules.folder = t->plugin_dir;
-  t->kinds[0] = segue__module_kind_c(&t->modules);
-  t->kinds[1] = segue__module_kind_lua(t->lua_modules);
   rc = segue__file_world_new(&t->files, t->loop, &t->log, segue__os_default(), NULL);
   if (rc < 0) return rc;
   segue__file_world_rehearse(t->files);
-  t->kinds[2] = segue__module_kind_files(t->files);
+  segue__module_kinds(t->kinds, &t->modules, t->lua_modules, t->files);
   segue__lua_options options = {
       .size = sizeof options,
       .lua_dir = t->lua_dir,

@@ -344,11 +344,9 @@ static int instance_open_lua(segue *s, segue_error *error) {
   const segue__lua_services services = {instance_write_log, segue__services_record, s};
   rc = open_lua_modules(s, &services);
   if (rc < 0) return segue__errorf(error, rc, "out of memory");
-  s->kinds[0] = segue__module_kind_c(&s->registered);
-  s->kinds[1] = segue__module_kind_lua(s->lua_modules);
   rc = open_files(s);
   if (rc < 0) return segue__errorf(error, rc, "out of memory");
-  s->kinds[2] = segue__module_kind_files(s->files);
+  segue__module_kinds(s->kinds, &s->registered, s->lua_modules, s->files);
   segue__lua_options options = {
       .size = sizeof options,
       .lua_dir = s->lua_dir,

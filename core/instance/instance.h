@@ -77,7 +77,7 @@ struct segue {
   char *plugin_dir; /* folder of the plugins that come with segue; NULL: none */
   segue__services services;
   pthread_t control; /* atomic; this thread never waits for a log */
-  segue__module_kind kinds[3];
+  segue__module_kind kinds[SEGUE__MODULE_KINDS];
   segue__file_world *files;
   segue__state state;
   segue__loop *loop;

@@ -209,8 +209,9 @@ static const segue__option_kind topics[] = {{"all", NULL, &options_all_table, NU
 const segue__topics options_topics = {topics, 4};
 
 segue__topics options_policy_topics(segue__option_kind *room) {
-  segue__module_kind kinds[] = {segue__module_kind_c(NULL), segue__module_kind_lua(NULL)};
-  return segue__lua_topics(kinds, 2, room);
+  segue__module_kind all[SEGUE__MODULE_KINDS];
+  segue__module_kinds(all, NULL, NULL, NULL);
+  return segue__lua_topics(all, SEGUE__MODULE_KINDS, room);
 }
 
 const options_constant options_constants[] = {

@@ -203,7 +203,11 @@ static int code_resolve(const segue__module_kind *kind, const segue__kind_place 
   return rc ? segue__errorf(err, rc, "module '%s': out of memory", spec->name) : 0;
 }
 
-segue__module_kind segue__module_kind_lua(segue__lua_modules *modules) {
-  return (segue__module_kind){
-      .name = "lua", .options = &code_table, .resolve = code_resolve, .data = modules};
+void segue__module_kinds(segue__module_kind out[SEGUE__MODULE_KINDS],
+                         const segue__c_modules *c_modules, segue__lua_modules *lua_modules,
+                         segue__file_world *files) {
+  out[0] = segue__module_kind_c(c_modules);
+  out[1] = (segue__module_kind){
+      .name = "lua", .options = &code_table, .resolve = code_resolve, .data = lua_modules};
+  out[2] = segue__module_kind_files(files);
 }

@@ -31,8 +31,12 @@ const char *segue__lua_modules_busy(const segue__lua_modules *modules, size_t wo
 /* The program ends and this worker thread does not return from a module. Its outstanding operations
  * count as done, and memory that its code may still use is never freed. modules may be NULL. */
 void segue__lua_modules_abandon_thread(segue__lua_modules *modules, size_t worker_index);
-/* Returns the kind. modules NULL: policies with such modules can be validated, but not run. */
-segue__module_kind segue__module_kind_lua(segue__lua_modules *modules);
+/* Fills in all kinds of modules that a policy may name: the one list for the loader, the judge, the
+ * help and rehearsals. NULL: policies with such modules can be validated, but not run. */
+enum { SEGUE__MODULE_KINDS = 3 };
+void segue__module_kinds(segue__module_kind out[SEGUE__MODULE_KINDS],
+                         const segue__c_modules *c_modules, segue__lua_modules *lua_modules,
+                         segue__file_world *files);
 /* Appends the error counters of modules in Lua to the /metrics page. modules may be NULL. */
 void segue__lua_modules_metrics(segue__lua_modules *modules, segue__buf *out);
 

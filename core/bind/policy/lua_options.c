@@ -402,13 +402,11 @@ static int made(lua_State *L) {
 
 int segue__lua_duration(lua_State *L) {
   segue_option row = {.name = "", .type = SEGUE_OPTION_DURATION, .doc = ""};
-  segue_option_table one = {.size = sizeof one, .row_size = sizeof row, .rows = &row, .count = 1};
   uint64_t ms = 0;
   segue__errors errors;
   segue_node node = {
       .type = SEGUE_NULL, .flags = SEGUE__NODE_OPAQUE, .reserved = SEGUE__OPAQUE_OTHER};
   size_t len;
-  (void)one;
   lua_settop(L, 1);
   if (lua_type(L, 1) == LUA_TNUMBER) {
     node = (segue_node){.type = SEGUE_FLOAT, .v.f = lua_tonumber(L, 1)};

@@ -159,6 +159,13 @@ static segue__tree_entry *entry_add(build *b) {
   return entry;
 }
 
+static uint32_t file_no_memory(build *b) {
+  if (!b->rc) b->rc = segue__errorf(b->err, UV_ENOMEM, "out of memory");
+  return 0;
+}
+
+/* Returns the number of a file. Out of memory ends the build: with another number, errors would
+ * name a wrong file. */
 static uint32_t file_add(build *b, const char *name) {
   segue__lua_tree *tree = b->tree;
   for (size_t i = 0; i < tree->file_count; i++)
@@ -166,12 +173,12 @@ static uint32_t file_add(build *b, const char *name) {
   if (tree->file_count == tree->file_capacity) {
     size_t capacity = tree->file_capacity + 8;
     const char **files = segue__realloc(tree->files, capacity * sizeof *files);
-    if (!files) return 0;
+    if (!files) return file_no_memory(b);
     tree->files = files;
     tree->file_capacity = capacity;
   }
   const char *copy = segue__arena_strndup(&tree->arena, name, strlen(name));
-  if (!copy) return 0;
+  if (!copy) return file_no_memory(b);
   tree->files[tree->file_count] = copy;
   return (uint32_t)tree->file_count++;
 }
@@ -424,7 +431,7 @@ int segue__lua_tree_init(segue__lua_tree *tree, lua_State *L, int index, const c
   int rc = b.entries ? 0 : UV_ENOMEM;
   if (!rc && text) rc = positions_init(&b.entries->positions, text, len);
   if (!rc) file_add(&b, file);
-  if (rc || !tree->file_count) return segue__errorf(err, UV_ENOMEM, "out of memory");
+  if (rc || b.rc) return segue__errorf(err, UV_ENOMEM, "out of memory");
   lua_pushvalue(L, index);
   build_value(&b, &tree->root, &at);
   lua_pop(L, 1);

@@ -505,15 +505,11 @@ void segue__fakes_init(segue__rehearsal *r) {
   r->fake_io.recall = r->options.recall;
   r->fake_io.push_recalled = r->options.push_recalled;
   r->fake_io.recall_data = r->options.data;
-  r->kinds[0] = segue__module_kind_c(NULL);
-  r->kinds[0].resolve = resolve_module;
-  r->kinds[0].data = r;
-  r->kinds[1] = segue__module_kind_lua(NULL);
-  r->kinds[1].resolve = resolve_module;
-  r->kinds[1].data = r;
-  r->kinds[2] = segue__module_kind_files(NULL);
-  r->kinds[2].resolve = resolve_module;
-  r->kinds[2].data = r;
+  segue__module_kinds(r->kinds, NULL, NULL, NULL);
+  for (size_t i = 0; i < SEGUE__MODULE_KINDS; i++) {
+    r->kinds[i].resolve = resolve_module;
+    r->kinds[i].data = r;
+  }
 }
 
 void segue__fakes_deinit(segue__rehearsal *r) {

@@ -14,6 +14,7 @@
 
 #include "../../reload/engine.h"
 #include "../io/async_io.h"
+#include "../module/modules.h"
 #include "../policy/loader.h"
 
 /* A question to the author of the spec, and the answer. Texts of the answer are owned by the
@@ -102,7 +103,7 @@ typedef struct segue__rehearsal {
   segue__fake_call *calls;
   segue__fake_module *modules;
   segue__fake_delay *delays;
-  segue__module_kind kinds[3];
+  segue__module_kind kinds[SEGUE__MODULE_KINDS];
   bool sealed;                             /* nothing of the disk is visible except the Lua half */
   bool engine_stopped, lua_closed, failed; /* failed: no memory for a result */
 } segue__rehearsal;
