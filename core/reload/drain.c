@@ -8,6 +8,7 @@
 
 #include "drain.h"
 
+typedef struct segue__draining segue__draining;
 struct segue__draining {
   segue__engine *engine;
   segue__module_record *module;
@@ -19,10 +20,34 @@ struct segue__draining {
   segue__draining *next;
 };
 
+struct segue__drains {
+  segue__draining *draining;
+  size_t swapping; /* of them: replaced by swap; the answer waits until they have stopped */
+  void (*drained_cb)(void *data); /* an old instance is gone; NULL: nothing waits for one */
+  void *drained_data;
+};
+
 static void retire_begin(segue__message *message);
 static void retired_step(segue__instance *instance, segue__verb verb, int status,
                          const segue_error *error, void *data);
 static void drain_retired(segue__draining *draining, bool release);
+
+int segue__drains_new(segue__drains **out) {
+  *out = segue__calloc(1, sizeof **out);
+  return *out ? 0 : UV_ENOMEM;
+}
+
+void segue__drains_free(segue__drains *drains) {
+  segue__free(drains);
+}
+
+bool segue__drains_any(const segue__engine *engine) {
+  return engine->drains->draining != NULL;
+}
+
+bool segue__drains_swapping(const segue__engine *engine) {
+  return engine->drains->swapping > 0;
+}
 
 segue__module_record *segue__module_find(const segue__engine *engine, const char *name) {
   for (size_t i = 0; i < engine->module_count; i++)
@@ -108,12 +133,12 @@ void segue__drain_cut(segue__engine *engine, segue__module_record *module,
 }
 
 void segue__drain_watch(segue__engine *engine, void (*cb)(void *data), void *data) {
-  engine->drained_cb = cb;
-  engine->drained_data = data;
+  engine->drains->drained_cb = cb;
+  engine->drains->drained_data = data;
 }
 
 bool segue__drain_watched(const segue__engine *engine) {
-  return engine->drained_cb != NULL;
+  return engine->drains->drained_cb != NULL;
 }
 
 bool segue__drain_instance_waits(const segue__module_record *module) {
@@ -189,8 +214,8 @@ void segue__drain_instance(segue__engine *engine, segue__module_record *module,
   draining->module = module;
   draining->instance = instance;
   draining->grace_over.fn = retire_begin;
-  draining->next = engine->draining;
-  engine->draining = draining;
+  draining->next = engine->drains->draining;
+  engine->drains->draining = draining;
   draining->drain = segue__instance_limits(instance, &draining->stop_ms);
   if (module->old_count > SEGUE__OLD_MAX) {
     SEGUE__LOG(engine->log, SEGUE_WARN, "module", "too many old instances: the oldest is cut",
@@ -198,7 +223,7 @@ void segue__drain_instance(segue__engine *engine, segue__module_record *module,
     segue__instance_cancel(module->old[0], SEGUE__DRAIN);
   }
   draining->answers = service;
-  engine->swapping += service;
+  engine->drains->swapping += service;
   bool waits = (after_grace || service) && engine->options.publication;
   if (waits && !segue__publication_defer(engine->options.publication, grace_over, draining)) return;
   if (waits && must_stay(engine, module, instance))
@@ -216,7 +241,7 @@ static void retire_begin(segue__message *message) {
 
 static void drain_retired(segue__draining *draining, bool release) {
   segue__engine *engine = draining->engine;
-  segue__draining **link = &engine->draining;
+  segue__draining **link = &engine->drains->draining;
   while (*link != draining)
     link = &(*link)->next;
   *link = draining->next;
@@ -226,10 +251,10 @@ static void drain_retired(segue__draining *draining, bool release) {
     segue__recover_schedule(engine);
   }
   if (release) segue__instance_release(draining->instance);
-  engine->swapping -= draining->answers;
+  engine->drains->swapping -= draining->answers;
   if (draining->module->removed) segue__module_remove(engine, draining->module);
   segue__free(draining);
-  if (engine->drained_cb) engine->drained_cb(engine->drained_data);
+  if (engine->drains->drained_cb) engine->drains->drained_cb(engine->drains->drained_data);
   if (engine->stopping) segue__drain_instance_all(engine);
 }
 
@@ -251,7 +276,7 @@ static void retired_step(segue__instance *instance, segue__verb verb, int status
 /* Stops the modules in the reverse order of their starts, one at a time: drain_retired calls this
  * function again when an instance has gone. */
 void segue__drain_instance_all(segue__engine *engine) {
-  for (size_t i = engine->module_count; i-- > 0 && !engine->draining;) {
+  for (size_t i = engine->module_count; i-- > 0 && !engine->drains->draining;) {
     segue__module_record *module = engine->modules[i];
     segue__gate_refuse(module->gate, SEGUE_ECLOSED);
     segue__instance *live = module->live;

@@ -29,6 +29,11 @@ struct segue__module_record {
 
 enum { SEGUE__OLD_MAX = 2 }; /* instances of a module that drain in the background */
 
+int segue__drains_new(segue__drains **out);
+void segue__drains_free(segue__drains *drains); /* all are gone; NULL allowed */
+bool segue__drains_any(const segue__engine *engine);
+/* Some were replaced by swap: the answer of their reload waits until they have stopped. */
+bool segue__drains_swapping(const segue__engine *engine);
 segue__module_record *segue__module_find(const segue__engine *engine, const char *name);
 segue__module_record *segue__module_get(segue__engine *engine,
                                         const segue__module_spec *spec); /* or new */

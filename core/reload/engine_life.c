@@ -34,6 +34,7 @@ int segue__engine_new(segue__engine **out, const segue__engine_options *options)
   engine->policy_path = segue__strdup(options->policy_path);
   if (options->policy_path && !engine->policy_path) goto fail;
   if (segue__queue_new(&engine->queue, engine) < 0) goto fail;
+  if (segue__drains_new(&engine->drains) < 0) goto fail;
   const segue__record_contents *found =
       options->record ? segue__record_found(options->record) : NULL;
   if (segue__operator_new(&engine->operator, found ? &found->state : NULL) < 0) goto fail;
@@ -59,6 +60,7 @@ int segue__engine_new(segue__engine **out, const segue__engine_options *options)
   return 0;
 fail:
   segue__operator_free(engine->operator);
+  segue__drains_free(engine->drains);
   segue__queue_free(engine->queue);
   segue__free(engine->policy_path);
   segue__free(engine);
@@ -88,6 +90,7 @@ void segue__engine_free(segue__engine *engine) {
   segue__policy_unref(engine->policy);
   segue__policy_unref(engine->options.policy);
   segue__free(engine->policy_path);
+  segue__drains_free(engine->drains);
   segue__queue_free(engine->queue);
   segue__free(engine);
 }
@@ -208,7 +211,7 @@ static bool sources_ended(segue__engine *engine) {
 }
 
 void segue__engine_check_stopped(segue__engine *engine) {
-  if (!engine->stopping || engine->txn || engine->recovering || engine->draining ||
+  if (!engine->stopping || engine->txn || engine->recovering || segue__drains_any(engine) ||
       !engine->stopped_cb)
     return;
   if (modules_live(engine)) {

@@ -12,7 +12,7 @@
 
 typedef struct segue__queued_run segue__queued_run;
 typedef struct segue__module_record segue__module_record;
-typedef struct segue__draining segue__draining;
+typedef struct segue__drains segue__drains;
 typedef struct segue__operator segue__operator;
 typedef struct segue__run_queue segue__run_queue;
 typedef struct segue__source_state segue__source_state;
@@ -48,11 +48,8 @@ struct segue__engine {
   size_t module_count;
   segue__gates *gates;
   segue__detached detached;
-  segue__draining *draining;
-  size_t swapping; /* of them: replaced by swap; the answer waits until they have stopped */
+  segue__drains *drains; /* old instances in the background */
   bool recovering;
-  void (*drained_cb)(void *data); /* an old instance is gone; NULL: nothing waits for one */
-  void *drained_data;
   bool effects_tried; /* the intents that the start found were given to their actions */
   bool asking;        /* a strategy hook is under way */
   segue_op *hooks;    /* policy hooks that outlived their deadline, chained by data */

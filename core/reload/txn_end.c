@@ -149,7 +149,7 @@ static void swapped_end(segue__txn *txn) {
 
 static void swapped_drained(void *data) {
   segue__txn *txn = data;
-  if (!txn->engine->swapping) swapped_end(txn);
+  if (!segue__drains_swapping(txn->engine)) swapped_end(txn);
 }
 
 static void swapped_late(segue__timer *timer) {
@@ -214,7 +214,7 @@ static void persist_then_end(segue__txn *txn, const segue_error *error) {
     return;
   }
   close_steps(txn);
-  if (engine->swapping)
+  if (segue__drains_swapping(engine))
     wait_for_swapped(txn);
   else
     segue__txn_end(txn, SEGUE__APPLIED);
