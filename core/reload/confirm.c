@@ -15,6 +15,18 @@
 #include "run.h"
 #include "step.h"
 
+struct segue__confirm {
+  bool by_operator;         /* an operator is waited for, and no probe */
+  segue__decision decision; /* of an operator */
+  char decided_by[128];
+  uint64_t until_ms; /* 0: no window is open, or the daemon shuts down */
+  uint64_t healthy_since_ms;
+  uint64_t probe_failures; /* in a row */
+  bool healthy;
+  segue_error unhealthy; /* the probe's error to report; code 0: none yet */
+  segue_error died;      /* of an instance that failed meanwhile; code 0: none */
+};
+
 static void confirm_probe(segue__txn *txn);
 static void not_confirmed(segue__txn *txn, const segue_error *why);
 static void wait_for_operator(segue__txn *txn);
@@ -25,25 +37,46 @@ enum {
   PROBE_LAST_MS = 20 /* before the end: time for a last one that takes some */
 };
 
+int segue__confirm_new(segue__confirm **out) {
+  *out = segue__calloc(1, sizeof **out);
+  return *out ? 0 : UV_ENOMEM;
+}
+
+void segue__confirm_free(segue__confirm *confirm) {
+  segue__free(confirm);
+}
+
+void segue__confirm_reset(segue__confirm *confirm) {
+  memset(confirm, 0, sizeof *confirm);
+}
+
+bool segue__confirm_by_operator(const segue__txn *txn) {
+  return txn->engine->confirm->by_operator;
+}
+
+uint64_t segue__confirm_until_ms(const segue__txn *txn) {
+  return txn->engine->confirm->until_ms;
+}
+
 /* The daemon shuts down: the generation is not confirmed in time, so it is undone. */
 void segue__confirm_cancel(segue__txn *txn) {
   if (segue__timer_active(&txn->timer)) {
-    txn->confirm_until_ms = 0;
+    txn->engine->confirm->until_ms = 0;
     segue__timer_start(txn->engine->loop, &txn->timer, 0, txn->timer.cb);
   } else if (txn->policy_call) {
-    txn->confirm_until_ms = 0;
+    txn->engine->confirm->until_ms = 0;
     segue__op_cancel(&txn->policy_call->op, SEGUE_ECLOSED);
   }
 }
 
 void segue__confirm_run(segue__txn *txn) {
   segue__txn_enter(txn, SEGUE__PHASE_CONFIRM);
-  txn->waits_for_operator = segue__operator_asks_operator(txn);
-  if (txn->died.code) {
+  txn->engine->confirm->by_operator = segue__operator_asks_operator(txn);
+  if (txn->engine->confirm->died.code) {
     not_confirmed(txn, NULL);
     return;
   }
-  if (!txn->waits_for_operator && !segue__operator_asks_probe(txn)) {
+  if (!txn->engine->confirm->by_operator && !segue__operator_asks_probe(txn)) {
     txn->state = SEGUE__TXN_CONFIRMED;
     segue__txn_step_end(txn, NULL);
     return;
@@ -53,8 +86,9 @@ void segue__confirm_run(segue__txn *txn) {
     return;
   }
   pass_by("confirm.open");
-  txn->confirm_until_ms = segue__loop_now_ms(txn->engine->loop) + segue__operator_left_ms(txn);
-  if (txn->waits_for_operator)
+  txn->engine->confirm->until_ms =
+      segue__loop_now_ms(txn->engine->loop) + segue__operator_left_ms(txn);
+  if (txn->engine->confirm->by_operator)
     wait_for_operator(txn);
   else
     confirm_probe(txn);
@@ -62,20 +96,22 @@ void segue__confirm_run(segue__txn *txn) {
 
 /* The policy sets how many failed probes in a row undo the generation. */
 static bool confirm_abandons(const segue__txn *txn) {
-  return txn->policy->confirm_failures && txn->probe_failures >= txn->policy->confirm_failures;
+  return txn->policy->confirm_failures &&
+         txn->engine->confirm->probe_failures >= txn->policy->confirm_failures;
 }
 
 static void not_confirmed(segue__txn *txn, const segue_error *why) {
   segue_error error;
-  if (txn->died.code)
-    error = txn->died;
+  if (txn->engine->confirm->died.code)
+    error = txn->engine->confirm->died;
   else if (txn->engine->stopping)
     segue__errorf(&error, SEGUE_EPROBE,
                   "the daemon is shutting down before the new generation "
                   "was confirmed");
-  else if (txn->decision == SEGUE__TAKE_BACK)
-    segue__errorf(&error, SEGUE_EPROBE, "the new generation was undone by %s", txn->decided_by);
-  else if (txn->waits_for_operator)
+  else if (txn->engine->confirm->decision == SEGUE__TAKE_BACK)
+    segue__errorf(&error, SEGUE_EPROBE, "the new generation was undone by %s",
+                  txn->engine->confirm->decided_by);
+  else if (txn->engine->confirm->by_operator)
     segue__errorf(&error, SEGUE_EPROBE,
                   "the new generation was not confirmed within %llu ms (segue confirm)",
                   (unsigned long long)txn->policy->confirm_within_ms);
@@ -83,7 +119,7 @@ static void not_confirmed(segue__txn *txn, const segue_error *why) {
     segue__errorf(&error, SEGUE_EPROBE,
                   "the new generation was not healthy: its probe failed %llu times in a "
                   "row%s%.400s",
-                  (unsigned long long)txn->probe_failures, why ? ": " : "",
+                  (unsigned long long)txn->engine->confirm->probe_failures, why ? ": " : "",
                   why ? why->message : "");
   else
     segue__errorf(&error, SEGUE_EPROBE, "the new generation was not healthy within %llu ms%s%.400s",
@@ -103,18 +139,19 @@ static void confirm_confirmed(segue__txn *txn) {
   pass_by("confirm.done");
   txn->state = SEGUE__TXN_CONFIRMED;
   snprintf(txn->result->confirmed_by, sizeof txn->result->confirmed_by, "%s",
-           txn->decision == SEGUE__CONFIRM ? txn->decided_by : "probe");
+           txn->engine->confirm->decision == SEGUE__CONFIRM ? txn->engine->confirm->decided_by
+                                                            : "probe");
   segue__txn_step_end(txn, NULL);
 }
 
 /* Returns true if an operator has decided or an instance has failed, after it has ended the step.
  */
 static bool confirm_decided(segue__txn *txn) {
-  if (txn->decision == SEGUE__CONFIRM)
+  if (txn->engine->confirm->decision == SEGUE__CONFIRM)
     confirm_confirmed(txn);
-  else if (txn->decision == SEGUE__TAKE_BACK || txn->died.code)
+  else if (txn->engine->confirm->decision == SEGUE__TAKE_BACK || txn->engine->confirm->died.code)
     not_confirmed(txn, NULL);
-  return txn->decision != 0 || txn->died.code;
+  return txn->engine->confirm->decision != 0 || txn->engine->confirm->died.code;
 }
 
 /* Ends the wait for the operator or the probe; the callback of the wait finds the decision. */
@@ -134,15 +171,16 @@ void segue__txn_instance_failed(segue__txn *txn, const segue__module_record *mod
   bool window = txn->phase == SEGUE__PHASE_CONFIRM && txn->state < SEGUE__TXN_CONFIRMED;
   for (size_t i = 0; i < txn->step_count; i++)
     is_new = is_new || txn->steps[i].next == instance;
-  if (txn->failed || txn->state == SEGUE__TXN_CONFIRMED || txn->died.code || !(is_new || window))
+  if (txn->failed || txn->state == SEGUE__TXN_CONFIRMED || txn->engine->confirm->died.code ||
+      !(is_new || window))
     return;
   const segue_error *why = segue__instance_failure(instance);
-  segue__errorf(&txn->died, SEGUE_EMODULE, "module '%s' failed after its start: %.400s",
-                module->name, why->message);
+  segue__errorf(&txn->engine->confirm->died, SEGUE_EMODULE,
+                "module '%s' failed after its start: %.400s", module->name, why->message);
   if (window) {
     confirm_wake(txn);
   } else if (txn->state < SEGUE__TXN_LIVE) {
-    segue__txn_fail(txn, &txn->died);
+    segue__txn_fail(txn, &txn->engine->confirm->died);
     segue__commit_expedite(txn);
   }
 }
@@ -159,7 +197,8 @@ static void wait_for_operator(segue__txn *txn) {
   uint64_t now = segue__loop_now_ms(loop);
   txn->timer.data = txn;
   segue__timer_start(loop, &txn->timer,
-                     txn->confirm_until_ms > now ? txn->confirm_until_ms - now : 0,
+                     txn->engine->confirm->until_ms > now ? txn->engine->confirm->until_ms - now
+                                                          : 0,
                      operator_waited_for);
   txn->result->generation = txn->engine->live->generation;
   memcpy(txn->result->hash, txn->engine->live->hash, sizeof txn->result->hash);
@@ -169,8 +208,9 @@ static void wait_for_operator(segue__txn *txn) {
 static void probe_again(segue__timer *timer) {
   segue__txn *txn = timer->data;
   if (confirm_decided(txn)) return;
-  if (txn->confirm_until_ms < segue__loop_now_ms(txn->engine->loop))
-    not_confirmed(txn, txn->unhealthy.code ? &txn->unhealthy : NULL);
+  if (txn->engine->confirm->until_ms < segue__loop_now_ms(txn->engine->loop))
+    not_confirmed(txn,
+                  txn->engine->confirm->unhealthy.code ? &txn->engine->confirm->unhealthy : NULL);
   else
     confirm_probe(txn);
 }
@@ -179,9 +219,9 @@ static void probe_again(segue__timer *timer) {
  * PROBE_LAST_MS before the end, and at the end. A module that becomes healthy late is thus not
  * undone because of a pause. */
 static uint64_t pause_ms(const segue__txn *txn, uint64_t now) {
-  uint64_t pause = PROBE_PAUSE_MS, left = txn->confirm_until_ms - now;
-  uint64_t held = txn->healthy_since_ms + txn->policy->confirm_hold_ms;
-  if (txn->healthy && held - now < pause) pause = held - now;
+  uint64_t pause = PROBE_PAUSE_MS, left = txn->engine->confirm->until_ms - now;
+  uint64_t held = txn->engine->confirm->healthy_since_ms + txn->policy->confirm_hold_ms;
+  if (txn->engine->confirm->healthy && held - now < pause) pause = held - now;
   if (pause < left) return pause;
   return left > PROBE_LAST_MS ? left - PROBE_LAST_MS : left;
 }
@@ -196,18 +236,18 @@ static void confirm_probed(segue_op *op, int status, const segue_error *error) {
   segue__policy_call_answered(policy_call);
   /* The deadline may have cut off the last probe: then the error of an earlier probe is reported.
    */
-  bool cut_off = status == SEGUE_ETIMEOUT && now >= txn->confirm_until_ms;
-  if (cut_off && txn->unhealthy.code) why = txn->unhealthy;
-  if (status < 0) txn->unhealthy = why;
-  if (status == 0 && !txn->healthy) txn->healthy_since_ms = now;
-  txn->healthy = status == 0;
-  txn->probe_failures = status < 0 ? txn->probe_failures + 1 : 0;
+  bool cut_off = status == SEGUE_ETIMEOUT && now >= txn->engine->confirm->until_ms;
+  if (cut_off && txn->engine->confirm->unhealthy.code) why = txn->engine->confirm->unhealthy;
+  if (status < 0) txn->engine->confirm->unhealthy = why;
+  if (status == 0 && !txn->engine->confirm->healthy) txn->engine->confirm->healthy_since_ms = now;
+  txn->engine->confirm->healthy = status == 0;
+  txn->engine->confirm->probe_failures = status < 0 ? txn->engine->confirm->probe_failures + 1 : 0;
   if (confirm_decided(txn)) return;
-  if (txn->healthy && now - txn->healthy_since_ms >= hold) {
+  if (txn->engine->confirm->healthy && now - txn->engine->confirm->healthy_since_ms >= hold) {
     confirm_confirmed(txn);
     return;
   }
-  if (now >= txn->confirm_until_ms || confirm_abandons(txn)) {
+  if (now >= txn->engine->confirm->until_ms || confirm_abandons(txn)) {
     not_confirmed(txn, status < 0 ? &why : NULL);
     return;
   }
@@ -216,7 +256,7 @@ static void confirm_probed(segue_op *op, int status, const segue_error *error) {
 }
 
 static void confirm_probe(segue__txn *txn) {
-  uint64_t left = txn->confirm_until_ms - segue__loop_now_ms(txn->engine->loop);
+  uint64_t left = txn->engine->confirm->until_ms - segue__loop_now_ms(txn->engine->loop);
   segue__policy_call *policy_call =
       segue__txn_policy_call_new(txn, left ? left : 1, confirm_probed);
   if (!policy_call) {
@@ -229,9 +269,9 @@ static void confirm_probe(segue__txn *txn) {
 }
 
 void segue__txn_decide(segue__txn *txn, segue__decision decision, const char *by) {
-  if (txn->decision) return; /* the first one counts */
-  txn->decision = decision;
-  snprintf(txn->decided_by, sizeof txn->decided_by, "%s", by);
+  if (txn->engine->confirm->decision) return; /* the first one counts */
+  txn->engine->confirm->decision = decision;
+  snprintf(txn->engine->confirm->decided_by, sizeof txn->engine->confirm->decided_by, "%s", by);
   SEGUE__LOG(txn->engine->log, SEGUE_INFO, "reload",
              decision == SEGUE__CONFIRM ? "the new generation is confirmed"
                                         : "the new generation is undone",

@@ -7,6 +7,7 @@
 #include <uv.h>
 
 #include "../os/fault.h"
+#include "confirm.h"
 #include "drain.h"
 #include "operator.h"
 #include "policy_call.h"
@@ -35,6 +36,7 @@ int segue__engine_new(segue__engine **out, const segue__engine_options *options)
   if (options->policy_path && !engine->policy_path) goto fail;
   if (segue__queue_new(&engine->queue, engine) < 0) goto fail;
   if (segue__drains_new(&engine->drains) < 0) goto fail;
+  if (segue__confirm_new(&engine->confirm) < 0) goto fail;
   const segue__record_contents *found =
       options->record ? segue__record_found(options->record) : NULL;
   if (segue__operator_new(&engine->operator, found ? &found->state : NULL) < 0) goto fail;
@@ -60,6 +62,7 @@ int segue__engine_new(segue__engine **out, const segue__engine_options *options)
   return 0;
 fail:
   segue__operator_free(engine->operator);
+  segue__confirm_free(engine->confirm);
   segue__drains_free(engine->drains);
   segue__queue_free(engine->queue);
   segue__free(engine->policy_path);
@@ -90,6 +93,7 @@ void segue__engine_free(segue__engine *engine) {
   segue__policy_unref(engine->policy);
   segue__policy_unref(engine->options.policy);
   segue__free(engine->policy_path);
+  segue__confirm_free(engine->confirm);
   segue__drains_free(engine->drains);
   segue__queue_free(engine->queue);
   segue__free(engine);

@@ -13,6 +13,7 @@
 typedef struct segue__queued_run segue__queued_run;
 typedef struct segue__module_record segue__module_record;
 typedef struct segue__drains segue__drains;
+typedef struct segue__confirm segue__confirm;
 typedef struct segue__operator segue__operator;
 typedef struct segue__run_queue segue__run_queue;
 typedef struct segue__source_state segue__source_state;
@@ -61,6 +62,7 @@ struct segue__engine {
   uint32_t next_document;
 
   segue__run_queue *queue;
+  segue__confirm *confirm;
   segue__txn *txn; /* running */
   uint64_t next_id;
   segue__timer recover_timer;

@@ -157,7 +157,7 @@ int segue__operator_request(segue__engine *engine, const segue__reload_request *
 bool segue__operator_waits(const segue__engine *engine) {
   const segue__txn *txn = engine->txn;
   return txn && txn->phase == SEGUE__PHASE_CONFIRM && txn->state < SEGUE__TXN_CONFIRMED &&
-         !txn->failed && txn->confirm_until_ms;
+         !txn->failed && segue__confirm_until_ms(txn);
 }
 
 int segue__engine_confirm(segue__engine *engine, const char *by, segue__waiter *waiter) {
@@ -366,7 +366,7 @@ static void keep_reverted(segue__txn *txn) {
 
 bool segue__operator_pins(const segue__txn *txn) {
   const segue__engine *engine = txn->engine;
-  return !engine->stopping && engine->record && txn->opened && txn->waits_for_operator &&
+  return !engine->stopping && engine->record && txn->opened && segue__confirm_by_operator(txn) &&
          txn->state >= SEGUE__TXN_LIVE && !txn->run->files && has_last_good(engine);
 }
 
@@ -426,7 +426,7 @@ static void write_tick(segue__engine *engine) {
  * whatever happened to the wall clock. */
 static void keep_deadline(segue__engine *engine) {
   segue__decisions *d = &engine->operator->decisions;
-  uint64_t now = segue__loop_now_ms(engine->loop), until = engine->txn->confirm_until_ms;
+  uint64_t now = segue__loop_now_ms(engine->loop), until = segue__confirm_until_ms(engine->txn);
   int64_t wall = segue__loop_wall_ms(engine->loop) + (int64_t)(until > now ? until - now : 0);
   int64_t drift = wall - d->unconfirmed_until_wall_ms;
   if (drift <= DRIFT_MS && drift >= -DRIFT_MS && !engine->operator->tick_failed) return;
@@ -548,8 +548,8 @@ void segue__engine_operator_status(const segue__engine *engine, segue__operator_
   if (!segue__operator_waits(engine)) return;
   uint64_t now = segue__loop_now_ms(engine->loop);
   out->unconfirmed = true;
-  out->by_operator = txn->waits_for_operator;
+  out->by_operator = segue__confirm_by_operator(txn);
   out->unconfirmed_until_wall_ms =
       segue__loop_wall_ms(engine->loop) +
-      (int64_t)(txn->confirm_until_ms > now ? txn->confirm_until_ms - now : 0);
+      (int64_t)(segue__confirm_until_ms(txn) > now ? segue__confirm_until_ms(txn) - now : 0);
 }

@@ -115,6 +115,7 @@ int segue__txn_start(segue__engine *engine, segue__queued_run *run) {
   txn->result->started_wall_ms = segue__loop_wall_ms(engine->loop);
   txn->result->restores = run->restores;
   engine->txn = txn;
+  segue__confirm_reset(engine->confirm);
   if (engine->policy) txn->policy = segue__policy_ref(engine->policy);
   txn_reserve(txn);
   return 0;

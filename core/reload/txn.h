@@ -90,14 +90,6 @@ struct segue__txn {
   bool opened;     /* the state on disk has it as unconfirmed */
   bool own_window; /* and this process has opened the window */
   bool good_first; /* it runs again, after the last good generation is live */
-  bool waits_for_operator;
-  int decision; /* of an operator: segue__decision; 0: none */
-  char decided_by[128];
-  uint64_t confirm_until_ms, healthy_since_ms;
-  uint64_t probe_failures; /* in a row */
-  bool healthy;
-  segue_error unhealthy; /* the probe's error to report; code 0: none yet */
-  segue_error died;      /* of an instance that failed meanwhile; code 0: none */
 
   /* The call in flight of prepare, commit or confirm. */
   segue__txn_cb step_cb;
