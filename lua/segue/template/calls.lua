@@ -1,5 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The part of the compiler for calls of functions: Go's evalCall.
+local printf = require "segue.template.printf"
+
 local concat, format = table.concat, string.format
 local ARGUMENTS_MAX = 20
 
@@ -28,6 +30,32 @@ return function(C)
     self:add("%s = %s(%s%s)", result, self:function_constant(f.call), self:site_of(at_node), args)
     self.top = top + 1
     return result, f.result == "value" and self:use "IFACE" or "nil"
+  end
+
+  -- {{printf "%s:%d" .a .b}} with a constant format of plain verbs is written to the output part by
+  -- part. Returns whether the pipeline is one.
+  function C:direct_printf(pipe)
+    local command = pipe[1]
+    local count = #command - 2
+    if pipe[2] or #pipe.vars > 0 or command[1].k ~= "identifier" or command[1].name ~= "printf"
+      or count < 0 or count > ARGUMENTS_MAX or command[2].k ~= "string" then
+      return false
+    end
+    local parts = printf.plain_parts(command[2].text, count)
+    if not parts then return false end
+    local atoms = {}
+    self:at(command[1])
+    for i = 3, #command do atoms[i - 2] = self:argument(command[i], "any") end
+    local used = 0
+    for _, part in ipairs(parts) do
+      if type(part) == "string" then
+        self:add("%s(out, %q)", self:use "put", part)
+      else
+        used = used + 1
+        self:add("%s(out, %s, %q)", self:use "put_verb", atoms[used], part.plain)
+      end
+    end
+    return true
   end
 
   local function parameter(f, i)

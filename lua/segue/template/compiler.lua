@@ -73,6 +73,7 @@ function statements.action(self, n)
     self:add("%s(out, %s, %d)", self:use "emit", short, self.site)
     return
   end
+  if self:direct_printf(n.pipe) then return end
   self:at(n)
   local atom = self:pipeline(n.pipe, #n.pipe.vars == 0)
   if #n.pipe.vars == 0 then

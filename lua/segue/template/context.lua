@@ -14,16 +14,18 @@ local context = {}
 ---@field files? table<string, string> nil: the disk
 ---@field now? number seconds since 1970; nil: the clock's
 ---@field scratch table
----@field execute? fun(site: integer, name: string, data: any): string
+---@field compiled? segue.template.compiled the running template
 
 ---@type segue.template.context
 local current = { scratch = {} }
 
 ---@param given? table
 ---@param data any
-function context.enter(given, data)
-  current = { scratch = {}, data = data }
-  for key, v in pairs(given or {}) do current[key] = v end
+---@param compiled segue.template.compiled
+function context.enter(given, data, compiled)
+  current = { data = data, compiled = compiled, scratch = {} }
+  if not given then return end
+  for key, v in pairs(given) do current[key] = v end
 end
 
 ---@return segue.template.context

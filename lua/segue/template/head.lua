@@ -24,7 +24,7 @@ end
 -- The locals of the code, in a fixed order: the same template gives the same code.
 local names = { "put", "emit", "truth", "range", "tick", "err", "concrete", "NULL", "IFACE", "as",
   "any",
-  "boxed" }
+  "boxed", "put_verb" }
 local modal = { "field", "call_field" }
 
 ---@param C segue.template.compiler gets the method

@@ -81,9 +81,10 @@ function template.compile(text, options)
   local name = options.name or ""
   local mode = options.missingkey or dialects.missing_key(options.dialect)
   if mode == "invalid" then mode = "default" end
-  local key = table.concat({ options.dialect or "", mode, options.left or "", options.right or "",
-    name, options.force_large and "large" or "", text }, "\0")
-  if cache[key] then return cache[key] end
+  local key = (options.dialect or "") .. "\0" .. mode .. "\0" .. (options.left or "") .. "\0"
+    .. (options.right or "") .. "\0" .. name .. (options.force_large and "\0large" or "")
+  local of_options = cache[key]
+  if of_options and of_options[text] then return of_options[text] end
   local functions = dialects.functions(options.dialect)
   local trees, problem = parser.parse(name, text, functions, options.left, options.right)
   if not trees then return nil, problem end
@@ -91,8 +92,9 @@ function template.compile(text, options)
     force_large = options.force_large })
   local compiled = { name = name, text = text, code = code, functions = load_code(code),
     main = code.ids[name] }
-  if cached >= CACHED_MAX then cache, cached = {}, 0 end
-  cache[key], cached = compiled, cached + 1
+  if cached >= CACHED_MAX then cache, cached, of_options = {}, 0, nil end
+  of_options = of_options or {}
+  cache[key], of_options[text], cached = of_options, compiled, cached + 1
   return compiled
 end
 
@@ -105,18 +107,7 @@ end
 function template.render(compiled, data, world)
   local out = buffer.new()
   runtime.limit(template.limits)
-  context.enter(world, data)
-  context.get().execute = function(site, name, argument)
-    local id = compiled.code.ids[name]
-    if not id then
-      runtime.calling(site, "executeTemplate",
-        ("template: no template %s associated with template %s")
-        :format(quote.quote(name), quote.quote(compiled.name)))
-    end
-    local inner = buffer.new()
-    compiled.functions[id](inner, argument)
-    return inner:get()
-  end
+  context.enter(world, data, compiled)
   compiled.functions.reset()
   local main = compiled.functions[compiled.main]
   local good, problem = pcall(main, out, data)

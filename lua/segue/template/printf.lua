@@ -10,6 +10,7 @@ local byte, sub, find = string.byte, string.sub, string.find
 local concat, type, select = table.concat, type, select
 
 local NUMBER_MAX = 1000000
+local no_flags = {}
 
 local flag_names = {
   ["#"] = "sharp", ["0"] = "zero", ["+"] = "plus", ["-"] = "minus", [" "] = "space",
@@ -224,11 +225,43 @@ local function plain(parts, count, ...)
   return concat(out)
 end
 
+local printf = {}
+
+-- The parts of a format that has only texts and `count` plain specifications (%s, %v, %d): a text,
+-- or the verb in a table. nil: it is another one.
+---@param format string
+---@param count integer
+---@return (string|table)[]?
+function printf.plain_parts(format, count)
+  local parts, used = parsed(format), 0
+  for i = 1, #parts do
+    if type(parts[i]) == "table" then
+      if not parts[i].plain then return nil end
+      used = used + 1
+    end
+  end
+  return used == count and parts or nil
+end
+
+-- Writes a value by a plain specification into a buffer.
+---@param out any
+---@param v any
+---@param verb string
+function printf.put(out, v, verb)
+  if type(v) == "string" and verb ~= "d" then
+    out:put(v)
+  elseif type(v) == "number" and verb ~= "s" and v < 1e14 and v > -1e14 then
+    out:put(v)
+  else
+    out:put(verbs.print(no_flags, v, verb))
+  end
+end
+
 ---@param count integer the arguments behind the format
 ---@param format string
 ---@param ... any
 ---@return string
-return function(count, format, ...)
+function printf.print(count, format, ...)
   local parts = parsed(format)
   local short = plain(parts, count, ...)
   if short then return short end
@@ -241,3 +274,5 @@ return function(count, format, ...)
   if not state.reordered and state.next < count then extra(state, args, out) end
   return concat(out)
 end
+
+return printf

@@ -57,6 +57,9 @@ function R.emit(out, v, site)
   end
 end
 
+-- Writes a value by a verb without flags: printf with a constant format.
+R.put_verb = require("segue.template.printf").put
+
 -- ---- Fields -------------------------------------------------------------------------------------
 
 -- Go's type of a value that came out of a container (nil: it has a type of its own).

@@ -7,7 +7,7 @@
 local calling = require("segue.template.runtime").calling
 local comparison = require "segue.template.functions.comparison"
 local escape = require "segue.template.functions.escape"
-local printf = require "segue.template.printf"
+local printf = require("segue.template.printf").print
 local text = require "segue.template.format"
 local value = require "segue.template.value"
 

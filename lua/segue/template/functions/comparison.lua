@@ -2,7 +2,7 @@
 -- eq ne lt le gt ge: Go's rules. int and float, int and string do not compare; int and uint do, by
 -- value.
 local calling = require("segue.template.runtime").calling
-local printf = require "segue.template.printf"
+local printf = require("segue.template.printf").print
 local value = require "segue.template.value"
 
 local type = type

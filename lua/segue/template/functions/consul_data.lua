@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- consul-template's functions that read data: keys, services, nodes, the environment, files. Keys
 -- come from the data of the template, read as a store.
+local buffer = require "string.buffer"
 local calling = require("segue.template.runtime").calling
 local context = require "segue.template.context"
 local gotime = require "segue.template.gotime"
@@ -129,7 +130,15 @@ data.executeTemplate = def({ "string" }, function(site, n, name, argument)
   if n > 2 then
     calling(site, "executeTemplate", "executeTemplate: wrong number of arguments")
   end
-  return context.get().execute(site, name, argument)
+  local compiled = context.get().compiled
+  local id = compiled.code.ids[name]
+  if not id then
+    calling(site, "executeTemplate", ("template: no template %s associated with template %s")
+      :format(quote.quote(name), quote.quote(compiled.name)))
+  end
+  local inner = buffer.new()
+  compiled.functions[id](inner, argument)
+  return inner:get()
 end, "any")
 
 -- Sources that `segue render` does not have.

@@ -3,7 +3,7 @@
 local calling = require("segue.template.runtime").calling
 local context = require "segue.template.context"
 local integers = require "segue.template.integers"
-local printf = require "segue.template.printf"
+local printf = require("segue.template.printf").print
 local quote = require "segue.template.quote"
 local services = require "segue.template.services"
 local strings = require "segue.template.strings"
