@@ -7,6 +7,7 @@ local files = require "spec.bench.files"
 local fronts = require "spec.bench.fronts"
 local past = require "spec.bench.past"
 local serving = require "spec.bench.serving"
+local templates = require "spec.bench.templates"
 local tls = require "spec.bench.tls"
 local process = require "spec.support.process"
 local tempdir = require "spec.support.tempdir"
@@ -18,12 +19,13 @@ for name, row in pairs(files) do rows[name] = row end
 for name, row in pairs(fronts) do rows[name] = row end
 for name, row in pairs(past) do rows[name] = row end
 for name, row in pairs(serving) do rows[name] = row end
+for name, row in pairs(templates) do rows[name] = row end
 for name, row in pairs(tls) do rows[name] = row end
 
 local order = { "reload_small", "reload_5000", "yaml", "json", "schema", "options", "diff", "read",
   "gate", "log", "stall", "memory", "pattern", "async", "http", "front", "front_close",
   "front_flat", "front_log", "tls", "tls_idle", "idle_connections", "change", "hook", "two_changes",
-  "idle", "flat", "durable", "last_good", "history" }
+  "idle", "flat", "durable", "last_good", "history", "templates" }
 local short = 0
 
 local function print_line(title, line)
