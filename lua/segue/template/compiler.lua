@@ -239,7 +239,8 @@ end
 local compiler = {}
 
 ---@class segue.template.code
----@field source string of Lua
+---@field head string of the Lua source
+---@field functions string[][] the pieces of its functions
 ---@field constants table what K is in it
 ---@field sites segue.template.node[]
 ---@field ids table<string, integer> the function of each template
@@ -266,10 +267,28 @@ function compiler.compile(trees, options)
     for i = first, #self.sites do names[i] = name end
   end
   return {
-    source = self:head(options.missingkey) .. concat(self.functions, "\n"),
+    head = self:head(options.missingkey), functions = self.functions,
     constants = self.constants, sites = self.sites,
     ids = self.ids, names = names,
   }
+end
+
+local count = 0
+
+-- The source as one text. Its last bytes are a number, because LuaJIT hashes a few bytes of a long
+-- text only (the first, the last, some in the middle): the sources of templates that are alike
+-- would all be in one chain of its table of strings.
+---@param code segue.template.code
+---@return string
+function compiler.source(code)
+  local out, n = { code.head }, 1
+  for _, pieces in ipairs(code.functions) do
+    for i = 1, #pieces do out[n + i] = pieces[i] end
+    n = n + #pieces
+  end
+  count = (count + 1) % 10000
+  out[n + 1] = format("--%04d", count)
+  return concat(out)
 end
 
 return compiler

@@ -3,19 +3,21 @@
 -- template, and the lists that get a function of their own.
 local expression = require "segue.template.expression"
 
-local concat, format = table.concat, string.format
+local format = string.format
 
 ---@param C segue.template.compiler gets the methods
 return function(C)
   -- A line of code, as it is; add: by a format.
   function C:line(text)
     local code = self.code
-    code[#code + 1] = text
+    local n = #code
+    code[n + 1], code[n + 2] = text, "\n"
   end
 
   function C:add(text, ...)
     local code = self.code
-    code[#code + 1] = format(text, ...)
+    local n = #code
+    code[n + 1], code[n + 2] = format(text, ...), "\n"
   end
 
   -- The code names what it takes from the runtime; only these names are made locals of it.
@@ -52,7 +54,7 @@ return function(C)
   function C:begin_function(head)
     local outer = { self.code, self.temps, self.top, self.depth, self.loop, self.spills,
       self.site_temps }
-    self.code, self.temps, self.top, self.depth, self.loop = { head, "" }, 0, 0, 0, nil
+    self.code, self.temps, self.top, self.depth, self.loop = { head, "\n", "", "\n" }, 0, 0, 0, nil
     self.spills, self.site_temps = false, 0
     return outer
   end
@@ -69,9 +71,9 @@ return function(C)
       .. temp_names.s[math.min(self.site_temps, expression.SITES_MAX)]
     if not self.large then locals = locals .. temp_names.v[self.slots] end
     local code = self.code
-    code[2] = locals .. (self.spills and " S = {}" or "")
-    code[#code + 1] = "end"
-    self.functions[#self.functions + 1] = concat(code, "\n")
+    code[3] = locals .. (self.spills and " S = {}" or "")
+    self:line "end"
+    self.functions[#self.functions + 1] = code
     self.code, self.temps, self.top, self.depth = outer[1], outer[2], outer[3], outer[4]
     self.loop, self.spills, self.site_temps = outer[5], outer[6], outer[7]
   end

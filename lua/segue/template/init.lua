@@ -41,7 +41,7 @@ local cache, cached = {}, 0
 local CACHED_MAX = 2000
 
 local function load_code(code)
-  local chunk, message = loadstring(code.source, "=template")
+  local chunk, message = loadstring(compiler.source(code), "=template")
   if not chunk then error("the code of a template does not load: " .. message, 0) end
   local functions = {}
   chunk(runtime, code.constants, functions, 0, 0)
