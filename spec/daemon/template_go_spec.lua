@@ -32,6 +32,8 @@ local function differs_by_version(go, ours)
   if not go.error then return false end
   -- Newer Go counts up to an integer.
   if go.error:find "range can't iterate over %-?%d+$" then return true end
+  -- It has {{else with}}.
+  if go.error:find("unexpected <with> in else", 1, true) then return true end
   -- It finds a closing parenthesis too many in the lexer, at its own line.
   if go.error:find('unexpected ")" in ', 1, true) then
     return ours.error ~= nil and ours.error:find("unexpected right paren", 1, true) ~= nil

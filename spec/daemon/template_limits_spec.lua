@@ -65,6 +65,10 @@ describe("a template", function()
       .. "{{if eq . 2}}{{continue}}{{end}}{{if eq . 4}}{{break}}{{end}}"
       .. tail .. "{{.}}{{end}}|"
     assert.equal("13|", one(text, '{"l":[1,2,3,4,5]}').output)
+    -- In the else of a range, break ends the else, and continue the loop around it.
+    text = "{{range .l}}{{range $.none}}{{else}}" .. head .. "{{if eq . 2}}{{continue}}{{end}}"
+      .. "{{if eq . 4}}{{break}}{{end}}" .. tail .. "{{.}}{{end}}-{{end}}"
+    assert.equal("1-3--5-", one(text, '{"l":[1,2,3,4,5]}').output)
   end)
 
   it("calls itself up to 100,000 deep", function()

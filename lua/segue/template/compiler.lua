@@ -83,7 +83,7 @@ function statements.action(self, n)
 end
 
 statements["break"] = function(self)
-  self:add(self.loop and "do break end" or "do return 1 end")
+  self:add("do %s end", self:break_code())
 end
 
 statements["continue"] = function(self)
@@ -167,9 +167,10 @@ function statements.range(self, n)
   self:line "fuel = fuel - 1 if fuel < 0 then fuel = tick(out) end"
   self:line "local key, dot"
   self:add("if keys then key = keys[i] dot = %s[key] else dot = %s[i] key = i - 1 end", src, src)
-  local outer_loop, dot_from = self.loop, self.dot_from
+  local outer_loop, outer_break, dot_from = self.loop, self.break_to, self.dot_from
   -- A function that is called from here does not see the container.
-  self.loop, self.dot_from = loop, self.large and self:use "IFACE" or src
+  self.loop, self.break_to = loop, nil
+  self.dot_from = self.large and self:use "IFACE" or src
   if item then
     self:add("%s = dot", item.code)
     -- The container is a local of this loop: assigned variables of an outer block outlive it.
@@ -186,7 +187,12 @@ function statements.range(self, n)
   self.loop, self.dot_from = outer_loop, dot_from
   self:line "end else"
   if item then item.from = "nil" end
-  if n.otherwise then self:body(n.otherwise) end
+  if n.otherwise then
+    self.break_to = "E" .. loop
+    self:body(n.otherwise)
+    self:add("::%s::", self.break_to)
+  end
+  self.break_to = outer_break
   self:line "end end"
   self:release(scope, slots)
 end

@@ -53,9 +53,9 @@ return function(C)
   -- Begins a function; the result is what end_function restores.
   function C:begin_function(head)
     local outer = { self.code, self.temps, self.top, self.depth, self.loop, self.spills,
-      self.site_temps }
+      self.site_temps, self.break_to }
     self.code, self.temps, self.top, self.depth, self.loop = { head, "\n", "", "\n" }, 0, 0, 0, nil
-    self.spills, self.site_temps = false, 0
+    self.spills, self.site_temps, self.break_to = false, 0, nil
     return outer
   end
 
@@ -75,7 +75,7 @@ return function(C)
     self:line "end"
     self.functions[#self.functions + 1] = code
     self.code, self.temps, self.top, self.depth = outer[1], outer[2], outer[3], outer[4]
-    self.loop, self.spills, self.site_temps = outer[5], outer[6], outer[7]
+    self.loop, self.spills, self.site_temps, self.break_to = outer[5], outer[6], outer[7], outer[8]
   end
 
   -- Writes statements (by a method and its arguments: LuaJIT compiles no closures) into a function
@@ -88,11 +88,15 @@ return function(C)
     self:end_function(outer)
     self:add("t1 = F[%d](out, dot, V)", id)
     if self.temps < 1 then self.temps = 1 end
-    if self.loop then
-      self:add("if t1 == 1 then break elseif t1 == 2 then goto %s end", self.loop)
-    else
-      self:line "if t1 then return t1 end"
-    end
+    local breaks = self:break_code()
+    local continues = self.loop and "goto " .. self.loop or "do return 2 end"
+    self:add("if t1 == 1 then %s elseif t1 == 2 then %s end", breaks, continues)
+  end
+
+  -- Leaves the innermost range: in its else, that is the end of the else.
+  function C:break_code()
+    if self.break_to then return "goto " .. self.break_to end
+    return self.loop and "break" or "do return 1 end"
   end
 
   -- ---- Variables --------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ local function read_spec(format, at)
   spec.width_size, at = read_size(format, at)
   local after_index = spec.width_size.has_index and not spec.width_size.star
   if after_index and spec.width_size.number then spec.bad = true end
-  if byte(format, at) == 46 then
+  if byte(format, at) == 46 and at < #format then -- Go takes a "." at the end for a verb
     if after_index then spec.bad = true end
     spec.precision_size, at = read_size(format, at + 1)
     after_index = spec.precision_size.has_index and not spec.precision_size.star
