@@ -27,7 +27,6 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
                snapshot = "spec/unit/config_snapshot_spec.lua",
                instance = "spec/unit/instance_spec.lua",
                file_set = "spec/unit/files_set_spec.lua", files = "spec/fault/files_spec.lua",
-               files_apply = "spec/fault/files_apply_spec.lua",
                journal = "spec/unit/journal_spec.lua", effects = "spec/fault/effects_spec.lua",
                ingress = "spec/unit/ingress_spec.lua", socket = "spec/unit/socket_spec.lua",
                options = "spec/unit/options_spec.lua", rows = "spec/unit/options_rows_spec.lua",
@@ -43,6 +42,10 @@ local BIND = { delta = "spec/bind/source_delta_spec.lua", codec = "spec/bind/cod
 local function daemon(path, filter) return { path = path, filter = filter } end
 
 local DAEMON = {
+  files_intent = daemon("spec/fault/files_apply_spec.lua", "in the undo at files.apply#2"),
+  files_recovery = daemon("spec/fault/files_apply_spec.lua", "killed at commit.flip#2"),
+  files_undo = daemon("spec/daemon/files_spec.lua", "applied again where its command fails"),
+  files_stay = daemon("spec/fault/files_apply_spec.lua", "killed at last_good.write"),
   one = daemon("spec/daemon/pid1_spec.lua", "reaps what its commands leave behind"),
   lua_failed = daemon("spec/daemon/lua_failed_spec.lua", "each time that it fails"),
   ignored = daemon("spec/daemon/pid1_spec.lua", "where SIGCHLD was ignored"),
@@ -863,14 +866,14 @@ local mutants = {
     "(void)segue__operator_write(engine, NULL);\n  operator_opened(txn, NULL);", UNIT.effects },
   { "the intent of rendered files", "core/files/action.c",
     "if (!segue__file_set_changed(instance->shared->set)) return SEGUE__NO_EFFECTS;",
-    "return SEGUE__NO_EFFECTS;", UNIT.files_apply },
+    "return SEGUE__NO_EFFECTS;", DAEMON.files_intent },
   { "the command of a recovery", "core/files/recovery.c", "!rc && command.count;",
-    "!rc && command.count > 99;", UNIT.files_apply },
+    "!rc && command.count > 99;", DAEMON.files_recovery },
   { "the command after an undo", "core/files/action.c", "!action_instance(step)->applied",
-    "action_instance(step)->applied", UNIT.files_apply },
+    "action_instance(step)->applied", DAEMON.files_undo },
   { "replaced files that stay until the generation is on disk", "core/files/action.c",
     "step->data = shared;", "step->data = shared;\n  segue_error e;\n" ..
-    "  (void)segue__file_set_settle(shared->set, &e);", UNIT.files_apply },
+    "  (void)segue__file_set_settle(shared->set, &e);", DAEMON.files_stay },
   { "a recovery that undoes rendered files", "core/files/recover.c",
     "walk->finish ? &next : &previous", "&next", UNIT.files },
   { "an exchange by links that keeps the spare", "core/files/restore.c",
