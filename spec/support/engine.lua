@@ -247,6 +247,13 @@ function Engine:reload(options)
   return w
 end
 
+--- The same, and lets it run.
+function Engine:reload_now(options)
+  local w = self:reload(options)
+  self:step()
+  return w
+end
+
 --- A trigger without a waiter.
 function Engine:trigger(kind, cause)
   local request = ffi.new("segue__reload_request")
@@ -422,15 +429,28 @@ function M.new(spec)
   return e
 end
 
---- As new, and with its first generation live.
+--- As new, and with its first generation live; spec.before(e): is called before that.
 function M.started(spec)
   local e = M.new(spec)
+  if spec.before then spec.before(e) end
   local w = e:reload { trigger = "start", cause = "start" }
   e:step()
   assert(w:outcome() == "applied", "the first generation: " .. w:outcome() ..
     (w:result() and w:error() and (": " .. w:error().text) or ""))
   e:journal()
   return e
+end
+
+--- The same with a source "net" that has delivered n = 1 at the revision r1. spec.net: its options.
+function M.started_with_net(spec)
+  local net, before = { "net", pushes = false }, spec.before
+  for key, value in pairs(spec.net or {}) do net[key] = value end
+  spec.sources = spec.sources or { "a.yaml", net }
+  spec.before = function(e)
+    e:deliver("net", "n: 1\n", "r1")
+    if before then before(e) end
+  end
+  return M.started(spec)
 end
 
 return M

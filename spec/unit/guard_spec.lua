@@ -14,11 +14,7 @@ local function started(guard, spec)
   e = engine.started(spec)
 end
 
-local function reload(options)
-  local w = e:reload(options)
-  e:step()
-  return w
-end
+local function reload(options) return e:reload_now(options) end
 
 local function held(w, text)
   assert.equal("held", w:outcome())

@@ -12,22 +12,14 @@ after_each(function()
 end)
 
 local function started(options, state)
-  local net = { "net", pushes = true }
+  local net = { pushes = true }
   for key, value in pairs(options or {}) do net[key] = value end
-  e = engine.new { sources = { "a.yaml", net }, state = state }
-  e:deliver("net", "n: 1\n", "r1")
-  local w = e:reload { trigger = "start", cause = "start" }
-  e:step()
-  assert.equal("applied", w:outcome())
+  e = engine.started_with_net { net = net, state = state }
   e:advance(100)
   e:journal()
 end
 
-local function reload(options)
-  local w = e:reload(options)
-  e:step()
-  return w
-end
+local function reload(options) return e:reload_now(options) end
 
 local function delta(base, revision, name, text)
   C.scripted_source_emit_delta(e:source("net"), base, revision, name, text)

@@ -7,22 +7,12 @@ local C = require "spec.support.c"
 local e
 local function started(spec)
   spec = spec or {}
-  spec.sources = spec.sources or { "a.yaml", { "net", pushes = spec.pushes or false } }
-  e = engine.new(spec)
-  e:deliver("net", "n: 1\n", "r1")
-  if spec.prepare then spec.prepare(e) end
-  local w = e:reload { trigger = "start", cause = "start" }
-  e:step()
-  assert.equal("applied", w:outcome())
-  e:journal()
+  spec.net = { pushes = spec.pushes or false }
+  e = engine.started_with_net(spec)
   return e
 end
 
-local function reload(options)
-  local w = e:reload(options)
-  e:step()
-  return w
-end
+local function reload(options) return e:reload_now(options) end
 
 local function count(text, what)
   return select(2, text:gsub(what:gsub("%p", "%%%0"), ""))
