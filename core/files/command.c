@@ -146,7 +146,8 @@ static int command_judge(segue__file_command_run *run, const segue__spawn_result
   else
     segue__buf_addf(&text, " exited with code %d", result->exit_code);
   command_add_lines(&run->output, &text);
-  int code = result->timed_out ? SEGUE_ETIMEOUT : SEGUE_EMODULE;
+  /* SEGUE_ETIMEOUT is the engine's own deadline. */
+  int code = result->timed_out ? UV_ETIMEDOUT : SEGUE_EMODULE;
   segue__errorf(err, code, "%s", text.failed ? "a command failed: out of memory" : text.data);
   segue__buf_deinit(&text);
   return code;

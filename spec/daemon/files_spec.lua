@@ -112,6 +112,20 @@ describe("a module of the kind files", function()
     has(d, 2)
   end)
 
+  it("stops a check that hangs, and reports the end of one that floods", function()
+    local d = start { module = [[timeout = "1s", check = { "sh", "-c",
+      'grep -q 7 "$1" && sleep 1000; grep -q 8 "$1" || exit 0; yes | head -c 3000000; ' ..
+      'echo fatal: eight; exit 1', "sh", "{staged:out/a.conf}" },]] }
+    local status, answer = put(d, 7)
+    assert.equal(500, status)
+    assert.matches("check command sh .* took longer than 1 s and was stopped", message_of(answer))
+    status, answer = put(d, 8)
+    assert.equal(422, status)
+    assert.matches("exited with code 1: fatal: eight; y; y", message_of(answer))
+    assert.equal(200, (put(d, 2)))
+    has(d, 2)
+  end)
+
   it("is undone and applied again where its command fails", function()
     local d = start { apply = "! grep -q 9 out/a.conf || { echo fatal: nine; exit 7; }" }
     local status, answer = put(d, 9)
