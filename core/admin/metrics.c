@@ -95,13 +95,14 @@ static size_t open_files(void) {
 }
 
 /* Returns the time of the boot, from which /proc/self/stat counts the start of the process, in
- * seconds since 1970; 0 if it is not known. */
+ * seconds since 1970. The kernel computes btime of /proc/stat in the same way, but there it follows
+ * a line with a number for each interrupt, which is longer than any buffer on large machines. */
 static double boot_time(void) {
-  char buf[16384];
-  unsigned long long seconds = 0;
-  read_proc("/proc/stat", buf, sizeof buf);
-  const char *line = strstr(buf, "\nbtime ");
-  return line && sscanf(line, "\nbtime %llu", &seconds) == 1 ? (double)seconds : 0;
+  struct timespec wall, since_boot;
+  clock_gettime(CLOCK_REALTIME, &wall);
+  clock_gettime(CLOCK_BOOTTIME, &since_boot);
+  return (double)(wall.tv_sec - since_boot.tv_sec) +
+         (double)(wall.tv_nsec - since_boot.tv_nsec) / 1e9;
 }
 
 static void metrics_gauge(segue__buf *out, const char *name, const char *help, double value) {

@@ -404,6 +404,13 @@ static int cli_parse(segue__cli *cli, const command *c, char **argv, int argc) {
   return 0;
 }
 
+/* Errors of the arguments themselves are JSON too, also if --json stands behind the wrong one. */
+static bool asks_for_json(int argc, char **argv) {
+  for (int i = 2; i < argc && strcmp(argv[i], "--") != 0; i++)
+    if (strcmp(argv[i], "--json") == 0) return true;
+  return false;
+}
+
 static const char *command_name(int argc, char **argv) {
   if (argc < 2) return NULL;
   if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) return "help";
@@ -445,13 +452,13 @@ int segue__cli_main(int argc, char **argv) {
   if (!c && name[0] == '-')
     return segue__cli_fail(SEGUE__EXIT_USAGE, "the command comes first: segue COMMAND %s", name);
   if (!c) return unknown_command(name);
+  failures_as_json = asks_for_json(argc, argv);
   int rc = cli_parse(&cli, c, argv, argc);
   if (rc) return rc;
   if (cli.help) {
     help_command(c);
     return SEGUE__EXIT_OK;
   }
-  failures_as_json = cli.json;
   rc = find_policy(&cli);
   if (rc == 0) rc = segue__cli_check_options(&cli);
   return rc ? rc : c->run(&cli);

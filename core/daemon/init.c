@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../os/write.h"
 #include "cli.h"
 
 static const char policy_text[] =
@@ -50,7 +51,6 @@ static const char config_text[] =
 
 static int write_new(const char *folder, const char *name, const char *text) {
   char path[PATH_MAX];
-  size_t len = strlen(text);
   if ((size_t)snprintf(path, sizeof path, "%s/%s", folder, name) >= sizeof path)
     return segue__cli_fail(SEGUE__EXIT_FAILED, "the path %s/%s is too long", folder, name);
   int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
@@ -59,9 +59,12 @@ static int write_new(const char *folder, const char *name, const char *text) {
                            "%s exists already: segue init never overwrites a file", path);
   if (fd < 0)
     return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot write %s: %s", path, strerror(errno));
-  ssize_t n = write(fd, text, len);
-  if (close(fd) < 0 || n != (ssize_t)len)
-    return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot write %s: %s", path, strerror(errno));
+  int rc = segue__write_all(fd, text, strlen(text), NULL);
+  if (close(fd) < 0 && rc == 0) rc = -errno;
+  if (rc) {
+    unlink(path); /* a second `segue init` must not find a part of the file */
+    return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot write %s: %s", path, strerror(-rc));
+  }
   printf("wrote %s\n", path);
   return SEGUE__EXIT_OK;
 }

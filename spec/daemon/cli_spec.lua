@@ -483,6 +483,15 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
       assert.equal("mine: 1\n", dir:read "new/config.yaml")
     end)
 
+    it("leaves no part of a file that the disk does not take whole", function()
+      local dir = tempdir.new()
+      local p = process.run { "prlimit", "--fsize=10", segue.binary, "init", dir.path }
+      assert.equal(4, p.code, p:describe())
+      assert.matches("cannot write .*/reload%.lua: [Ff]ile too large", p.stderr)
+      assert.same({}, dir:list())
+      assert.equal(0, segue.cli({ "init", dir.path }).code)
+    end)
+
     it("writes no file if one of the two exists", function()
       local dir = tempdir.new()
       dir:write("config.yaml", "mine: 1\n")

@@ -58,6 +58,16 @@ describe("--json", function()
     end
   end)
 
+  it("prints JSON for an argument that is wrong, also if --json stands behind it", function()
+    for _, args in ipairs { { "status", "--nonsense", "--json" }, { "status", "x", "--json" },
+        { "history", "--json", "--nonsense" } } do
+      local p = segue.cli(args)
+      assert.equal(2, p.code)
+      assert.is_string(cjson.decode(p.stdout).error, p:describe())
+    end
+    assert.matches("nonsense", segue.cli({ "status", "--nonsense", "--", "--json" }).stderr)
+  end)
+
   it("is refused by help, except for the topic options", function()
     local p = segue.cli { "help", "--json" }
     assert.equal(2, p.code)
