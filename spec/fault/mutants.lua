@@ -812,6 +812,8 @@ local mutants = {
     'if (0)\n      SEGUE__LOG(engine->log, SEGUE_ERROR, "module",', UNIT.byhand },
   { "hiding secrets in a change that is open", "core/admin/status.c",
     "if (does) segue__engine_scrub_text(engine, does);", ";", DAEMON.journal },
+  { "forgetting the replay of a start that stops", "core/reload/rollback.c",
+    "if (rollback->good.run) segue__engine_forget(engine, &rollback->good);", ";", UNIT.clock },
   { "ending without a generation", "core/instance/start.c",
     "segue__nothing_left(s, result);", ";", DAEMON.nothing_left },
   { "giving up a probe that fails", "core/reload/confirm.c",
