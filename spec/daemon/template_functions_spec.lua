@@ -123,6 +123,7 @@ describe("the dialect consul-template", function()
       { '{{toTitle "hello wOrld"}} {{indent 2 "a\\n\\nb"}}', "Hello WOrld   a\n\n  b" },
       { '{{regexMatch "^a+$" "aaa"}} {{regexReplaceAll "x*" "-" "abc"}} '
         .. '{{regexReplaceAll "(a)(b)" "${2}$1x$$" "ab"}}', "true -a-b-c- b$" },
+      { '{{regexMatch "a$" "a\\n"}} {{regexMatch "(?m)a$" "a\\n"}}', "false true" },
       { '{{regexMatch "a(?=b)" "x"}}', { "invalid or unsupported Perl syntax: `(?=`" } },
       { '{{regexMatch "(a)\\\\1" "x"}}', { "invalid escape sequence: `\\1`" } },
       { '{{regexMatch "(a|aa)+$" "' .. ("a"):rep(50) .. 'b"}}', { "match limit" } },

@@ -45,6 +45,7 @@ end
 local function plain(message)
   if not message then return nil end
   message = message:gsub("(incompatible types for comparison): .*$", "%1")
+  message = message:gsub(" %(it is a function of [%a -]+%)$", "") -- ours is a hint more
   return (message:gsub("(%$%w+) := ", "%1 = "))
 end
 

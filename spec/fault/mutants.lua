@@ -96,7 +96,8 @@ local DAEMON = {
   unit = daemon("spec/daemon/cli_reach_spec.lua", "for the policy of the unit only"),
   named = daemon("spec/daemon/cli_reach_spec.lua", "by SEGUE_SOCKET"),
   passed_one = daemon("spec/daemon/passed_spec.lua", "below process 1 of a container"),
-  incident = daemon("spec/daemon/record_spec.lua", "so that it replays to itself") }
+  incident = daemon("spec/daemon/record_spec.lua", "so that it replays to itself"),
+  regex = daemon("spec/daemon/template_functions_spec.lua", "with the subject last") }
 
 -- The same, with a plugin that is another one.
 local LOG, STATS = "spec/plugin/log_spec.lua", "spec/plugin/stats_spec.lua"
@@ -956,6 +957,8 @@ local mutants = {
   { "the timeout of a source in C", "core/reload/remote.c",
     "if (source->kind->remote->timed && source->timeout_ms && source->timeout_ms < ms)", "if (0)",
     DAEMON.fetch_limit },
+  { "the end of a text in RE2", "core/bind/template/regex.c",
+    "PCRE2_UTF | PCRE2_DOLLAR_ENDONLY |", "PCRE2_UTF |", DAEMON.regex },
   { "fields of a later version", "core/record/journal.c",
     "if (!strcmp(field->name, ACTION)) continue;", "if (strcmp(field->name, \"a\")) continue;",
     UNIT.journal },
