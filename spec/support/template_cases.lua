@@ -255,7 +255,9 @@ function cases.one(id)
     if chance(15) then text = mutate(text) end
   until is_utf8(text)
   local extra = ',"dialect":"go"'
-  if chance(30) then extra = (',"missingkey":"%s"'):format(pick { "zero", "error", "default" }) end
+  if chance(30) then
+    extra = extra .. (',"missingkey":"%s"'):format(pick { "zero", "error", "default" })
+  end
   if chance(3) then
     extra = extra .. ',"left":"<%","right":"%>"'
     text = text:gsub("{{", "<%%"):gsub("}}", "%%>")
