@@ -11,6 +11,7 @@
 
 #include "../bind/runtime/budget.h"
 #include "../module/plugin.h"
+#include "../source/kinds.h"
 
 static int log_clean(void *data, const segue_log_entry *entry) {
   const segue *s = data;
@@ -182,7 +183,7 @@ static int add_source(segue__policy *policy, const char *path) {
   policy->triggers = segue__calloc(1, sizeof *policy->triggers);
   if (!policy->sources || !policy->triggers) return UV_ENOMEM;
   segue__source *source = &policy->sources[0];
-  source->kind = segue__source_kind_find("file");
+  source->kind = &segue__source_file;
   source->name = segue__strdup(path);
   source->path = segue__strdup(path);
   source->format = -1;

@@ -76,7 +76,7 @@ static const segue__remote_ops c_ops = {.timed = true,
                                         .want = c_source_want,
                                         .outcome = c_source_outcome,
                                         .close = c_source_close};
-static const segue__source_kind c_kind = {"plugin", NULL, NULL, &c_ops};
+static const segue__source_kind c_kind = {.name = "plugin", .remote = &c_ops};
 
 static int c_source_instance(c_source *c, const char *name, const segue_source_descriptor *d,
                              segue_error *err) {

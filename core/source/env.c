@@ -9,6 +9,7 @@
 
 #include "../config/quote.h"
 #include "kinds.h"
+#include "source_options.h"
 
 /* Between the keys of a path: below every byte that a name has, so that paths sort key by key. */
 enum { BETWEEN = '\1' };
@@ -236,4 +237,7 @@ static int env_watch_nothing(const segue__source *source, segue__names *paths) {
   return 0;
 }
 
-const segue__source_kind segue__source_env = {"env", fetch_env, env_watch_nothing, NULL};
+const segue__source_kind segue__source_env = {.name = "env",
+                                              .options = &segue__source_env_options,
+                                              .fetch = fetch_env,
+                                              .watch = env_watch_nothing};

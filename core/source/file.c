@@ -7,6 +7,7 @@
 #include <uv.h>
 
 #include "kinds.h"
+#include "source_options.h"
 
 enum { BYTES_DEFAULT = 64 << 20, LISTINGS = 3 };
 
@@ -177,5 +178,9 @@ static int watch_path(const segue__source *source, segue__names *paths) {
   return segue__names_add(paths, "", 0, source->path);
 }
 
-const segue__source_kind segue__source_file = {"file", fetch_one, watch_path, NULL};
-const segue__source_kind segue__source_dir = {"dir", fetch_dir, watch_path, NULL};
+const segue__source_kind segue__source_file = {.name = "file",
+                                               .options = &segue__source_file_options,
+                                               .fetch = fetch_one,
+                                               .watch = watch_path};
+const segue__source_kind segue__source_dir = {
+    .name = "dir", .options = &segue__source_dir_options, .fetch = fetch_dir, .watch = watch_path};

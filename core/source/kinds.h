@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * kinds.h: the built-in kinds of sources; source.c lists them.
+ * kinds.h: the kinds of sources that this folder has; segue__lua_topics lists all kinds that a
+ * policy may name.
  */
 #ifndef SEGUE_SOURCE_KINDS_H
 #define SEGUE_SOURCE_KINDS_H

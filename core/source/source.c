@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Code that all sources share: the list of kinds, lists of documents, and the kind `value`.
+ * Code that all sources share: lists of documents, deliveries, and the kind `value`.
  */
 #include "source.h"
 
@@ -8,14 +8,7 @@
 #include <uv.h>
 
 #include "kinds.h"
-
-const segue__source_kind *segue__source_kind_find(const char *name) {
-  static const segue__source_kind *const kinds[] = {&segue__source_file, &segue__source_dir,
-                                                    &segue__source_env, &segue__source_value};
-  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-    if (!strcmp(kinds[i]->name, name)) return kinds[i];
-  return NULL;
-}
+#include "source_options.h"
 
 void segue__source_deinit(segue__source *source) {
   if (source->kind && source->kind->remote && source->kind->remote->close)
@@ -79,4 +72,7 @@ static int source_watch_nothing(const segue__source *source, segue__names *paths
   return 0;
 }
 
-const segue__source_kind segue__source_value = {"value", fetch_value, source_watch_nothing, NULL};
+const segue__source_kind segue__source_value = {.name = "value",
+                                                .options = &segue__source_value_options,
+                                                .fetch = fetch_value,
+                                                .watch = source_watch_nothing};

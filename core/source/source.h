@@ -100,6 +100,7 @@ typedef struct segue__remote_ops {
 /* A kind of source. */
 typedef struct segue__source_kind {
   const char *name;
+  const segue_option_table *options; /* of a source of this kind; NULL: no policy names it */
   /* Worker thread: delivers documents, not parsed (or built). `previous` holds the documents of the
    * last fetch: a kind that finds the same bytes hands the old document on (with a new reference),
    * and it is not parsed again. next_id numbers new documents. */
@@ -160,8 +161,6 @@ struct segue__source {
   size_t index;
 };
 
-/* "file", "dir", "env", "value"; NULL if there is no such kind. */
-const segue__source_kind *segue__source_kind_find(const char *name);
 void segue__source_deinit(segue__source *source);
 
 #endif

@@ -20,6 +20,7 @@
 #define SEGUE_TEST /* it is linked with the test library only */
 #endif
 #include "../../core/os/fault.h"
+#include "../../core/source/kinds.h"
 #include "../support/effects.h"
 #include "../support/scripted.h"
 
@@ -128,7 +129,7 @@ static void host_policy(host *h) {
   if (!p->sources || !p->modules) abort();
   p->source_count = p->module_count = 1;
   snprintf(path, sizeof path, "%s/conf.yaml", h->folder);
-  p->sources[0].kind = segue__source_kind_find("file");
+  p->sources[0].kind = &segue__source_file;
   p->sources[0].name = host_copy("conf.yaml");
   p->sources[0].path = host_copy(path);
   p->sources[0].format = -1;

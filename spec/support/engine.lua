@@ -48,7 +48,7 @@ function Engine:policy(spec)
     if type(path) == "table" then
       self:network_source(s, path)
     else
-      s.kind, s.format = C.segue__source_kind_find("file"), -1
+      s.kind, s.format = C.segue__source_file, -1
       s.name, s.path = C.segue__strdup(path), C.segue__strdup(path)
     end
     if spec.guards and spec.guards[i] then self:guard(s.guard, spec.guards[i]) end

@@ -155,6 +155,6 @@ static const segue__remote_ops feed_ops = {
     .fetch = fetch, .watch = watch, .want = want, .outcome = outcome};
 
 const segue__source_kind *scripted_source_kind(void) {
-  static const segue__source_kind kind = {"scripted", NULL, NULL, &feed_ops};
+  static const segue__source_kind kind = {.name = "scripted", .remote = &feed_ops};
   return &kind;
 }

@@ -189,7 +189,7 @@ describe("out of memory", function()
       file = text(dir:at("a.yaml")), dir = text(dir:at("*")) }
     for kind, path in pairs { file = "file", dir = "dir", env = false } do
       local s = ffi.new("segue__source[1]")
-      s[0].kind, s[0].name, s[0].format = C.segue__source_kind_find(kind), fields.name, -1
+      s[0].kind, s[0].name, s[0].format = C["segue__source_" .. kind], fields.name, -1
       s[0].prefix, s[0].separator = fields.prefix, fields.separator
       s[0].path = path and fields[path] or nil
       starve(function()

@@ -91,6 +91,25 @@ describe("a new option of a new kind", function()
   end)
 end)
 
+describe("the kinds of sources", function()
+  it("are the topics of sources, each with the table of its own name", function()
+    local room, names = ffi.new("segue__option_kind[96]"), {}
+    local topics = C.options_policy_topics(room)
+    for i = 0, tonumber(topics.count) - 1 do
+      local topic = topics.items[i]
+      if ffi.string(topic.family) == "source" then
+        local kind = ffi.cast("const segue__source_kind *", topic.data)
+        local name = ffi.string(topic.name)
+        names[#names + 1] = name
+        assert.equal(name, ffi.string(kind.name))
+        assert.equal(name, ffi.string(topic.table.name))
+        assert.is_true(kind.fetch ~= nil or kind.remote ~= nil or name == "plugin", name)
+      end
+    end
+    assert.equal("file dir lua env value url source plugin", table.concat(names, " "))
+  end)
+end)
+
 describe("the default of a row", function()
   local room = ffi.new("segue__option_kind[96]")
   local topics = ffi.new("segue__topics[1]", { C.options_policy_topics(room) })

@@ -148,7 +148,7 @@ describe("the trigger set", function()
     for i, path in ipairs(p.files or {}) do
       local text = ffi.new("char[?]", #path + 1, path)
       holds[#holds + 1] = text
-      sources[i - 1].kind = C.segue__source_kind_find("file")
+      sources[i - 1].kind = C.segue__source_file
       sources[i - 1].path = text
       sources[i - 1].name = text
     end

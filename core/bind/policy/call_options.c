@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../../reload/policy_options.h"
+#include "../../source/kinds.h"
 #include "../../source/source_options.h"
 #include "lua_config.h"
 #include "lua_options.h"
@@ -408,7 +409,7 @@ static void check_script(void *options, segue_option_report *report) {
     segue_option_wrong(report, "fetch", "is missing: fetch = function(self) ... end");
 }
 
-static const segue_option_table script_options = {
+const segue_option_table segue__source_script_options = {
     KIND(script_rows), .name = "source", .include = &segue__remote_options, .check = check_script,
     .doc = "A source of your own, in Lua, or of a plugin."};
 
@@ -429,9 +430,9 @@ static const segue_option plugin_rows[] = {
      .doc = "plain data for the plugin"},
     ROWS_OF_PULLS,
 };
-static const segue_option_table plugin_options = {KIND(plugin_rows), .name = "plugin",
-                                                  .include = &segue__remote_options,
-                                                  .doc = "A source of a plugin in C."};
+const segue_option_table segue__source_plugin_options = {KIND(plugin_rows), .name = "plugin",
+                                                         .include = &segue__remote_options,
+                                                         .doc = "A source of a plugin in C."};
 
 static const segue_option url_tls_rows[] = {
     {.name = "ca",
@@ -508,7 +509,7 @@ static void check_url(void *options, segue_option_report *report) {
   source->timeout_ms += TOKEN_MS; /* the file with the token is read before */
 }
 
-static const segue_option_table url_options = {
+const segue_option_table segue__source_url_options = {
     KIND(url_rows),      .name = "url",
     .positional = "url", .include = &segue__remote_options,
     .check = check_url,  .doc = "A document that an HTTP server gives."};
@@ -536,15 +537,13 @@ segue__hash segue__source_identity(const segue_node *node) {
 
 /* ---- Topics ---------------------------------------------------------------------------------- */
 
-static const segue__option_kind kinds[] = {
-    {"source", "file", &segue__source_file_options, NULL},
-    {"source", "dir", &segue__source_dir_options, NULL},
-    {"source", "lua", &segue__source_lua_options, &segue__source_lua},
-    {"source", "env", &segue__source_env_options, NULL},
-    {"source", "value", &segue__source_value_options, NULL},
-    {"source", "url", &url_options, &segue__source_url},
-    {"source", "source", &script_options, &segue__source_script},
-    {"source", "plugin", &plugin_options, &segue__source_plugin},
+/* All kinds of sources that a policy may name: the one list for the judge, the loader and the help.
+ */
+static const segue__source_kind *const source_kinds[] = {
+    &segue__source_file,  &segue__source_dir, &segue__source_lua,    &segue__source_env,
+    &segue__source_value, &segue__source_url, &segue__source_script, &segue__source_plugin};
+
+static const segue__option_kind call_kinds[] = {
     {"probe", "command", &run_options, NULL},
     {"call", "run", &run_options, NULL},
     {"call", "fetch", &fetch_options, NULL},
@@ -557,24 +556,23 @@ static const segue__option_kind kinds[] = {
     {"call", "encode json", &encode_json_options, NULL},
     {"call", "encode yaml", &encode_yaml_options, NULL},
 };
-const segue__topics segue__call_topics = {kinds, sizeof kinds / sizeof *kinds};
 
 static void topics_add(segue__topics *topics, segue__option_kind *out,
                        const segue__option_kind *kind) {
-  if (topics->count == SEGUE__LUA_TOPICS_MAX) return;
-  segue__option_kind *copy = &out[topics->count++];
-  *copy = *kind;
-  if (!strcmp(kind->family, "source") && kind->name && !kind->data)
-    copy->data = segue__source_kind_find(kind->name);
+  if (topics->count < SEGUE__LUA_TOPICS_MAX) out[topics->count++] = *kind;
 }
 
 segue__topics segue__lua_topics(const segue__module_kind *module_kinds, size_t kind_count,
                                 segue__option_kind out[SEGUE__LUA_TOPICS_MAX]) {
   segue__topics topics = {out, 0};
-  const segue__topics *parts[] = {&segue__policy_topics, &segue__call_topics};
-  for (size_t p = 0; p < 2; p++)
-    for (size_t i = 0; i < parts[p]->count; i++)
-      topics_add(&topics, out, &parts[p]->items[i]);
+  for (size_t i = 0; i < segue__policy_topics.count; i++)
+    topics_add(&topics, out, &segue__policy_topics.items[i]);
+  for (size_t i = 0; i < sizeof source_kinds / sizeof *source_kinds; i++) {
+    const segue__source_kind *kind = source_kinds[i];
+    topics_add(&topics, out, &(segue__option_kind){"source", kind->name, kind->options, kind});
+  }
+  for (size_t i = 0; i < sizeof call_kinds / sizeof *call_kinds; i++)
+    topics_add(&topics, out, &call_kinds[i]);
   for (size_t i = 0; i < kind_count; i++) {
     const segue__module_kind *kind = &module_kinds[i];
     topics_add(&topics, out, &(segue__option_kind){"module", kind->name, kind->options, kind});

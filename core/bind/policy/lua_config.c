@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "../../config/builder.h"
+#include "../../source/source_options.h"
 #include "../io/async_io.h"
 #include "../runtime/lua_positions.h"
 #include "../runtime/state.h"
@@ -452,4 +453,7 @@ static int config_watch(const segue__source *source, segue__names *paths) {
   return segue__names_add(paths, "", 0, source->path);
 }
 
-const segue__source_kind segue__source_lua = {"lua", config_fetch, config_watch, NULL};
+const segue__source_kind segue__source_lua = {.name = "lua",
+                                              .options = &segue__source_lua_options,
+                                              .fetch = config_fetch,
+                                              .watch = config_watch};

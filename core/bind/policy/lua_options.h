@@ -10,16 +10,14 @@
 #include "../runtime/state.h"
 #include "loader.h"
 
-/* All topics of a policy: those of the core, of the Lua library, and of the kinds of modules. Fills
- * out, which has room for SEGUE__LUA_TOPICS_MAX. */
+/* All topics of a policy: those of the core, of the kinds of sources, of the Lua library, and of
+ * the kinds of modules. The judge, the loader and the help use it. Fills out, which has room for
+ * SEGUE__LUA_TOPICS_MAX. */
 enum { SEGUE__LUA_TOPICS_MAX = 96 };
 segue__topics segue__lua_topics(const segue__module_kind *kinds, size_t kind_count,
                                 segue__option_kind out[SEGUE__LUA_TOPICS_MAX]);
 
-/* call_options.c: the arguments of functions (family "call"), and kinds of sources and probes that
- * are written in Lua. */
-extern const segue__topics segue__call_topics;
-/* For script.c: the numbers that a source in Lua keeps while its options are the same. */
+/* call_options.c: the numbers that a source in Lua keeps while its options are the same. */
 segue__hash segue__source_identity(const segue_node *node);
 
 /* Lua functions that specs of policies have too: duration(value) -> milliseconds, or nil and the

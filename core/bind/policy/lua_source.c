@@ -262,7 +262,9 @@ static const segue__remote_ops script_ops = {.fetch = lua_source_fetch,
                                              .conceal = lua_source_conceal,
                                              .want = segue__lua_source_want,
                                              .outcome = segue__lua_source_outcome};
-const segue__source_kind segue__source_script = {"source", NULL, NULL, &script_ops};
+const segue__source_kind segue__source_script = {
+    .name = "source", .options = &segue__source_script_options, .remote = &script_ops};
 /* Its functions are those of lua/segue/url.lua, which quote no content. */
 static const segue__remote_ops url_ops = {.fetch = lua_source_fetch, .watch = lua_source_watch};
-const segue__source_kind segue__source_url = {"url", NULL, NULL, &url_ops};
+const segue__source_kind segue__source_url = {
+    .name = "url", .options = &segue__source_url_options, .remote = &url_ops};

@@ -8,7 +8,8 @@
 #include "../../reload/c_source.h"
 #include "policy.h"
 
-const segue__source_kind segue__source_plugin = {"plugin", NULL, NULL, NULL};
+const segue__source_kind segue__source_plugin = {.name = "plugin",
+                                                 .options = &segue__source_plugin_options};
 
 int segue__plugin_source_open(const segue__lua_options *options, const segue__kind_place *place,
                               const segue_node *node, segue__source *source, segue_error *err) {

@@ -99,6 +99,9 @@ void segue__lua_source_outcome(const segue__source *source, const segue_source_o
 void segue__source_calls_free(segue__loaded *loaded);
 /* Of a source in C until it is opened (plugin_source.c). */
 extern const segue__source_kind segue__source_plugin;
+/* call_options.c: the options of these kinds. */
+extern const segue_option_table segue__source_script_options, segue__source_url_options,
+    segue__source_plugin_options;
 
 /* kinds.c: finds the source that a host registered, or that a plugin exports, under a name. */
 int segue__source_resolve(const segue__lua_options *options, const segue__kind_place *place,
