@@ -30,13 +30,23 @@ static int fail_output(void) {
 }
 
 /* The message as Go has it, and where the value stands; it may hold bytes of the template. */
-static int fail_template(int rc, const char *message, const segue_error *err) {
+static int fail_template(int rc, const segue__template_failure *failure, const segue_error *err) {
   segue__buf out;
   segue__buf_init(&out);
-  const char *text = message ? message : err->message;
-  if (rc == SEGUE_EUSAGE && message) return segue__cli_fail(SEGUE__EXIT_USAGE, "%s", text);
+  const char *text = failure->message ? failure->message : err->message;
+  if (rc == SEGUE_EUSAGE && failure->message) return segue__cli_fail(SEGUE__EXIT_USAGE, "%s", text);
   if (rc != SEGUE_ECONFIG) return segue__cli_fail(SEGUE__EXIT_FAILED, "%s", text);
   segue__printable_lines(&out, text, strlen(text));
+  if (failure->path) {
+    segue__buf_adds(&out, "\n  ");
+    const char *path = *failure->path ? failure->path : "the data";
+    segue__printable_lines(&out, path, strlen(path));
+  }
+  if (failure->origin) {
+    segue__buf_adds(&out, " (");
+    segue__printable_lines(&out, failure->origin, strlen(failure->origin));
+    segue__buf_adds(&out, ")");
+  }
   fprintf(stderr, "%s\n", out.failed ? segue_strerror(UV_ENOMEM) : out.data);
   segue__buf_deinit(&out);
   return SEGUE__EXIT_REJECTED;
@@ -46,7 +56,7 @@ static int render_one(segue__template *t, const segue__cli *cli) {
   segue_error err = {0};
   segue__bytes text = {0}, data = {0};
   segue__buf out;
-  char *message = NULL;
+  segue__template_failure failure = {0};
   segue__buf_init(&out);
   int code = SEGUE__EXIT_FAILED;
   int rc = segue__cli_read_file(cli->template, &text, &err);
@@ -65,13 +75,13 @@ static int render_one(segue__template *t, const segue__cli *cli) {
                              .missingkey = cli->missingkey,
                              .left = cli->left,
                              .right = cli->right};
-  rc = segue__template_render(t, &job, &out, &message, &err);
+  rc = segue__template_render(t, &job, &out, &failure, &err);
   if (rc < 0)
-    code = fail_template(rc, message, &err);
+    code = fail_template(rc, &failure, &err);
   else
     code = write_output(out.data, out.len) < 0 ? fail_output() : SEGUE__EXIT_OK;
 done:
-  segue__free(message);
+  segue__template_failure_clear(&failure);
   segue__buf_deinit(&out);
   segue__free((char *)text.data);
   segue__free((char *)data.data);

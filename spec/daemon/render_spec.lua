@@ -35,6 +35,12 @@ describe("segue render", function()
     assert.matches('^template: up.tmpl:2:8: executing "up.tmpl" at <.svc.web.port.x>: '
       .. 'map has no entry for key "port"\n', p.stderr)
     assert.matches("svc.web %(d.json:1:15%)", p.stderr)
+    p = render({ t = "{{range .l}}{{.a.b}}{{end}}", ["d.yaml"] = "l:\n- a: { b: 1 }\n- a: 2\n" },
+      { "--template", "t", "--data", "d.yaml" })
+    assert.matches("interface {}\n  l%[1%]%.a %(d%.yaml:3:6%)\n$", p.stderr)
+    p = render({ t = "{{.b.x}}", ["d.json"] = '{"a":null,"b":null}' },
+      { "--template", "t", "--data", "d.json" })
+    assert.matches("\n  the data %(d%.json:1:1%)\n$", p.stderr)
     p = render({ t = "{{if}}" }, { "--template", "t" })
     assert.equal(3, p.code)
     assert.equal("template: t:1: missing value for if\n", p.stderr)

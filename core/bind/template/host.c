@@ -144,10 +144,20 @@ static int host_parse(lua_State *L) {
   return count;
 }
 
-/* where(key, ...) -> line, column of the value at these keys and indexes (from 1); nil: unknown. */
+/* given(): the data of a job that has a node. */
+static int host_given(lua_State *L) {
+  const segue_node *node = segue__template_of(L)->node;
+  lua_settop(L, 0);
+  lua_getfield(L, LUA_REGISTRYINDEX, setup_key);
+  host_push_node(L, node);
+  return 1;
+}
+
+/* where(key, ...) -> line, column of the value at these keys and indexes (from 1), and the file of
+ * a value of a configuration; nil: unknown. */
 static int host_where(lua_State *L) {
   segue__template *t = segue__template_of(L);
-  const segue_node *node = t->doc ? &t->doc->root : NULL;
+  const segue_node *node = t->node ? t->node : t->doc ? &t->doc->root : NULL;
   for (int i = 1; node && i <= lua_gettop(L); i++) {
     if (lua_type(L, i) == LUA_TNUMBER) {
       lua_Integer at = lua_tointeger(L, i);
@@ -163,7 +173,10 @@ static int host_where(lua_State *L) {
   if (!node || !node->line) return 0;
   lua_pushnumber(L, node->line);
   lua_pushnumber(L, node->column);
-  return 2;
+  const segue__document *doc = t->node ? segue__config_document(t->config, node) : NULL;
+  if (!doc) return 2;
+  lua_pushstring(L, doc->name);
+  return 3;
 }
 
 /* ---- Time ------------------------------------------------------------------------------------ */
@@ -214,17 +227,12 @@ static void locale_open(lua_State *L) {
 
 int segue__template_host_open(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"setup", host_setup},
-      {"decode", host_decode},
-      {"parse", host_parse},
-      {"where", host_where},
-      {"cpu_seconds", host_cpu_seconds},
-      {"to_upper", host_to_upper},
-      {"to_lower", host_to_lower},
-      {NULL, NULL},
+      {"setup", host_setup},       {"decode", host_decode},     {"parse", host_parse},
+      {"given", host_given},       {"where", host_where},       {"cpu_seconds", host_cpu_seconds},
+      {"to_upper", host_to_upper}, {"to_lower", host_to_lower}, {NULL, NULL},
   };
   locale_open(L);
-  lua_createtable(L, 0, 12);
+  lua_createtable(L, 0, 13);
   for (const luaL_Reg *f = functions; f->name; f++) {
     lua_pushcfunction(L, f->func);
     lua_setfield(L, -2, f->name);

@@ -114,7 +114,7 @@ typedef struct template_call {
   const char *line;
   size_t len;
   segue__buf *out;
-  char *message;
+  segue__template_failure *failure;
   int rc;
 } template_call;
 
@@ -128,30 +128,44 @@ static void push_job(lua_State *L, const segue__template_job *job) {
   const char *names[] = {"name", "data_name", "dialect", "missingkey", "left", "right"};
   const char *values[] = {job->name,       job->data_name, job->dialect,
                           job->missingkey, job->left,      job->right};
-  lua_createtable(L, 0, 8);
+  lua_createtable(L, 0, 9);
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     template_set_text(L, names[i], values[i], values[i] ? strlen(values[i]) : 0);
   template_set_text(L, "template", job->text, job->len);
   template_set_text(L, "data", job->data, job->data_len);
+  lua_pushboolean(L, job->node != NULL);
+  lua_setfield(L, -2, "given");
 }
 
-/* render(job) -> output, or nil, message, "usage" or "template" */
+static char *template_text(lua_State *L, int index) {
+  size_t len;
+  const char *text = lua_tolstring(L, index, &len);
+  return text ? segue__strndup(text, len) : NULL;
+}
+
+/* render(job) -> output, or nil and the failure: { message, usage, path, origin, line, column } */
 static int template_render_protected(lua_State *L) {
   template_call *call = lua_touserdata(L, 1);
   size_t len;
   lua_getfield(L, LUA_REGISTRYINDEX, "segue.template.command");
   lua_getfield(L, -1, "render");
   push_job(L, call->job);
-  lua_call(L, 1, 3);
-  const char *text = lua_tolstring(L, -3, &len);
+  lua_call(L, 1, 2);
+  const char *text = lua_tolstring(L, -2, &len);
   if (text) {
     segue__buf_add(call->out, text, len);
     return 0;
   }
-  const char *kind = lua_tostring(L, -1);
-  call->rc = kind && strcmp(kind, "usage") == 0 ? SEGUE_EUSAGE : SEGUE_ECONFIG;
-  text = lua_tolstring(L, -2, &len);
-  call->message = text ? segue__strndup(text, len) : NULL;
+  int failure = lua_gettop(L);
+  static const char *const keys[] = {"usage", "message", "path", "origin", "line", "column"};
+  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+    lua_getfield(L, failure, keys[i]);
+  call->rc = lua_toboolean(L, failure + 1) ? SEGUE_EUSAGE : SEGUE_ECONFIG;
+  *call->failure = (segue__template_failure){.message = template_text(L, failure + 2),
+                                             .path = template_text(L, failure + 3),
+                                             .origin = template_text(L, failure + 4),
+                                             .line = (uint32_t)lua_tointeger(L, failure + 5),
+                                             .column = (uint32_t)lua_tointeger(L, failure + 6)};
   return 0;
 }
 
@@ -180,12 +194,23 @@ static int template_run(segue__template *t, lua_CFunction f, template_call *call
   return rc;
 }
 
+void segue__template_failure_clear(segue__template_failure *failure) {
+  segue__free(failure->message);
+  segue__free(failure->path);
+  segue__free(failure->origin);
+  *failure = (segue__template_failure){0};
+}
+
 int segue__template_render(segue__template *t, const segue__template_job *job, segue__buf *out,
-                           char **message, segue_error *err) {
-  template_call call = {.job = job, .out = out};
+                           segue__template_failure *failure, segue_error *err) {
+  template_call call = {.job = job, .out = out, .failure = failure};
+  t->node = job->node;
+  t->config = job->config;
   int rc = template_run(t, template_render_protected, &call, err);
-  *message = call.message;
-  if (call.message) segue__errorf(err, rc, "%s", call.message);
+  t->node = NULL;
+  t->config = NULL;
+  if (call.rc)
+    segue__errorf(err, rc, "%s", failure->message ? failure->message : segue_strerror(UV_ENOMEM));
   return rc;
 }
 

@@ -7,6 +7,7 @@
 #ifndef SEGUE_BIND_TEMPLATE_H
 #define SEGUE_BIND_TEMPLATE_H
 
+#include "../../config/config.h"
 #include "../../os/error.h"
 #include "../../os/mem.h"
 
@@ -25,14 +26,26 @@ typedef struct segue__template_job {
   const char *data_name; /* the end decides between JSON and YAML */
   const char *data;      /* NULL: no data */
   size_t data_len;
+  /* Instead of data: a value of a configuration. */
+  const segue_node *node;
+  const segue__config *config;
   const char *dialect, *missingkey, *left, *right;
 } segue__template_job;
 
+/* An error of a template. Strings are owned; each may be NULL. */
+typedef struct segue__template_failure {
+  char *message; /* complete, as Go has it */
+  char *path;    /* of the value that did not fit, in the data */
+  char *origin;  /* its place: "config.yaml:9:13" */
+  uint32_t line, column;
+} segue__template_failure;
+void segue__template_failure_clear(segue__template_failure *failure);
+
 /* Appends the output, all or nothing. SEGUE_EUSAGE: dialect or missingkey is unknown.
- * SEGUE_ECONFIG: the template or its data has an error; a message of several lines is complete in
- * *message, which the caller frees. */
+ * SEGUE_ECONFIG: the template or its data has an error. failure is zeroed before, and cleared by
+ * the caller. */
 int segue__template_render(segue__template *t, const segue__template_job *job, segue__buf *out,
-                           char **message, segue_error *err);
+                           segue__template_failure *failure, segue_error *err);
 
 /* Renders a case of a batch: one line of JSON. Appends the line of its answer, without a newline.
  * Fails only if no Lua state can be had. */

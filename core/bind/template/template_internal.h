@@ -8,7 +8,6 @@
 #include <lua.h>
 #include <stdbool.h>
 
-#include "../../config/tree.h"
 #include "template.h"
 
 struct segue__template {
@@ -18,6 +17,9 @@ struct segue__template {
   bool spoiled; /* an allocation failed: the state is closed before the next call */
   /* Of the running call; owned here, because an error of Lua frees nothing. */
   segue__document *doc, *parsed;
+  /* Of the running call, borrowed: the data of a job that has a node. */
+  const segue_node *node;
+  const segue__config *config;
 };
 
 segue__template *segue__template_of(lua_State *L);

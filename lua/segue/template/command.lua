@@ -41,26 +41,45 @@ local function usage_problem(dialect, missingkey)
   end
 end
 
+---@class segue.template.failure
+---@field message string as Go has it
+---@field usage? boolean the job names an unknown dialect or mode
+---@field path? string of the value that did not fit
+---@field origin? string its place, "config.yaml:9:13"
+---@field line? integer in the template
+---@field column? integer
+
+-- Line and column of "template: NAME:LINE:COLUMN: ...".
+local function place_in(message, name)
+  local head = "template: " .. name .. ":"
+  if message:sub(1, #head) ~= head then return nil end
+  local line, column = message:match("^(%d+):?(%d*):", #head + 1)
+  return tonumber(line), tonumber(column)
+end
+
 -- Renders one template.
 ---@param job table see segue__template_job
 ---@return string? output
----@return string? message
----@return string? kind "usage" or "template"
+---@return segue.template.failure?
 function command.render(job)
   local problem = usage_problem(job.dialect, job.missingkey)
-  if problem then return nil, problem, "usage" end
+  if problem then return nil, { message = problem, usage = true } end
   local data, message
-  if job.data then
+  if job.given then
+    data = host.given()
+  elseif job.data then
     data, message = host.decode(job.data, job.data_name)
-    if message then return nil, message, "template" end
+    if message then return nil, { message = message } end
   end
   if data == value.NULL then data = nil end
   local compiled, failure = template.compile(job.template, job)
   local output
   if compiled then output, failure = template.render(compiled, data) end
   if output then return output end
-  local place = origin.find(failure, data, job.data_name)
-  return nil, failure.message .. (place and "\n  " .. place or ""), "template"
+  local path, place = origin.find(failure, data, job.data_name)
+  local line, column = place_in(failure.message, job.name or "")
+  return nil, { message = failure.message, path = path, origin = place, line = line,
+    column = column }
 end
 
 local function text_of(case, key)

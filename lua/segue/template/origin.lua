@@ -35,24 +35,24 @@ local function show(path)
   return table.concat(out)
 end
 
--- A sentence about the place, nil where it is not known.
+-- Path and place of the value, nil where they are not known.
 ---@param problem segue.template.problem
 ---@param data any what the template rendered
 ---@param file? string its name
----@return string?
+---@return string? path
+---@return string? place "config.yaml:9:13"
 function origin.find(problem, data, file)
   local container = problem.container
   if container == nil or container == value.NULL then return nil end
   local path = {}
   if not search(data, container, path, 1) then return nil end
-  local line, column = host.where(unpack(path))
+  local line, column, document = host.where(unpack(path))
   if problem.key and container[problem.key] ~= nil then
     path[#path + 1] = problem.key
-    line, column = host.where(unpack(path))
+    line, column, document = host.where(unpack(path))
   end
-  local text = #path > 0 and show(path) or "the data"
-  if not line then return text end
-  return ("%s (%s:%d:%d)"):format(text, file, line, column)
+  if not line then return show(path) end
+  return show(path), ("%s:%d:%d"):format(document or file, line, column)
 end
 
 return origin

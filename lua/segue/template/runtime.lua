@@ -70,10 +70,31 @@ local function static_type(v, from)
   return m.elem_type or "interface {}"
 end
 
+-- Where a value is in the data: the value itself if it has an identity, else the container that it
+-- came out of, with its key if only one key has this value.
+local function place_of(v, from)
+  if type(v) == "table" and v ~= NULL then return v end
+  if type(from) ~= "table" or from == NULL then return nil end
+  local key
+  for k, item in next, from do
+    if rawequal(item, v) then
+      if key ~= nil then return from end
+      key = k
+    end
+  end
+  return from, key
+end
+
+local function misfit(v, site, from, message)
+  local container, key = place_of(v, from)
+  error({ site = site, message = message, container = container, key = key }, 0)
+end
+
 local function no_field(v, name, site, from)
   local m = getmetatable(v)
   local hint = type(v) == "table" and m.suggest and m.suggest(m, name) or ""
-  err(site, ("can't evaluate field %s in type %s%s"):format(name, static_type(v, from), hint))
+  misfit(v, site, from,
+    ("can't evaluate field %s in type %s%s"):format(name, static_type(v, from), hint))
 end
 
 local function struct_field(v, name, site, from)
@@ -106,7 +127,8 @@ for mode, on_missing in pairs(missing) do
       return nil
     end
     if v == NULL then
-      err(site, ("nil pointer evaluating %s.%s"):format(static_type(v, from or R.IFACE), name))
+      misfit(v, site, from,
+        ("nil pointer evaluating %s.%s"):format(static_type(v, from or R.IFACE), name))
     end
     local m = type(v) == "table" and getmetatable(v)
     if m and m.kind == "map" and (m.key == "string" or m.key == "interface {}") then
