@@ -60,10 +60,13 @@ void segue__file_module_unref(segue__file_module *module) {
   for (size_t i = 0; i < module->count; i++) {
     segue__free((char *)module->files[i].to);
     segue__free((char *)module->files[i].owner);
+    if (module->templates) segue__file_template_clear(&module->templates[i]);
   }
   segue__file_command_clear(&module->check);
   segue__file_command_clear(&module->apply);
   segue__free(module->files);
+  segue__free(module->templates);
+  segue__free(module->config);
   segue__free(module->name);
   segue__free(module->folder);
   segue__free(module->root);
@@ -73,7 +76,8 @@ void segue__file_module_unref(segue__file_module *module) {
 
 static int kind_copy_files(segue__file_module *module, const segue__files_options *options) {
   module->files = segue__calloc(options->count, sizeof *module->files);
-  if (!module->files) return UV_ENOMEM;
+  module->templates = segue__calloc(options->count, sizeof *module->templates);
+  if (!module->files || !module->templates) return UV_ENOMEM;
   for (size_t i = 0; i < options->count; i++) {
     const segue__file_options *from = &options->files[i];
     segue__file_want *to = &module->files[module->count++];
@@ -100,15 +104,28 @@ static char *kind_folder(const char *folder) {
   return NULL;
 }
 
+/* The error has the place of the template, or a path of it. */
+static int kind_load_templates(segue__file_module *module, const segue__files_options *options,
+                               const segue__file_module_place *place, segue_error *err) {
+  int rc = 0;
+  for (size_t i = 0; i < module->count && !rc; i++) {
+    module->templates[i].config = module->config;
+    rc = segue__file_template_load(&module->templates[i], &options->files[i], place, err);
+  }
+  return rc;
+}
+
 static int kind_fill(segue__file_module *module, const segue__files_options *options,
-                     const char *name, const char *folder) {
-  module->name = segue__strdup(name);
+                     const segue__module_spec *spec, const char *folder) {
+  module->name = segue__strdup(spec->name);
+  module->config = segue__strdup(spec->config ? spec->config : "");
   module->folder = kind_folder(folder);
   module->root = segue__strdup(options->root);
   module->timeout_ms = options->timeout_ms;
   module->retry_times = options->retries ? options->retry_times : 0;
   module->retry_pause_ms = options->retry_pause_ms;
-  if (!module->name || !module->folder || (options->root && !module->root)) return UV_ENOMEM;
+  if (!module->name || !module->config || !module->folder || (options->root && !module->root))
+    return UV_ENOMEM;
   int rc = kind_copy_files(module, options);
   if (!rc) rc = segue__file_command_copy(&module->check, &options->check);
   if (!rc) rc = segue__file_command_copy(&module->apply, &options->apply);
@@ -119,9 +136,12 @@ static segue__hash kind_hash_text(const char *text, segue__hash seed) {
   return segue__hash_bytes(text ? text : "", text ? strlen(text) + 1 : 0, seed);
 }
 
-/* A command, a mode or an owner that changed is a reason to replace the module, and so is a text of
- * the policy: its functions render. */
-static segue__hash kind_hash(const segue__file_module *module, segue__hash hash) {
+/* A command, a mode, an owner or a template that changed is a reason to replace the module, and so
+ * is a text of the policy where its functions render. */
+static segue__hash kind_hash(const segue__file_module *module, segue__hash texts) {
+  segue__hash hash = {0, 0};
+  for (size_t i = 0; i < module->count; i++)
+    if (!module->templates[i].path) hash = texts;
   uint64_t numbers[] = {module->timeout_ms, module->retry_times, module->retry_pause_ms};
   hash = segue__hash_bytes(numbers, sizeof numbers, hash);
   hash = kind_hash_text(module->root, hash);
@@ -130,6 +150,7 @@ static segue__hash kind_hash(const segue__file_module *module, segue__hash hash)
     unsigned rest[] = {file->mode, file->backups, file->replace_link};
     hash = segue__hash_bytes(rest, sizeof rest, hash);
     hash = kind_hash_text(file->owner, kind_hash_text(file->to, hash));
+    hash = segue__file_template_hash(&module->templates[i], hash);
   }
   for (size_t i = 0; i < module->check.count; i++)
     hash = kind_hash_text(module->check.words[i], hash);
@@ -143,26 +164,30 @@ static void kind_free(void *module) {
   segue__file_module_unref(module);
 }
 
-int segue__file_module_resolve(segue__file_world *world, const void *options, const char *folder,
-                               const segue__renderer *renderer, segue__hash texts,
-                               segue__module_spec *spec, segue_error *err) {
+int segue__file_module_resolve(segue__file_world *world, const void *options,
+                               const segue__file_module_place *place, segue__module_spec *spec,
+                               segue_error *err) {
   static const segue_module_ops nothing = {.size = sizeof nothing};
   segue__file_module *module = segue__calloc(1, sizeof *module);
   if (!module) return segue__errorf(err, UV_ENOMEM, "module '%s': out of memory", spec->name);
   module->refs = 1;
-  module->renderer = *renderer;
+  module->renderer = *place->renderer;
   module->world = world;
   if (world) world->refs++;
-  int rc = kind_fill(module, options, spec->name, folder);
+  int rc = kind_fill(module, options, spec, place->folder);
+  if (rc)
+    segue__errorf(err, rc, "module '%s': out of memory", spec->name);
+  else
+    rc = kind_load_templates(module, options, place, err);
   if (rc) {
     segue__file_module_unref(module);
-    return segue__errorf(err, rc, "module '%s': out of memory", spec->name);
+    return rc;
   }
   spec->ops = world ? &segue__file_module_ops : &nothing;
   if (world) spec->action = &segue__action_files;
   spec->userdata = module;
   spec->free = kind_free;
-  spec->inputs = kind_hash(module, texts);
+  spec->inputs = kind_hash(module, place->texts);
   return 0;
 }
 
@@ -179,10 +204,41 @@ static const segue_option file_rows[] = {
     {.name = "content",
      .type = SEGUE_OPTION_FUNCTION,
      FILE_AT(content),
-     .flags = SEGUE_OPTION_REQUIRED,
+     .given = 1 + offsetof(segue__file_options, has_content),
+     .absent = "template renders the file",
      .signature = "config: segue.Config",
      .example = "content = function(config) return \"...\" end",
      .doc = "returns the text of the file, from the module's part of the configuration"},
+    {.name = "template",
+     .type = SEGUE_OPTION_PATH,
+     FILE_AT(template),
+     .absent = "content renders the file",
+     .example = "template = \"upstreams.tmpl\"",
+     .doc = "a template in the language of Go, which gets the module's part of the configuration"},
+    {.name = "functions",
+     .type = SEGUE_OPTION_CHOICE,
+     FILE_AT(functions),
+     .given = 1 + offsetof(segue__file_options, has_functions),
+     .choices = SEGUE__FILE_FUNCTIONS,
+     .fallback = "segue",
+     .doc = "the functions that the template may call"},
+    {.name = "missingkey",
+     .type = SEGUE_OPTION_CHOICE,
+     FILE_AT(missingkey),
+     .given = 1 + offsetof(segue__file_options, has_missingkey),
+     .choices = SEGUE__FILE_MISSINGKEY,
+     .absent = "zero for consul-template, else default",
+     .doc = "a key that the data of the template lacks: no value, the zero value, or an error"},
+    {.name = "left_delimiter",
+     .type = SEGUE_OPTION_TEXT,
+     FILE_AT(left),
+     .absent = "{{",
+     .doc = "the text that begins an action of the template"},
+    {.name = "right_delimiter",
+     .type = SEGUE_OPTION_TEXT,
+     FILE_AT(right),
+     .absent = "}}",
+     .doc = "the text that ends an action of the template"},
     {.name = "mode",
      .type = SEGUE_OPTION_MODE,
      FILE_AT(mode),
@@ -206,8 +262,28 @@ static const segue_option file_rows[] = {
      .fallback = "follow",
      .doc = "where the file is a symbolic link: write its target, or put a file in its place"},
 };
+/* One of content and template renders a file; the other options are for templates. */
+static void file_check(void *options, segue_option_report *report) {
+  const segue__file_options *file = options;
+  const struct {
+    const char *name;
+    bool given;
+  } of_template[] = {{"functions", file->has_functions},
+                     {"missingkey", file->has_missingkey},
+                     {"left_delimiter", file->left != NULL},
+                     {"right_delimiter", file->right != NULL}};
+  if (!file->template && !file->has_content)
+    segue_option_wrong(report, NULL,
+                       "needs the option template or content: template = \"upstreams.tmpl\"");
+  if (file->template && file->has_content)
+    segue_option_wrong(report, "content", "cannot stand beside template: remove one of them");
+  for (size_t i = 0; i < sizeof of_template / sizeof *of_template && !file->template; i++)
+    if (of_template[i].given)
+      segue_option_wrong(report, of_template[i].name, "has an effect only with template");
+}
+
 static const segue_option_table file_table = {SEGUE_OPTION_ROWS(segue__file_options, file_rows),
-                                              .name = "rendered file",
+                                              .check = file_check, .name = "rendered file",
                                               .doc = "A file of a module of the kind files."};
 
 #define FILES_AT(field) .offset = offsetof(segue__files_options, field)

@@ -29,20 +29,40 @@ struct segue__rendering {
   void *private; /* of the renderer */
 };
 
-/* The renderer of the files of a policy: the Lua functions that it names. */
+/* A template, with its text as it was when the policy was loaded. */
+typedef struct segue__file_template {
+  char *path, *text; /* path NULL: there is no template */
+  size_t len;
+  const char *functions, *missingkey; /* constants; missingkey NULL: the default of functions */
+  char *left, *right;                 /* delimiters; NULL: those of Go */
+  const char *config;                 /* path of the module's part of the configuration */
+} segue__file_template;
+
+/* The renderer of the files of a policy: the Lua functions that it names, and templates. */
 typedef struct segue__renderer {
-  void (*render)(void *impl, const char *module, size_t index, const segue_slice *next,
-                 segue__rendering *rendering);
-  void (*cancel)(void *impl, segue__rendering *rendering); /* done runs, with SEGUE_ECANCELLED */
+  /* template NULL: the function `content` of the file renders. template and next are borrowed until
+   * done runs. */
+  void (*render)(void *impl, const char *module, size_t index, const segue__file_template *template,
+                 const segue_slice *next, segue__rendering *rendering);
+  /* done runs as soon as the rendering can end; its result is ignored. */
+  void (*cancel)(void *impl, segue__rendering *rendering);
   void *impl;
 } segue__renderer;
 
+/* The surroundings of a module that is resolved. */
+typedef struct segue__file_module_place {
+  const segue__os *os;   /* reads templates */
+  segue__policy *policy; /* templates become inputs of it */
+  const char *folder;    /* of the policy */
+  const segue__renderer *renderer;
+  segue__hash texts; /* hash of the policy's own files, whose functions render */
+} segue__file_module_place;
+
 /* Makes the spec of a module: operations, action, input hash. world NULL: the module does nothing.
- * options: the struct that segue__file_module_options filled. folder: of the policy. texts: hash of
- * the policy's own files, whose functions render. */
-int segue__file_module_resolve(segue__file_world *world, const void *options, const char *folder,
-                               const segue__renderer *renderer, segue__hash texts,
-                               segue__module_spec *spec, segue_error *err);
+ * options: the struct that segue__file_module_options filled. */
+int segue__file_module_resolve(segue__file_world *world, const void *options,
+                               const segue__file_module_place *place, segue__module_spec *spec,
+                               segue_error *err);
 extern const segue_option_table segue__file_module_options;
 extern const segue__action segue__action_files;
 

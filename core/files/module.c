@@ -160,6 +160,10 @@ static void rendered(segue__rendering *rendering, int status, const char *data, 
     status = segue__file_set_add(instance->shared->set, &want, &failure);
     error = &failure;
   }
+  if (!status && instance->cancelled) {
+    status = segue__errorf(&failure, SEGUE_ECANCELLED, "its preparation was cancelled");
+    error = &failure;
+  }
   bool waits = instance->rendering_now;
   instance->rendered++;
   if (status) {
@@ -177,8 +181,9 @@ static void render_next(segue__file_instance *instance) {
     size_t index = instance->rendered;
     instance->rendering.done = rendered;
     instance->rendering_now = true;
-    module->renderer.render(module->renderer.impl, module->name, index, instance->next,
-                            &instance->rendering);
+    const segue__file_template *template = &module->templates[index];
+    module->renderer.render(module->renderer.impl, module->name, index,
+                            template->path ? template : NULL, instance->next, &instance->rendering);
     instance->rendering_now = false;
     if (instance->rendered == index || instance->rendered == SIZE_MAX) return;
   }

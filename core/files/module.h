@@ -23,7 +23,10 @@ typedef struct segue__file_options {
   unsigned mode;
   uint64_t backups;
   bool replace_link;
-  int content; /* a function */
+  int content; /* a function; has_content: it is given */
+  char *template, *left, *right;
+  int functions, missingkey; /* indexes of choices */
+  bool has_content, has_functions, has_missingkey;
 } segue__file_options;
 
 typedef struct segue__files_options {
@@ -41,13 +44,23 @@ typedef struct segue__file_module {
   segue__file_world *world;
   char *name, *folder;
   segue__renderer renderer;
-  segue__file_want *files; /* to and owner are owned; data is NULL */
+  segue__file_want *files;         /* to and owner are owned; data is NULL */
+  segue__file_template *templates; /* one for each file */
   size_t count;
-  char *root;
+  char *root, *config;
   segue__file_command check, apply;
   uint64_t timeout_ms, retry_times, retry_pause_ms;
 } segue__file_module;
 void segue__file_module_unref(segue__file_module *module);
+
+/* template.c: reads the template of a file, if it has one, and makes it an input of the policy. */
+int segue__file_template_load(segue__file_template *template, const segue__file_options *options,
+                              const segue__file_module_place *place, segue_error *err);
+void segue__file_template_clear(segue__file_template *template);
+segue__hash segue__file_template_hash(const segue__file_template *template, segue__hash seed);
+/* "segue|confd|..." of the options functions and missingkey. */
+#define SEGUE__FILE_FUNCTIONS "segue|confd|consul-template|go"
+#define SEGUE__FILE_MISSINGKEY "default|zero|error|invalid"
 
 /* A set that jobs may use after its instance is gone. Counted, on the control thread. */
 typedef struct segue__shared_set {

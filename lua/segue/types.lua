@@ -742,8 +742,21 @@
 ---@class segue.RenderedFile
 --- the file that is written; folders on its way are made. Required.
 ---@field to string
---- returns the text of the file, from the module's part of the configuration. Required.
----@field content config: segue.Config
+--- returns the text of the file, from the module's part of the configuration. Default: template
+--- renders the file.
+---@field content? config: segue.Config
+--- a template in the language of Go, which gets the module's part of the configuration. Default:
+--- content renders the file.
+---@field template? string
+--- the functions that the template may call. Default: "segue".
+---@field functions? "segue"|"confd"|"consul-template"|"go"
+--- a key that the data of the template lacks: no value, the zero value, or an error. Default:
+--- zero for consul-template, else default.
+---@field missingkey? "default"|"zero"|"error"|"invalid"
+--- the text that begins an action of the template. Default: {{.
+---@field left_delimiter? string
+--- the text that ends an action of the template. Default: }}.
+---@field right_delimiter? string
 --- permissions. Default: of the file that is there, else 0644.
 ---@field mode? string
 --- the owner, as user or user:group; needs root. Default: of the file that is there, else the

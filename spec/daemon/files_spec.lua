@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Modules of the kind files in the daemon: rendered, checked, moved as one set, applied, undone.
-local process = require "spec.support.process"
+local nginx = require "spec.support.nginx"
 local segue = require "spec.support.segue"
 local uv = require "luv"
 local wait = require "spec.support.wait"
@@ -236,24 +236,12 @@ return {
       check = { "nginx", "-t", "-p", ".", "-c", "nginx.conf" },
       apply = { "nginx", "-s", "reload", "-p", ".", "-c", "nginx.conf" } },
   },
-}]], files = { ["a.yaml"] = "x: one\n", ["nginx.conf"] = [[
-pid nginx.pid; daemon off; error_log stderr; events {}
-http { access_log off; client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f;
-  uwsgi_temp_path u; scgi_temp_path s; include conf.d/*.conf; }
-]], ["conf.d/site.conf"] = "server { listen 127.0.0.1:@PORT@; return 200 zero; }\n" } }
-    server = process.start { "nginx", "-p", d.dir.path, "-c", "nginx.conf", cwd = d.dir.path,
-      name = "nginx" }
-    wait.until_true(function()
-      local ok, response = pcall(d.http, d, "/")
-      return ok and response.body == "zero"
-    end, nil, "nginx")
+}]], files = { ["a.yaml"] = "x: one\n", ["nginx.conf"] = nginx.conf,
+      ["conf.d/site.conf"] = nginx.site } }
+    server = nginx.start(d)
     d:spawn()
     d:wait_ready()
-    local function serves(text)
-      wait.until_true(function() return d:http("/").body == text end, nil, function()
-        return text .. ": " .. d:log()
-      end)
-    end
+    local function serves(text) nginx.serves(d, "/", text) end
     serves "one"
     assert.equal(200, (put(d, "two")))
     serves "two"

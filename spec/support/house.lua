@@ -55,7 +55,7 @@ local may_in_bind = {
   runtime = {},
   io = { "runtime" },
   template = {},
-  policy = { "runtime", "io" },
+  policy = { "runtime", "io", "template" },
   module = { "runtime", "io", "policy" },
   testing = { "runtime", "io", "policy", "module" },
 }

@@ -142,9 +142,15 @@ static const segue__render *render_find(const segue__loaded *loaded, const char 
   return NULL;
 }
 
-static void render_start(void *impl, const char *module, size_t index, const segue_slice *next,
+static void render_start(void *impl, const char *module, size_t index,
+                         const segue__file_template *template, const segue_slice *next,
                          segue__rendering *rendering) {
   segue__loaded *loaded = impl;
+  rendering->private = NULL;
+  if (template) {
+    segue__templates_render(loaded->loader->templates, template, next, rendering);
+    return;
+  }
   render_run *run = segue__calloc(1, sizeof *run);
   segue_error error;
   if (!run) {
@@ -176,6 +182,7 @@ static void render_start(void *impl, const char *module, size_t index, const seg
   segue__task_start(loaded->lua, &options);
 }
 
+/* A template ends by its own limits. */
 static void render_cancel(void *impl, segue__rendering *rendering) {
   render_run *run = rendering->private;
   (void)impl;
@@ -191,14 +198,17 @@ segue__renderer segue__renderer_of(segue__loaded *loaded) {
 static int files_resolve(const segue__module_kind *kind, const segue__kind_place *place,
                          const segue_node *node, const void *options, segue__module_spec *spec,
                          segue_error *err) {
-  segue__hash texts = {0, 0};
+  segue__file_module_place of_files = {.os = place->os,
+                                       .policy = place->policy,
+                                       .folder = place->folder,
+                                       .renderer = place->renderer};
   (void)node;
   for (size_t i = 0; i < place->policy->input_count; i++) {
     const segue__input *input = &place->policy->inputs[i];
-    if (!input->credential) texts = segue__hash_bytes(&input->hash, sizeof input->hash, texts);
+    if (!input->credential)
+      of_files.texts = segue__hash_bytes(&input->hash, sizeof input->hash, of_files.texts);
   }
-  return segue__file_module_resolve(kind->data, options, place->folder, place->renderer, texts,
-                                    spec, err);
+  return segue__file_module_resolve(kind->data, options, &of_files, spec, err);
 }
 
 segue__module_kind segue__module_kind_files(segue__file_world *world) {

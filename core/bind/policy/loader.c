@@ -35,7 +35,9 @@ int segue__lua_loader_new(segue__lua_loader **out, segue__loop *loop, const segu
   if (!loader->options.slice_cpu_ms) loader->options.slice_cpu_ms = DEFAULT_SLICE_MS;
   if (segue__budget_new(&loader->budget, options->signal) ||
       segue__library_new(&loader->library, loader->os, options->lua_dir) ||
+      segue__templates_new(&loader->templates, loop, options->lua_dir) ||
       segue__async_io_new(&loader->async_io, loop, loader->log)) {
+    segue__templates_unref(loader->templates);
     segue__library_free(loader->library);
     segue__budget_free(loader->budget);
     segue__free(loader);
@@ -52,6 +54,7 @@ void segue__lua_loader_close(segue__lua_loader *loader, void (*cb)(void *data), 
   if (loader) {
     segue__budget_free(loader->budget);
     segue__library_free(loader->library);
+    segue__templates_unref(loader->templates);
     segue__buf_deinit(&loader->saved);
     segue__free(loader);
   }

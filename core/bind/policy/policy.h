@@ -59,6 +59,7 @@ struct segue__lua_loader {
   segue__budget *budget;
   segue__library *library;
   segue__async_io *async_io;
+  struct segue__templates *templates;
   segue__loaded *loaded;
   uint32_t next_document;
   uint64_t uses;
@@ -86,6 +87,15 @@ int segue__renders_take(lua_State *L, int index, segue__loaded *loaded,
                         const segue__policy *policy);
 void segue__renders_clear(segue__loaded *loaded);
 segue__renderer segue__renderer_of(segue__loaded *loaded);
+
+/* templates.c: the templates of the files of all policies of a loader. Counted: a job that renders
+ * holds a reference. */
+typedef struct segue__templates segue__templates;
+int segue__templates_new(segue__templates **out, segue__loop *loop, const char *lua_dir);
+void segue__templates_unref(segue__templates *templates); /* NULL allowed */
+/* Renders on a worker; see segue__renderer. */
+void segue__templates_render(segue__templates *templates, const segue__file_template *template,
+                             const segue_slice *next, segue__rendering *rendering);
 
 /* A source that is written in Lua (lua_source.c). */
 typedef struct segue__script {

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Templates of rendered files. A template is read with its policy and is one of its inputs: a
+ * changed template starts a reload where the policy is watched, changes the hash of the module, and
+ * a rollback renders with the text that the generation had.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <uv.h>
+
+#include "../os/error.h"
+#include "module.h"
+
+#define TEMPLATE_MAX ((size_t)16 << 20)
+
+static const char *const function_names[] = {"segue", "confd", "consul-template", "go"};
+static const char *const missingkey_names[] = {"default", "zero", "error", "invalid"};
+
+static bool template_is_input(const segue__policy *policy, const char *path) {
+  for (size_t i = 0; i < policy->input_count; i++)
+    if (!strcmp(policy->inputs[i].path, path)) return true;
+  return false;
+}
+
+int segue__file_template_load(segue__file_template *template, const segue__file_options *options,
+                              const segue__file_module_place *place, segue_error *err) {
+  segue__bytes bytes = {0};
+  if (!options->template) return 0;
+  int rc = place->os->read_file(place->os->data, options->template, TEMPLATE_MAX, &bytes, err);
+  if (rc) return rc;
+  template->text = bytes.data;
+  template->len = bytes.len;
+  template->path = segue__strdup(options->template);
+  template->left = segue__strdup(options->left);
+  template->right = segue__strdup(options->right);
+  template->functions = function_names[options->functions];
+  template->missingkey = options->has_missingkey ? missingkey_names[options->missingkey] : NULL;
+  bool full =
+      !template->path || (options->left && !template->left) || (options->right && !template->right);
+  const segue__input input = {.path = template->path,
+                              .hash =
+                                  segue__hash_bytes(bytes.data, bytes.len, (segue__hash){0, 0})};
+  if (!full && !template_is_input(place->policy, template->path))
+    full = segue__policy_add_input(place->policy, &input) != 0;
+  return full ? segue__errorf(err, UV_ENOMEM, "%s: out of memory", options->template) : 0;
+}
+
+void segue__file_template_clear(segue__file_template *template) {
+  segue__free(template->path);
+  segue__free(template->text);
+  segue__free(template->left);
+  segue__free(template->right);
+  *template = (segue__file_template){0};
+}
+
+segue__hash segue__file_template_hash(const segue__file_template *template, segue__hash seed) {
+  const char *const texts[] = {template->path, template->functions, template->missingkey,
+                               template->left, template->right};
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+    seed = segue__hash_bytes(texts[i] ? texts[i] : "", texts[i] ? strlen(texts[i]) + 1 : 0, seed);
+  return segue__hash_bytes(template->text ? template->text : "", template->len, seed);
+}

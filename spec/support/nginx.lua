@@ -1,0 +1,33 @@
+-- SPDX-License-Identifier: MIT
+-- A real nginx in the folder of a daemon: its nginx.conf includes conf.d/*.conf.
+local process = require "spec.support.process"
+local wait = require "spec.support.wait"
+
+local M = {}
+
+M.conf = [[
+pid nginx.pid; daemon off; error_log stderr; events {}
+http { access_log off; client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f;
+  uwsgi_temp_path u; scgi_temp_path s; include conf.d/*.conf; }
+]]
+
+--- For conf.d: the answer to everything is `zero`.
+M.site = "server { listen 127.0.0.1:@PORT@; return 200 zero; }\n"
+
+--- Waits until nginx answers a path with this text.
+function M.serves(d, path, text)
+  wait.until_true(function()
+    local ok, response = pcall(d.http, d, path)
+    return ok and response.body == text
+  end, nil, function() return path .. ": " .. text .. "\n" .. d:log() end)
+end
+
+--- Starts nginx in the folder of `d` (segue.folder); the caller stops it.
+function M.start(d)
+  local server = process.start { "nginx", "-p", d.dir.path, "-c", "nginx.conf",
+    cwd = d.dir.path, name = "nginx" }
+  M.serves(d, "/", "zero")
+  return server
+end
+
+return M
