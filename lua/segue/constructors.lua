@@ -64,13 +64,13 @@ end
 ---@return segue.Source
 function M.value(value)
   core.argument("segue.value: its argument", value, "table")
-  local converted, at, why = plain.convert(value)
-  if not converted then
+  local copy, at, why = plain.copy(value)
+  if copy == nil then
     error(("segue.value: %s %s"):format(at == "" and "the value" or at, why), 2)
   end
-  if not converted.keys then error("segue.value needs a map, with texts as keys", 2) end
+  if at ~= "map" then error("segue.value needs a map, with texts as keys", 2) end
   local source = core.made("segue.value", "source", "value")
-  source.value = converted
+  source.value = copy
   return source
 end
 

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Plain data: values of a policy in the form that the core reads.
+-- Plain data: copies of values of a policy, in which later changes of the value do not show.
 local core = require "segue.core"
 
 local pairs, ipairs, type = pairs, ipairs, type
@@ -7,7 +7,8 @@ local sort = table.sort
 
 local M = {}
 
--- A table as { keys, values } in the order of the keys, a list as it is. Plain data only.
+-- The second result is the type of a table. The keys of a map are taken in order, so that of two
+-- mistakes always the same one is reported.
 local function plain(value, path, depth)
   local kind = core.kind(value)
   if kind == "map" or kind == "list" then
@@ -24,14 +25,16 @@ local function plain(value, path, depth)
     count = count + 1
     keys[count] = key
   end
-  if count > 0 and #value == count then
-    local list = {}
+  -- A document is a map: an empty table that is the whole value is one, also if it was marked as a
+  -- list.
+  if #value == count and (count > 0 or depth > 0 and core.is_list(value)) then
+    local list = core.mark_list {}
     for i = 1, count do
       local item, at, why = plain(value[i], core.path(path, i - 1), depth + 1)
       if item == nil then return nil, at, why end
       list[i] = item
     end
-    return list
+    return list, "list"
   end
   for _, key in ipairs(keys) do
     if type(key) ~= "string" then
@@ -39,22 +42,22 @@ local function plain(value, path, depth)
     end
   end
   sort(keys)
-  local values = {}
-  for i, key in ipairs(keys) do
+  local map = {}
+  for _, key in ipairs(keys) do
     local item, at, why = plain(value[key], core.path(path, key), depth + 1)
     if item == nil then return nil, at, why end
-    values[i] = item
+    map[key] = item
   end
-  return { keys = keys, values = values }
+  return map, "map"
 end
 
---- Returns a value in the form that the core reads: lists unchanged, maps as { keys, values } in
---- order. If it is not plain data: nil, a path and an error message about the value there.
+--- Returns a copy of a value, and "map" or "list" for a table. If it is not plain data: nil, a path
+--- and an error message about the value there.
 ---@param value any
----@return any converted
----@return string? path
+---@return any copy
+---@return string? type or path
 ---@return string? message
-function M.convert(value)
+function M.copy(value)
   return plain(value, "", 0)
 end
 

@@ -33,13 +33,13 @@ local function wrong(source, format, ...)
 end
 
 local function value_document(source, name, value)
-  local converted, at, why = plain.convert(value)
-  if converted == nil then
+  local copy, at, why = plain.copy(value)
+  if copy == nil then
     wrong(source, "%s %s", at == "" and "the value" or at, why)
-  elseif not converted.keys then
+  elseif at ~= "map" then
     wrong(source, "a document must be a map, with texts as keys, not a list")
   end
-  return { name = name, value = converted, file = name, line = 0 }
+  return { name = name, value = copy, file = name, line = 0 }
 end
 
 local function document(source, item, i)

@@ -63,19 +63,51 @@ describe("a policy", function()
     assert.is_true(p.has_check and p.has_reload and p.has_probe)
   end)
 
+  local function json(doc)
+    local text = C.new("segue__buf[1]")
+    C.segue__json_write(text, doc.root, 0)
+    local written = C.buf(text[0])
+    C.segue__buf_deinit(text)
+    return written
+  end
+
   it("builds the tree of segue.value, exact and with its position", function()
     local p = assert(b:load(returns [[
       sources = { segue.value {
         list = { 1, 2.5, "x", false }, empty = {}, big = segue.int("18446744073709551615"),
         none = segue.null, deep = { ["odd key"] = { n = -3 } } } }, ]]))
     local doc = p.sources[0].value
-    local text = C.new("segue__buf[1]")
-    C.segue__json_write(text, doc.root, 0)
     assert.equal('{"big":18446744073709551615,"deep":{"odd key":{"n":-3}},"empty":{},'
-      .. '"list":[1,2.5,"x",false],"none":null}', C.buf(text[0]))
-    C.segue__buf_deinit(text)
+      .. '"list":[1,2.5,"x",false],"none":null}', json(doc))
     assert.equal(3, doc.root.line)
     assert.equal("reload.lua", ffi.string(doc.name))
+  end)
+
+  it("keeps an empty list of segue.value that is marked or was decoded", function()
+    local p = assert(b:load(returns [[
+      sources = { segue.value {
+        a = segue.array {}, b = segue.json.decode "[[], {}]", c = {} } }, ]]))
+    assert.equal('{"a":[],"b":[[],{}],"c":{}}', json(p.sources[0].value))
+  end)
+
+  it("has the values that segue.value was called with", function()
+    local p = assert(b:load(head .. [[
+      local t = { list = { 1 }, map = { x = 1 } }
+      local source = segue.value(t)
+      t.list[2], t.map.x, t.map.y, t.late = print, 2, 3, true
+      return { sources = { source } }]]))
+    assert.equal('{"list":[1],"map":{"x":1}}', json(p.sources[0].value))
+  end)
+
+  it("refuses a source of segue.value that was changed into what is no data", function()
+    local e = b:refused(head .. [[
+      local source = segue.value { a = { b = 1 } }
+      source.value.a.b = print
+      return { sources = { source } }]])
+    assert.equal("SEGUE_ETYPE", e.name, e.text)
+    assert.equal("a value in it is a function: plain data only", e.message)
+    assert.is_nil(e.text:find("a.b", 1, true)) -- it may be below a secret
+    assert.equal("reload.lua", e.file)
   end)
 
   it("has paths from its own folder", function()

@@ -43,6 +43,8 @@ describe("fetch of a source in Lua", function()
     { "values with the keys of a document among others", 'return { text = "a", n = 1 }', "n", "1" },
     { "values that are called name", 'return { name = "a", n = 2 }', "n", "2" },
     { "an empty table, which is an empty map", "return {}", "n", nil },
+    { "an empty list that was decoded, which is an empty map", 'return segue.json.decode "[]"', "n",
+      nil },
     { "a list of texts", 'return { { text = "n: 1" }, { text = "n: 2" } }', "n", "2" },
     { "JSON", [[return { { text = '{"n": 3}', format = "json" } }]], "n", "3" },
     { "values among texts", 'return { { text = "n: 1" }, { value = { n = 4 } } }', "n", "4" },

@@ -7,6 +7,8 @@
  */
 #include <string.h>
 
+#include "../../config/builder.h"
+#include "../runtime/lua_document.h"
 #include "../runtime/task.h"
 #include "own_words.h"
 #include "policy.h"
@@ -57,6 +59,51 @@ static int lua_source_add_text(lua_State *L, int index, const feeding *f, segue_
   char *bytes = segue__strndup(text, len);
   int rc = bytes ? segue__document_new(&doc, 0, f->source->name, name, as, bytes, len) : UV_ENOMEM;
   return rc ? rc : segue__documents_add(out, doc);
+}
+
+/* The error of a value that was not added, without its path, which may lead below a secret: the
+ * secrets are not known here. A message of the walk begins with its verb, and gets a subject. */
+static void lua_source_hide_path(const segue__builder *b, int code, segue_error *err) {
+  char message[sizeof err->message];
+  memcpy(message, err->message, sizeof message);
+  if (b->status)
+    *err = b->error;
+  else
+    segue__errorf(err, code, "a value in it %.400s", message);
+  err->path[0] = 0;
+}
+
+int segue__document_extract(lua_State *L, int index, segue__lua_loader *loader, const char *source,
+                            const char *file, uint32_t line, segue__document **out,
+                            segue_error *err) {
+  segue__lua *lua = segue__lua_of(L);
+  segue__limits limits = {.text = segue__lua_copies_left(lua)};
+  int rc = segue__document_new(out, loader->next_document++, source, file, SEGUE__BUILT, NULL, 0);
+  if (rc) return segue__errorf(err, rc, "%s: out of memory", source);
+  if (!limits.text) {
+    rc = segue__lua_refuse_copy(lua, err);
+    segue__error_set_place(err, file, line, 0);
+    return rc;
+  }
+  if (limits.text > SEGUE__TEXT_MAX) limits.text = SEGUE__TEXT_MAX;
+  luaL_checkstack(L, 8, "segue.value");
+  segue__lua_document *box = segue__lua_document_push(L); /* frees the builder if Lua raises */
+  box->doc = segue__document_ref(*out);
+  rc = segue__builder_new(&box->builder, *out, &limits);
+  if (rc) return segue__errorf(err, rc, "%s: out of memory", source);
+  segue__builder_at(box->builder, line, 0);
+  lua_pushliteral(L, "value");
+  lua_rawget(L, index);
+  rc = segue__lua_document_add(L, lua_gettop(L), box->builder, false, err);
+  if (rc)
+    lua_source_hide_path(box->builder, rc, err);
+  else
+    rc = segue__builder_finish(box->builder, err);
+  segue__lua_document_clear(L, box);
+  lua_pop(L, 2);
+  if (!rc && !segue__lua_copies(lua, (*out)->arena.used)) rc = segue__lua_refuse_copy(lua, err);
+  if (rc) segue__error_set_place(err, file, line, 0);
+  return rc;
 }
 
 static int lua_source_add_value(lua_State *L, int index, const feeding *f, segue__documents *out,

@@ -134,9 +134,8 @@ struct segue__lua_tree;
 int segue__lua_policy(lua_State *L, int index, int count, segue__loaded *loaded,
                       struct segue__lua_tree *tree, segue__policy *policy, bool resolve,
                       segue__errors *errors, segue_error *err);
-/* value_document.c: a document from the field `value` of the table at index, which is plain data
- * that the Lua half has put in order. *out is set before anything is raised, so that it can hang
- * where it is freed. */
+/* lua_source.c: a document from the field `value` of the table at index. *out is set before
+ * anything is raised, so that it can hang where it is freed. */
 int segue__document_extract(lua_State *L, int index, segue__lua_loader *loader, const char *source,
                             const char *file, uint32_t line, segue__document **out,
                             segue_error *err);
