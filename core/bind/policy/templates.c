@@ -64,7 +64,7 @@ static void run_set_path(segue_error *error, const char *part, const char *path)
 /* The message is Go's; the place of the value that did not fit follows it. */
 static void run_failed(template_run *run, const segue__template_failure *failure) {
   const segue__file_template *template = run->template;
-  if (failure->message)
+  if (failure->message && run->status == SEGUE_ECONFIG)
     segue__errorf(&run->error, run->status, "%s%s%s%s", failure->message,
                   failure->origin ? " (the value is from " : "",
                   failure->origin ? failure->origin : "", failure->origin ? ")" : "");

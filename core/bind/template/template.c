@@ -27,6 +27,7 @@ static void *template_allocate(void *data, void *p, size_t old_size, size_t new_
     t->bytes += new_size - old_size;
   else
     t->spoiled = true;
+  if (!q && !over) t->starved = true;
   return q;
 }
 
@@ -42,7 +43,7 @@ static void template_close(segue__template *t) {
   segue__document_unref(t->doc);
   segue__document_unref(t->parsed);
   t->doc = t->parsed = NULL;
-  t->spoiled = false;
+  t->spoiled = t->starved = false;
 }
 
 /* ---- Opening --------------------------------------------------------------------------------- */
@@ -78,7 +79,7 @@ static int template_open(segue__template *t, segue_error *err) {
   if (t->L) return 0;
   t->L = lua_newstate(template_allocate, t);
   if (!t->L) {
-    t->spoiled = false;
+    t->spoiled = t->starved = false;
     return segue__errorf(err, UV_ENOMEM, "templates: %s", segue_strerror(UV_ENOMEM));
   }
   int status = lua_cpcall(t->L, template_open_protected, t);
@@ -188,6 +189,8 @@ static int template_run(segue__template *t, lua_CFunction f, template_call *call
   if (rc) return rc;
   int status = lua_cpcall(t->L, f, call);
   rc = status ? template_fail(t, status, err) : call->rc;
+  /* The template is not to blame: the next try may find memory. */
+  if (rc && t->starved) rc = call->rc = UV_ENOMEM;
   if (!rc && call->out->failed)
     rc = segue__errorf(err, UV_ENOMEM, "templates: %s", segue_strerror(UV_ENOMEM));
   lua_settop(t->L, 0);
@@ -209,8 +212,10 @@ int segue__template_render(segue__template *t, const segue__template_job *job, s
   int rc = template_run(t, template_render_protected, &call, err);
   t->node = NULL;
   t->config = NULL;
-  if (call.rc)
-    segue__errorf(err, rc, "%s", failure->message ? failure->message : segue_strerror(UV_ENOMEM));
+  if (rc == UV_ENOMEM)
+    segue__errorf(err, rc, "templates: %s", segue_strerror(rc));
+  else if (call.rc)
+    segue__errorf(err, rc, "%s", failure->message ? failure->message : segue_strerror(rc));
   return rc;
 }
 

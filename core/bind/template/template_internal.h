@@ -15,6 +15,7 @@ struct segue__template {
   char *lua_dir;
   size_t bytes;
   bool spoiled; /* an allocation failed: the state is closed before the next call */
+  bool starved; /* and the state was within its limit: the machine has no memory */
   /* Of the running call; owned here, because an error of Lua frees nothing. */
   segue__document *doc, *parsed;
   /* Of the running call, borrowed: the data of a job that has a node. */
