@@ -2,7 +2,6 @@
 -- Memory runs out in the running daemon, at any allocation: whatever was under way is answered with
 -- an error or done, and what comes after it works.
 local faults = require "spec.support.faults"
-local http = require "spec.support.http"
 local segue = require "spec.support.segue"
 local wait = require "spec.support.wait"
 
@@ -22,40 +21,6 @@ return {
 local function start(n)
   return segue.folder { policy = policy, files = { ["config.yaml"] = "n: 0\nlist: [1, 2]\n" },
     env = { SEGUE_MEM_FAIL_AT = tostring(n) } }
-end
-
--- Runs act(n) for growing n until the n-th allocation is beyond what act needs: three times in a
--- row nothing failed. At least `least` of them must have failed. Early ones each, later
--- ones in growing steps.
-local function each_allocation(d, least, act)
-  local n, clean, failed = 1, 0, 0
-  while clean < 3 and n < 20000 do
-    local before = faults.memory_failures(d)
-    faults.memory(d, n)
-    act(n)
-    faults.memory(d, 0)
-    wait.pump()
-    if faults.memory_failures(d) > before then
-      failed, clean = failed + 1, 0
-    else
-      clean = clean + 1
-    end
-    assert.is_true(d.process:running(), d.process:describe())
-    n = n + 1 + math.floor(n / 25)
-  end
-  assert.is_true(failed >= least, failed .. " allocations failed")
-  assert.is_true(clean == 3, "there is no end of allocations")
-end
-
--- A request that may be refused, cut off or not accepted at all, but is over soon.
-local function attempt(d, request)
-  local c = http.connect({ port = d.port }, true)
-  if not c then return nil end
-  request.port = d.port
-  c:write(http.format(request))
-  local ok, response = pcall(c.read_response, c, 10000)
-  c:close()
-  return ok and response or nil
 end
 
 describe("memory that runs out", function()
@@ -110,10 +75,10 @@ describe("memory that runs out", function()
     d:spawn()
     d:wait_ready()
     local value = 0
-    each_allocation(d, 20, function(n)
+    faults.each_allocation(d, 20, function(n)
       value = value + 1
       d.dir:save("config.yaml", ("n: %d\nlist: [1, 2, %d]\nmap: {a: {b: x}}\n"):format(value, n))
-      local r = attempt(d, { method = "POST", path = "/-/reload" })
+      local r = faults.attempt(d, { method = "POST", path = "/-/reload" })
       if r then
         assert.is_true(r.status == 200 or r.status == 500 or r.status == 422 or r.status == 503,
           r.status .. " " .. r.body)
@@ -130,8 +95,8 @@ describe("memory that runs out", function()
     d:wait_ready()
     for _, path in ipairs { "/metrics", "/api/v1/status", "/api/v1/config", "/api/v1/reloads",
       "/api/v1/diff?to=next", "/nothing" } do
-      each_allocation(d, 1, function()
-        local r = attempt(d, { path = path, method = "GET" })
+      faults.each_allocation(d, 1, function()
+        local r = faults.attempt(d, { path = path, method = "GET" })
         if r then assert.is_true(r.status >= 200 and r.status < 600) end
       end)
       assert.equal(200, d:http("/-/healthy").status)
@@ -148,7 +113,7 @@ describe("memory that runs out", function()
       d.dir:save("reload.lua", d:fill(policy):gsub('name = "memory"', '%0, min_interval = 0')
         .. ("-- %d\n"):format(version))
       faults.memory(d, n)
-      local r = attempt(d, { method = "POST", path = "/-/reload" })
+      local r = faults.attempt(d, { method = "POST", path = "/-/reload" })
       if r then assert.is_true(r.status >= 200 and r.status < 600) end
       faults.memory(d, 0)
       assert.equal(200, (d:reload()), d:log():sub(-2000))

@@ -1,7 +1,9 @@
 -- SPDX-License-Identifier: MIT
 -- Ways to make the world fail around a daemon: memory that runs out at a chosen moment, mounts,
 -- other users, few descriptors.
+local assert = require "luassert"
 local ffi = require "ffi"
+local http = require "spec.support.http"
 local process = require "spec.support.process"
 local uv = require "luv"
 local wait = require "spec.support.wait"
@@ -46,6 +48,40 @@ end
 --- How often an allocation was made to fail so far.
 function M.memory_failures(d)
   return select(2, d:log():gsub("an allocation was made to fail\n", ""))
+end
+
+--- Runs act(n) while the n-th allocation of a daemon fails, for growing n, until n is beyond what
+--- act needs: three times in a row nothing failed. At least `least` of them must have failed. Early
+--- ones each, later ones in growing steps.
+function M.each_allocation(d, least, act)
+  local n, clean, failed = 1, 0, 0
+  while clean < 3 and n < 20000 do
+    local before = M.memory_failures(d)
+    M.memory(d, n)
+    act(n)
+    M.memory(d, 0)
+    wait.pump()
+    if M.memory_failures(d) > before then
+      failed, clean = failed + 1, 0
+    else
+      clean = clean + 1
+    end
+    assert.is_true(d.process:running(), d.process:describe())
+    n = n + 1 + math.floor(n / 25)
+  end
+  assert.is_true(failed >= least, failed .. " allocations failed")
+  assert.is_true(clean == 3, "there is no end of allocations")
+end
+
+--- A request that may be refused, cut off or not accepted at all, but is over soon.
+function M.attempt(d, request)
+  local c = http.connect({ port = d.port }, true)
+  if not c then return nil end
+  request.port = d.port
+  c:write(http.format(request))
+  local ok, response = pcall(c.read_response, c, 10000)
+  c:close()
+  return ok and response or nil
 end
 
 local function limit(d, n)
