@@ -61,7 +61,7 @@ describe("plugins of several files that are installed", function()
     local made = run { "make", "--no-print-directory", "deb", "BUILD=build",
       "SAN=" .. os.getenv "SEGUE_SPEC_SAN", cwd = tree, deadline_ms = 300000 }
     package = tree .. "/" .. assert(made:match "deb +(%S+%.deb)\n", made)
-    root = tree .. "/build/deb/root/usr"
+    root = package:match "^(.*)/[^/]+$" .. "/deb/root/usr"
   end)
   teardown(function()
     segue.cleanup()
