@@ -2,7 +2,9 @@
 -- Modules of the kind files whose files are templates: rendered, rejected with the place of the
 -- mistake, rendered again when the template changes.
 local nginx = require "spec.support.nginx"
+local process = require "spec.support.process"
 local segue = require "spec.support.segue"
+local uv = require "luv"
 local wait = require "spec.support.wait"
 
 local policy = [[
@@ -148,6 +150,24 @@ web: { i: 1000000, f: 1000000.0, big: 9007199254740993, list: [b, a], map: { z: 
     d.dir:save("a.tmpl", "z={{.x}}\n")
     assert.equal(200, (d:reload()))
     assert.equal("z=1\n", d.dir:read "out/a.conf")
+  end)
+
+  it("ends by its limit where the daemon stops meanwhile, and nothing is touched", function()
+    local d = segue.start { policy = policy:gsub("@(%u+)@",
+        { FILE = "", TRIGGERS = [[segue.signal "HUP"]] }),
+      env = { SEGUE_TEST_RENDER_MS = "500" },
+      files = { ["a.yaml"] = "web:\n  x: 1\n", ["a.tmpl"] = "x={{.x}}\n" } }
+    -- The template reads a pipe: the spec knows that it runs once the pipe has a reader.
+    assert.equal(0, process.run({ "mkfifo", d.dir:at "pipe" }).code)
+    d.dir:save("a.tmpl", ('{{file %q}}{{range loop 1000000}}{{range loop 1000000}}{{end}}{{end}}')
+      :format(d.dir:at "pipe"))
+    d:signal "hup"
+    local fd = wait.until_true(function()
+      return uv.fs_open(d.dir:at "pipe", bit.bor(uv.constants.O_WRONLY, uv.constants.O_NONBLOCK), 0)
+    end)
+    uv.fs_close(fd)
+    d:stop()
+    stays(d, "x=1\n")
   end)
 
   it("is a mistake of the policy where it is missing or has options that do not fit", function()
