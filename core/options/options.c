@@ -584,7 +584,10 @@ static void free_rows(const segue_option_table *table, char *out, char *base) {
 static void free_table(const segue_option_table *table, char *out) {
   if (table->family && table->kind_offset != SEGUE_OPTION_NOT_STORED) {
     segue_option_kind_value *kind = (segue_option_kind_value *)(out + table->kind_offset);
-    if (kind->table) free_rows(kind->table, kind->options ? kind->options : out, out);
+    /* A kind with a struct of its own has no rows in this one, also where that was not allocated.
+     */
+    bool has_rows = kind->table && (kind->options || !kind->table->struct_size);
+    if (has_rows) free_rows(kind->table, kind->options ? kind->options : out, out);
     segue__free(kind->options);
   }
   free_rows(table, out, out);
