@@ -534,7 +534,8 @@ void segue__nothing_left(segue *s, const segue__result *result) {
 static int ask_for_first(segue *s) {
   segue__reload_request request = {.trigger = SEGUE__BY_START, .cause = "start"};
   s->first = (segue__waiter){.cb = on_first, .data = s};
-  if (segue__engine_resume_rollback(s->engine, &s->first)) return 0;
+  int rc = segue__engine_resume_rollback(s->engine, &s->first);
+  if (rc) return rc < 0 ? rc : 0;
   bool frozen = s->record && segue__record_found(s->record)->state.frozen;
   if (frozen && !segue__engine_resumes(s->engine) &&
       segue__start_from_last_good(s, true, on_first) == 0)

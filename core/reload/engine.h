@@ -155,10 +155,11 @@ int segue__engine_replay(segue__engine *engine, segue__files *files, uint64_t re
  * SEGUE_ERECORD: there is no state folder. */
 int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__trigger trigger,
                            const char *by, segue__waiter *waiter);
-/* For a start, before anything is requested. True: the process before died while a rollback waited
- * to be confirmed, and it continues with the rest of its time; the waiter is answered by that run,
- * or, if the files are not kept any more, by one that reads the sources. */
-bool segue__engine_resume_rollback(segue__engine *engine, segue__waiter *waiter);
+/* For a start, before anything is requested. Returns 1 if the previous process died while a
+ * rollback waited to be confirmed: the rollback continues with the rest of its time, and the waiter
+ * is answered by that run, or, if the files are not kept any more, by one that reads the sources.
+ * Returns 0 if there is no such rollback, or a negative code. */
+int segue__engine_resume_rollback(segue__engine *engine, segue__waiter *waiter);
 /* A generation that is no rollback waited to be confirmed then, and its time is not over. */
 bool segue__engine_resumes(const segue__engine *engine);
 /* The generation that waits to be confirmed is good; the waiter (or NULL) gets the outcome of its

@@ -39,7 +39,7 @@ int segue__engine_new(segue__engine **out, const segue__engine_options *options)
   if (segue__confirm_new(&engine->confirm) < 0) goto fail;
   const segue__record_contents *found =
       options->record ? segue__record_found(options->record) : NULL;
-  if (segue__operator_new(&engine->operator, found ? &found->state : NULL) < 0) goto fail;
+  if (segue__operator_new(&engine->operators, found ? &found->state : NULL) < 0) goto fail;
   engine->gates = options->gates ? segue__gates_ref(options->gates) : NULL;
   if (!engine->gates && segue__gates_new(&engine->gates) < 0) goto fail;
   segue__gates_begin(engine->gates, engine->loop);
@@ -61,7 +61,7 @@ int segue__engine_new(segue__engine **out, const segue__engine_options *options)
   *out = engine;
   return 0;
 fail:
-  segue__operator_free(engine->operator);
+  segue__operator_free(engine->operators);
   segue__confirm_free(engine->confirm);
   segue__drains_free(engine->drains);
   segue__queue_free(engine->queue);
@@ -73,7 +73,7 @@ fail:
 void segue__engine_free(segue__engine *engine) {
   if (!engine) return;
   segue__timer_stop(engine->loop, &engine->recover_timer);
-  segue__operator_free(engine->operator);
+  segue__operator_free(engine->operators);
   segue__journal_deinit(&engine->journal);
   segue__gates_end(engine->gates);
   segue__gates_unref(engine->gates);

@@ -38,10 +38,10 @@ struct segue__engine {
   segue__hash live_input;   /* input hash of the live generation */
   segue__hash last_raw;     /* raw hash of the sources in the last run */
 
-  segue__record *record;     /* NULL: nothing outlives the process */
-  segue__operator *operator; /* the decisions, and what is known of their writes */
-  segue__journal journal;    /* the open intents of actions with effects outside memory */
-  bool resumes;              /* nothing went live yet: numbers continue where they were */
+  segue__record *record;      /* NULL: nothing outlives the process */
+  segue__operator *operators; /* the decisions, and what is known of their writes */
+  segue__journal journal;     /* the open intents of actions with effects outside memory */
+  bool resumes;               /* nothing went live yet: numbers continue where they were */
   uint64_t
       taken_at_start; /* the generation that the start made of changed sources; 0: it did not */
 

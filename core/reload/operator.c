@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Decisions of operators: freeze, confirm, rollback. They are stored in
- * engine->operator->decisions, and on disk before they are answered, so that a restart finds them.
+ * engine->operators->decisions, and on disk before they are answered, so that a restart finds them.
  */
 #include <stdio.h>
 #include <string.h>
@@ -19,28 +19,28 @@ int segue__operator_new(segue__operator **out, const segue__decisions *found) {
   return 0;
 }
 
-void segue__operator_free(segue__operator *operator) {
-  if (!operator) return;
-  segue__result_unref(operator->unkept);
-  segue__files_unref(operator->unkept_files);
-  segue__free(operator->unkept_items);
-  segue__free(operator);
+void segue__operator_free(segue__operator *operators) {
+  if (!operators) return;
+  segue__result_unref(operators->unkept);
+  segue__files_unref(operators->unkept_files);
+  segue__free(operators->unkept_items);
+  segue__free(operators);
 }
 
 const segue__decisions *segue__operator_decisions(const segue__engine *engine) {
-  return &engine->operator->decisions;
+  return &engine->operators->decisions;
 }
 
 void segue__operator_write_failed(segue__engine *engine) {
-  engine->operator->tick_failed = true;
+  engine->operators->tick_failed = true;
 }
 
 bool segue__engine_starting(const segue__engine *engine) {
-  return engine->operator->starting;
+  return engine->operators->starting;
 }
 
 int segue__operator_write(segue__engine *engine, segue__record_call *call) {
-  return segue__record_state(engine->record, &engine->operator->decisions, &engine->journal, call);
+  return segue__record_state(engine->record, &engine->operators->decisions, &engine->journal, call);
 }
 
 /* ---- Freeze ---------------------------------------------------------------------------------- */
@@ -55,7 +55,7 @@ struct segue__freeze {
 };
 
 static void log_freeze(const segue__engine *engine, int status, const segue_error *error) {
-  const segue__decisions *d = &engine->operator->decisions;
+  const segue__decisions *d = &engine->operators->decisions;
   if (status < 0)
     SEGUE__LOG(engine->log, SEGUE_ERROR, "reload",
                "a freeze or its end cannot be recorded, so nothing was changed",
@@ -76,20 +76,20 @@ static void operator_look_again(segue__engine *engine) {
 
 static void freeze_end(struct segue__freeze *freeze, int status, const segue_error *error) {
   segue__engine *engine = freeze->engine;
-  struct segue__freeze **link = &engine->operator->freezes;
+  struct segue__freeze **link = &engine->operators->freezes;
   while (*link != freeze)
     link = &(*link)->next;
   *link = freeze->next;
   if (status < 0) {
-    engine->operator->decisions.frozen = freeze->before.frozen;
-    engine->operator->decisions.frozen_wall_ms = freeze->before.frozen_wall_ms;
-    memcpy(engine->operator->decisions.frozen_by, freeze->before.frozen_by,
+    engine->operators->decisions.frozen = freeze->before.frozen;
+    engine->operators->decisions.frozen_wall_ms = freeze->before.frozen_wall_ms;
+    memcpy(engine->operators->decisions.frozen_by, freeze->before.frozen_by,
            sizeof freeze->before.frozen_by);
-    memcpy(engine->operator->decisions.frozen_why, freeze->before.frozen_why,
+    memcpy(engine->operators->decisions.frozen_why, freeze->before.frozen_why,
            sizeof freeze->before.frozen_why);
   }
   log_freeze(engine, status, error);
-  if (status == 0 && !engine->operator->decisions.frozen) operator_look_again(engine);
+  if (status == 0 && !engine->operators->decisions.frozen) operator_look_again(engine);
   if (freeze->cb) freeze->cb(freeze->data, status, error);
   segue__free(freeze);
   segue__engine_schedule(engine);
@@ -106,24 +106,24 @@ static int set_frozen(segue__engine *engine, const segue__decisions *next, segue
   *freeze = (struct segue__freeze){.engine = engine,
                                    .cb = cb,
                                    .data = data,
-                                   .before = engine->operator->decisions,
-                                   .next = engine->operator->freezes,
+                                   .before = engine->operators->decisions,
+                                   .next = engine->operators->freezes,
                                    .call = {.cb = freeze_recorded, .data = freeze}};
-  engine->operator->decisions = * next;
+  engine->operators->decisions = *next;
   int rc = engine->record ? segue__operator_write(engine, &freeze->call) : 0;
   if (rc < 0) {
-    engine->operator->decisions = freeze->before;
+    engine->operators->decisions = freeze->before;
     segue__free(freeze);
     return rc;
   }
-  engine->operator->freezes = freeze;
+  engine->operators->freezes = freeze;
   if (!engine->record) freeze_end(freeze, 0, NULL);
   return 0;
 }
 
 int segue__engine_freeze(segue__engine *engine, const char *by, const char *why,
                          segue__frozen_cb cb, void *data) {
-  segue__decisions next = engine->operator->decisions;
+  segue__decisions next = engine->operators->decisions;
   if (engine->stopping) return SEGUE_ECLOSED;
   next.frozen = true;
   next.frozen_wall_ms = segue__loop_wall_ms(engine->loop);
@@ -133,7 +133,7 @@ int segue__engine_freeze(segue__engine *engine, const char *by, const char *why,
 }
 
 int segue__engine_unfreeze(segue__engine *engine, const char *by, segue__frozen_cb cb, void *data) {
-  segue__decisions next = engine->operator->decisions;
+  segue__decisions next = engine->operators->decisions;
   if (engine->stopping) return SEGUE_ECLOSED;
   next.frozen = false;
   snprintf(next.frozen_by, sizeof next.frozen_by, "%s", by);
@@ -142,14 +142,14 @@ int segue__engine_unfreeze(segue__engine *engine, const char *by, segue__frozen_
 }
 
 void segue__engine_freeze_forget(segue__engine *engine, void *data) {
-  for (struct segue__freeze *freeze = engine->operator->freezes; freeze; freeze = freeze->next)
+  for (struct segue__freeze *freeze = engine->operators->freezes; freeze; freeze = freeze->next)
     if (freeze->data == data) freeze->cb = NULL;
 }
 
 /* While frozen, explicit requests are rejected and automatic triggers are postponed. */
 int segue__operator_request(segue__engine *engine, const segue__reload_request *request) {
   bool asks = request->trigger == SEGUE__BY_HTTP || request->trigger == SEGUE__BY_CONTROL;
-  return engine->operator->decisions.frozen && asks && !request->plan_only ? SEGUE_EFROZEN : 0;
+  return engine->operators->decisions.frozen && asks && !request->plan_only ? SEGUE_EFROZEN : 0;
 }
 
 /* ---- Confirm --------------------------------------------------------------------------------- */
@@ -187,7 +187,7 @@ bool segue__operator_asks_probe(const segue__txn *txn) {
 }
 
 static bool same_raw(const segue__txn *txn) {
-  const segue__decisions *d = &txn->engine->operator->decisions;
+  const segue__decisions *d = &txn->engine->operators->decisions;
   return d->unconfirmed && segue__hash_equal(d->unconfirmed_raw, txn->raw);
 }
 
@@ -216,7 +216,7 @@ static void operator_opened(segue__txn *txn, const segue_error *error) {
 /* A daemon that is restarted inside of the window continues with the rest of it. */
 static void open_window(segue__txn *txn) {
   segue__engine *engine = txn->engine;
-  segue__decisions *d = &engine->operator->decisions;
+  segue__decisions *d = &engine->operators->decisions;
   txn->own_window = !same_raw(txn);
   if (txn->own_window) {
     d->unconfirmed_raw = txn->raw;
@@ -259,7 +259,7 @@ uint64_t segue__operator_left_ms(const segue__txn *txn) {
   const segue__engine *engine = txn->engine;
   if (!engine->record || txn->own_window || !same_raw(txn)) return within;
   int64_t left =
-      engine->operator->decisions.unconfirmed_until_wall_ms - segue__loop_wall_ms(engine->loop);
+      engine->operators->decisions.unconfirmed_until_wall_ms - segue__loop_wall_ms(engine->loop);
   return left < 0 ? 0 : (uint64_t)left < within ? (uint64_t)left : within;
 }
 
@@ -277,7 +277,7 @@ static bool has_last_good(const segue__engine *engine) {
 /* A generation that was live and was reverted is not tried again by a request that arrived during
  * the trial, nor by the next request: each trial exposes the users to it. */
 static bool was_reverted(const segue__txn *txn, segue_error *why) {
-  const segue__decisions *d = &txn->engine->operator->decisions;
+  const segue__decisions *d = &txn->engine->operators->decisions;
   if (!d->reverted || !segue__hash_equal(d->reverted_raw, txn->raw)) return false;
   segue__errorf(why, SEGUE_EHELD,
                 "reload %llu made generation %llu of the present sources, and it was reverted: "
@@ -289,7 +289,7 @@ static bool was_reverted(const segue__txn *txn, segue_error *why) {
 /* A start while reloads are frozen serves the generation from before it, and no other. */
 static bool frozen_start(const segue__txn *txn, segue_error *why) {
   const segue__engine *engine = txn->engine;
-  if (!engine->operator->decisions.frozen || engine->live || txn->run->plan_only || same_raw(txn))
+  if (!engine->operators->decisions.frozen || engine->live || txn->run->plan_only || same_raw(txn))
     return false;
   segue__errorf(why, SEGUE_EHELD,
                 "reloads are frozen, and the sources are not the same as before the start");
@@ -298,14 +298,14 @@ static bool frozen_start(const segue__txn *txn, segue_error *why) {
 
 /* Of a generation that waited to be confirmed when an earlier process ended. */
 bool segue__operator_late(const segue__engine *engine) {
-  const segue__decisions *d = &engine->operator->decisions;
+  const segue__decisions *d = &engine->operators->decisions;
   return d->unconfirmed && d->unconfirmed_until_wall_ms <= segue__loop_wall_ms(engine->loop);
 }
 
 bool segue__operator_postpone(const segue__txn *txn, segue_error *why, segue__outcome *outcome) {
   *outcome = SEGUE__UNCHANGED;
   const segue__engine *engine = txn->engine;
-  const segue__decisions *d = &engine->operator->decisions;
+  const segue__decisions *d = &engine->operators->decisions;
   if (txn->run->files || txn->run->force || !has_last_good(engine)) return false;
   if (d->pinned && segue__hash_equal(d->pinned_raw, txn->raw)) {
     segue__errorf(
@@ -330,7 +330,7 @@ bool segue__operator_postpone(const segue__txn *txn, segue_error *why, segue__ou
 bool segue__operator_settle(segue__txn *txn) {
   static const segue__hash unknown;
   segue__engine *engine = txn->engine;
-  segue__decisions *d = &engine->operator->decisions;
+  segue__decisions *d = &engine->operators->decisions;
   bool was_pinned = d->pinned, was_unconfirmed = d->unconfirmed, was_kept = d->reverted;
   const segue__queued_run *run = txn->run;
   bool replays_good = run->files && !run->restores, late = segue__operator_late(engine);
@@ -354,7 +354,7 @@ bool segue__operator_settle(segue__txn *txn) {
 }
 
 static void keep_reverted(segue__txn *txn) {
-  segue__decisions *d = &txn->engine->operator->decisions;
+  segue__decisions *d = &txn->engine->operators->decisions;
   segue_error why = txn->failure;
   segue__engine_scrub(txn->engine, &why);
   d->reverted = true;
@@ -376,7 +376,7 @@ bool segue__operator_pins(const segue__txn *txn) {
  * no other generation to serve, the next start has to try it again. */
 bool segue__operator_undone(segue__txn *txn) {
   segue__engine *engine = txn->engine;
-  segue__decisions *d = &engine->operator->decisions;
+  segue__decisions *d = &engine->operators->decisions;
   if (engine->stopping) return false;
   bool window = engine->record && txn->opened;
   bool other = !txn->run->files && has_last_good(engine);
@@ -399,10 +399,12 @@ enum { DRIFT_MS = 1000, AGE_PARTS = 8, AGE_MOST_MS = 600000, KEEP_AGAIN_MS = 500
 
 static void write_tick(segue__engine *engine);
 
+/* A write that succeeds does not clear tick_failed: it may have been set while that write was under
+ * way, for decisions that the write does not contain. write_tick clears it with each new write. */
 static void operator_ticked(segue__record_call *call, segue__record_answer *answer) {
   segue__engine *engine = call->data;
-  engine->operator->tick_failed = answer->status<0;
-  if (engine->operator->tick_failed)
+  if (answer->status < 0) engine->operators->tick_failed = true;
+  if (answer->status < 0)
     SEGUE__LOG(engine->log, SEGUE_WARN, "record",
                "the state on disk is not the present one: it will be written as soon as "
                "possible",
@@ -410,38 +412,43 @@ static void operator_ticked(segue__record_call *call, segue__record_answer *answ
 }
 
 void segue__operator_write_now(segue__engine *engine) {
-  if (engine->operator->tick.task)
-    engine->operator->tick_failed = true; /* the tick writes it */
+  if (engine->operators->tick.task)
+    engine->operators->tick_failed = true; /* the tick writes it */
   else
     write_tick(engine);
 }
 
 static void write_tick(segue__engine *engine) {
-  engine->operator->tick.cb = operator_ticked;
-  engine->operator->tick.data = engine;
-  engine->operator->tick_failed = segue__operator_write(engine, &engine->operator->tick) < 0;
+  engine->operators->tick.cb = operator_ticked;
+  engine->operators->tick.data = engine;
+  engine->operators->tick_failed = segue__operator_write(engine, &engine->operators->tick) < 0;
 }
 
 /* The deadline that a restart will find is computed from the monotonic deadline of this process,
  * whatever happened to the wall clock. */
 static void keep_deadline(segue__engine *engine) {
-  segue__decisions *d = &engine->operator->decisions;
+  segue__decisions *d = &engine->operators->decisions;
   uint64_t now = segue__loop_now_ms(engine->loop), until = segue__confirm_until_ms(engine->txn);
   int64_t wall = segue__loop_wall_ms(engine->loop) + (int64_t)(until > now ? until - now : 0);
   int64_t drift = wall - d->unconfirmed_until_wall_ms;
-  if (drift <= DRIFT_MS && drift >= -DRIFT_MS && !engine->operator->tick_failed) return;
+  if (drift <= DRIFT_MS && drift >= -DRIFT_MS && !engine->operators->tick_failed) return;
   d->unconfirmed_until_wall_ms = wall;
   write_tick(engine);
 }
 
+static void kept_late(segue__record_call *call, segue__record_answer *answer);
+
 void segue__unkept_set(segue__engine *engine, segue__txn *txn) {
-  segue__result_unref(engine->operator->unkept);
-  segue__files_unref(engine->operator->unkept_files);
-  segue__free(engine->operator->unkept_items);
-  engine->operator->unkept = txn ? segue__result_ref(txn->result) : NULL;
-  engine->operator->unkept_files = txn ? segue__files_ref(txn->files) : NULL;
-  engine->operator->unkept_items = txn ? txn->items : NULL;
-  engine->operator->unkept_ms = segue__loop_now_ms(engine->loop);
+  segue__record_call *tick = &engine->operators->tick;
+  /* A late write of an earlier generation must not report this one as written. */
+  if (tick->cb == kept_late) segue__record_forget(tick);
+  segue__result_unref(engine->operators->unkept);
+  segue__files_unref(engine->operators->unkept_files);
+  segue__free(engine->operators->unkept_items);
+  engine->operators->unkept = txn ? segue__result_ref(txn->result) : NULL;
+  engine->operators->unkept_files = txn ? segue__files_ref(txn->files) : NULL;
+  engine->operators->unkept_items = txn ? txn->items : NULL;
+  engine->operators->unkept_ms = segue__loop_now_ms(engine->loop);
   if (txn) txn->items = NULL;
 }
 
@@ -452,17 +459,18 @@ static void kept_late(segue__record_call *call, segue__record_answer *answer) {
 
 static void keep_late(segue__engine *engine) {
   uint64_t now = segue__loop_now_ms(engine->loop);
-  if (!engine->operator->unkept_files || now - engine->operator->unkept_ms<KEEP_AGAIN_MS) return;
-  engine->operator->unkept_ms = now;
-  const segue__record_run good = {.result = engine->operator->unkept,
+  if (!engine->operators->unkept_files || now - engine->operators->unkept_ms < KEEP_AGAIN_MS)
+    return;
+  engine->operators->unkept_ms = now;
+  const segue__record_run good = {.result = engine->operators->unkept,
                                   .snapshot = engine->live,
                                   .input = engine->live_input,
-                                  .files = engine->operator->unkept_files,
+                                  .files = engine->operators->unkept_files,
                                   .sources = engine->policy->sources,
-                                  .items = engine->operator->unkept_items,
+                                  .items = engine->operators->unkept_items,
                                   .source_count = engine->policy->source_count};
-  engine->operator->tick =(segue__record_call){.cb = kept_late, .data = engine};
-  (void)segue__record_good(engine->record, &good, &engine->operator->tick);
+  engine->operators->tick = (segue__record_call){.cb = kept_late, .data = engine};
+  (void)segue__record_good(engine->record, &good, &engine->operators->tick);
 }
 
 static bool any_away(const segue__engine *engine) {
@@ -479,26 +487,26 @@ static void keep_age(segue__engine *engine) {
   uint64_t now = segue__loop_now_ms(engine->loop);
   uint64_t every = engine->policy ? engine->policy->last_good_age_ms / AGE_PARTS : 0;
   if (every > AGE_MOST_MS) every = AGE_MOST_MS;
-  if (!every || !engine->live ||
-      engine->operator->unkept || engine->stale_since_wall_ms || any_away(engine))
+  if (!every || !engine->live || engine->operators->unkept || engine->stale_since_wall_ms ||
+      any_away(engine))
     return;
-  if (engine->operator->good_ms && now - engine->operator->good_ms<every && !engine->
-      operator->tick_failed)
+  if (engine->operators->good_ms && now - engine->operators->good_ms < every &&
+      !engine->operators->tick_failed)
     return;
-  engine->operator->good_ms = now;
-  engine->operator->decisions.good_wall_ms = segue__loop_wall_ms(engine->loop);
+  engine->operators->good_ms = now;
+  engine->operators->decisions.good_wall_ms = segue__loop_wall_ms(engine->loop);
   write_tick(engine);
 }
 
 void segue__engine_tick(segue__engine *engine) {
-  if (!engine->record || engine->stopping ||
-      engine->operator->tick.task || engine->operator->freezes)
+  if (!engine->record || engine->stopping || engine->operators->tick.task ||
+      engine->operators->freezes)
     return;
   if (segue__operator_waits(engine) && engine->txn->opened)
     keep_deadline(engine);
-  else if (!engine->txn && engine->operator->tick_failed)
+  else if (!engine->txn && engine->operators->tick_failed)
     write_tick(engine);
-  else if (!engine->txn && engine->operator->unkept && engine->live)
+  else if (!engine->txn && engine->operators->unkept && engine->live)
     keep_late(engine);
   else if (!engine->txn)
     keep_age(engine);
@@ -508,18 +516,18 @@ int64_t segue__engine_good_wall_ms(const segue__engine *engine) {
   if (!engine->record) return 0;
   const segue__last_good *good = &segue__record_found(engine->record)->last_good;
   if (!good->generation) return 0;
-  int64_t noted = engine->operator->decisions.good_wall_ms;
+  int64_t noted = engine->operators->decisions.good_wall_ms;
   return noted > good->wall_ms ? noted : good->wall_ms;
 }
 
 /* ---- The end, and looking -------------------------------------------------------------------- */
 
 void segue__operator_close(segue__engine *engine) {
-  segue__record_forget(&engine->operator->tick);
+  segue__record_forget(&engine->operators->tick);
   segue__rollback_close(engine);
-  while (engine->operator->freezes) {
-    struct segue__freeze *freeze = engine->operator->freezes;
-    engine->operator->freezes = freeze->next;
+  while (engine->operators->freezes) {
+    struct segue__freeze *freeze = engine->operators->freezes;
+    engine->operators->freezes = freeze->next;
     segue__record_forget(&freeze->call);
     if (freeze->cb) freeze->cb(freeze->data, SEGUE_ECLOSED, NULL);
     segue__free(freeze);
@@ -528,7 +536,7 @@ void segue__operator_close(segue__engine *engine) {
 
 void segue__engine_record_anew(segue__engine *engine) {
   if (engine->record)
-    segue__record_begin_anew(engine->record, &engine->operator->decisions, &engine->journal);
+    segue__record_begin_anew(engine->record, &engine->operators->decisions, &engine->journal);
 }
 
 segue__record *segue__engine_record(const segue__engine *engine) {
@@ -536,7 +544,7 @@ segue__record *segue__engine_record(const segue__engine *engine) {
 }
 
 void segue__engine_operator_status(const segue__engine *engine, segue__operator_status *out) {
-  const segue__decisions *d = &engine->operator->decisions;
+  const segue__decisions *d = &engine->operators->decisions;
   const segue__txn *txn = engine->txn;
   *out = (segue__operator_status){.frozen = d->frozen,
                                   .frozen_wall_ms = d->frozen_wall_ms,

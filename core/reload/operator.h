@@ -9,7 +9,7 @@
 
 /* found: the decisions in the state folder; NULL: there is none. */
 int segue__operator_new(segue__operator **out, const segue__decisions *found);
-void segue__operator_free(segue__operator *operator); /* NULL allowed */
+void segue__operator_free(segue__operator *operators); /* NULL allowed */
 const segue__decisions *segue__operator_decisions(const segue__engine *engine);
 /* A write of the decisions failed: the tick repeats it. */
 void segue__operator_write_failed(segue__engine *engine);

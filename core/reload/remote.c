@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * The life of asynchronous sources: fetches, watches, their clocks, and held deliveries. See
- * remote.h for the rules. Each call ends once, in `pulled` or `watch_over`, also if the source
- * answers late, twice or never; each delivery goes through `take`.
+ * remote.h for the rules. Each call ends once, in `remote_pulled` or `watch_over`, also if the
+ * source answers late, twice or never; each delivery goes through `remote_take`.
  */
 #include "remote.h"
 
@@ -544,7 +544,7 @@ static void remote_emitted(void *data, segue__emission *delivery) {
   }
   remote_proved(engine, state);
   int rc = 0;
-  if (delivery_has_gap(state, delivery)) {
+  if (delivery->lost || delivery_has_gap(state, delivery)) {
     state->remote.gaps += !state->remote.forgotten;
     state->remote.forgotten = true;
     delivery->ask = true;

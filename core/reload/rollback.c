@@ -28,7 +28,7 @@ static void looked_up(segue__record_call *call, segue__record_answer *answer) {
   segue__engine *engine = rollback->engine;
   segue__waiter *waiter = rollback->waiter;
   char cause[224];
-  engine->operator->rollback = NULL;
+  engine->operators->rollback = NULL;
   int rc = answer->status;
   uint64_t number = rollback->again ? rollback->again : answer->number;
   snprintf(cause, sizeof cause, "rollback to generation %llu by %s", (unsigned long long)number,
@@ -63,13 +63,13 @@ static bool end_confirm(segue__engine *engine, uint64_t generation, const char *
 int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__trigger trigger,
                            const char *by, segue__waiter *waiter) {
   if (engine->stopping) return SEGUE_ECLOSED;
-  if (engine->operator->decisions.frozen && !operator_undoes(engine, generation))
+  if (engine->operators->decisions.frozen && !operator_undoes(engine, generation))
     return SEGUE_EFROZEN;
   if (operator_undoes(engine, generation) && !engine->txn->was_live)
     return UV_ENOENT; /* it is the first generation: without it nothing would be served */
   if (end_confirm(engine, generation, by, waiter)) return 1;
   if (!engine->record) return SEGUE_ERECORD;
-  if (engine->operator->rollback || segue__queue_has_replay(engine)) return UV_EBUSY;
+  if (engine->operators->rollback || segue__queue_has_replay(engine)) return UV_EBUSY;
   segue__rollback *rollback = segue__calloc(1, sizeof *rollback);
   if (!rollback) return UV_ENOMEM;
   *rollback = (segue__rollback){.engine = engine,
@@ -83,7 +83,7 @@ int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__tr
   if (rc < 0)
     segue__free(rollback);
   else
-    engine->operator->rollback = rollback;
+    engine->operators->rollback = rollback;
   return rc;
 }
 
@@ -100,11 +100,11 @@ static void not_resumed(segue__engine *engine, int status, segue__waiter *waiter
   SEGUE__LOG(
       engine->log, SEGUE_ERROR, "reload",
       "a rollback that waited to be confirmed cannot be resumed: the sources are read instead",
-      SEGUE__FIELD("generation", engine->operator->decisions.unconfirmed_restores),
+      SEGUE__FIELD("generation", engine->operators->decisions.unconfirmed_restores),
       SEGUE__FIELD("error", segue_strerror(status)));
   int rc = segue__engine_request(engine, &request, waiter);
   if (rc == 0) return;
-  engine->operator->starting = false;
+  engine->operators->starting = false;
   if (waiter) waiter->cb(waiter, rc, NULL);
 }
 
@@ -112,9 +112,9 @@ static void resumed_found(segue__record_call *call, segue__record_answer *answer
   segue__rollback *rollback = call->data;
   segue__engine *engine = rollback->engine;
   segue__waiter *waiter = rollback->waiter;
-  const segue__decisions *d = &engine->operator->decisions;
+  const segue__decisions *d = &engine->operators->decisions;
   char cause[128];
-  engine->operator->rollback = NULL;
+  engine->operators->rollback = NULL;
   segue__free(rollback);
   snprintf(cause, sizeof cause, "start: the rollback to generation %llu waits to be confirmed",
            (unsigned long long)d->unconfirmed_restores);
@@ -134,10 +134,10 @@ static void find_resumed(segue__rollback *rollback) {
   segue__engine *engine = rollback->engine;
   segue__waiter *waiter = rollback->waiter;
   rollback->call = (segue__record_call){.cb = resumed_found, .data = rollback};
-  int rc = segue__record_files(engine->record, engine->operator->decisions.unconfirmed_restores,
+  int rc = segue__record_files(engine->record, engine->operators->decisions.unconfirmed_restores,
                                UINT64_MAX, &rollback->call);
   if (rc == 0) return;
-  engine->operator->rollback = NULL;
+  engine->operators->rollback = NULL;
   segue__free(rollback);
   not_resumed(engine, rc, waiter);
 }
@@ -155,7 +155,7 @@ static void good_ended(segue__rollback *rollback, int status) {
     find_resumed(rollback);
     return;
   }
-  engine->operator->rollback = NULL;
+  engine->operators->rollback = NULL;
   segue__free(rollback);
   segue__engine_schedule(engine);
 }
@@ -180,16 +180,16 @@ static void good_found(segue__record_call *call, segue__record_answer *answer) {
  * the run that was put back. */
 static int replay_good_first(segue__engine *engine, bool resumes, segue__waiter *waiter) {
   segue__rollback *rollback = segue__calloc(1, sizeof *rollback);
-  engine->operator->good_tried = true;
   if (!rollback) return UV_ENOMEM;
+  engine->operators->good_tried = true;
   *rollback = (segue__rollback){.engine = engine,
                                 .waiter = waiter,
                                 .trigger = SEGUE__BY_START,
                                 .resumes = resumes,
                                 .at_start = true,
                                 .call = {.cb = good_found, .data = rollback}};
-  engine->operator->rollback = rollback;
-  engine->operator->starting = true;
+  engine->operators->rollback = rollback;
+  engine->operators->starting = true;
   int rc = segue__operator_has_kept(engine)
                ? segue__record_last_good(engine->record, &rollback->call)
                : UV_ENOENT;
@@ -200,33 +200,37 @@ static int replay_good_first(segue__engine *engine, bool resumes, segue__waiter 
 bool segue__operator_good_first(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   const segue__queued_run *run = txn->run;
-  if (engine->live || engine->operator->good_tried || engine->operator->rollback ||
-                      run->plan_only || run->files || !segue__operator_has_kept(engine))
+  if (engine->live || engine->operators->good_tried || engine->operators->rollback ||
+      run->plan_only || run->files || !segue__operator_has_kept(engine))
     return false;
   if (!segue__operator_asks_operator(txn) && !segue__operator_asks_probe(txn)) return false;
-  return replay_good_first(engine, false, NULL) == 0;
+  int rc = replay_good_first(engine, false, NULL);
+  /* Without it an undo would have no generation to return to: the run fails, and is repeated. */
+  if (rc < 0) segue__txn_fail_code(txn, rc, "the last good generation");
+  return rc == 0;
 }
 
 void segue__operator_started(const segue__txn *txn) {
   const segue__queued_run *run = txn->run;
   bool replays_good = run->files && !run->restores;
-  if (!replays_good && !run->plan_only) txn->engine->operator->starting = false;
+  if (!replays_good && !run->plan_only) txn->engine->operators->starting = false;
 }
 
 bool segue__operator_resuming(const segue__engine *engine) {
-  return engine->operator->rollback && engine->operator->rollback->at_start;
+  return engine->operators->rollback && engine->operators->rollback->at_start;
 }
 
-bool segue__engine_resume_rollback(segue__engine *engine, segue__waiter *waiter) {
-  const segue__decisions *d = &engine->operator->decisions;
+int segue__engine_resume_rollback(segue__engine *engine, segue__waiter *waiter) {
+  const segue__decisions *d = &engine->operators->decisions;
   if (!engine->record || !d->unconfirmed || !d->unconfirmed_restores ||
       segue__operator_late(engine))
-    return false;
-  return replay_good_first(engine, true, waiter) == 0;
+    return 0;
+  int rc = replay_good_first(engine, true, waiter);
+  return rc < 0 ? rc : 1;
 }
 
 bool segue__engine_resumes(const segue__engine *engine) {
-  const segue__decisions *d = &engine->operator->decisions;
+  const segue__decisions *d = &engine->operators->decisions;
   return engine->record && d->unconfirmed && !d->unconfirmed_restores &&
          d->unconfirmed_until_wall_ms > segue__loop_wall_ms(engine->loop);
 }
@@ -234,30 +238,30 @@ bool segue__engine_resumes(const segue__engine *engine) {
 /* Without memory, or while another rollback is under way, nothing happens: the next look at the
  * sources calls this function again. */
 void segue__operator_refresh(segue__engine *engine) {
-  if (!engine->record || engine->operator->rollback || segue__queue_has_replay(engine) ||
-      !engine->operator->decisions.pinned)
+  if (!engine->record || engine->operators->rollback || segue__queue_has_replay(engine) ||
+      !engine->operators->decisions.pinned)
     return;
   segue__rollback *rollback = segue__calloc(1, sizeof *rollback);
   if (!rollback) return;
   *rollback = (segue__rollback){.engine = engine,
                                 .trigger = SEGUE__BY_RETRY,
-                                .again = engine->operator->decisions.pinned_generation,
+                                .again = engine->operators->decisions.pinned_generation,
                                 .call = {.cb = looked_up, .data = rollback}};
   snprintf(rollback->by, sizeof rollback->by, "new credentials");
-  engine->operator->rollback = rollback;
+  engine->operators->rollback = rollback;
   if (segue__record_last_good(engine->record, &rollback->call) == 0) return;
-  engine->operator->rollback = NULL;
+  engine->operators->rollback = NULL;
   segue__free(rollback);
 }
 
 void segue__operator_remove(segue__engine *engine, const segue__waiter *waiter) {
-  if (engine->operator->rollback && engine->operator->rollback->waiter == waiter)
-    engine->operator->rollback->waiter = NULL;
+  if (engine->operators->rollback && engine->operators->rollback->waiter == waiter)
+    engine->operators->rollback->waiter = NULL;
 }
 
 void segue__rollback_close(segue__engine *engine) {
-  segue__rollback *rollback = engine->operator->rollback;
-  engine->operator->rollback = NULL;
+  segue__rollback *rollback = engine->operators->rollback;
+  engine->operators->rollback = NULL;
   if (rollback) {
     segue__record_forget(&rollback->call);
     if (rollback->good.run) segue__engine_forget(engine, &rollback->good);

@@ -53,7 +53,8 @@ void segue__step_commit(segue__step *step,
                         void (*done)(segue__step *step, int status, const segue_error *error));
 /* Ends the waits of the running step early. */
 void segue__commit_expedite(segue__txn *txn);
-void segue__commit_abandon(segue__txn *txn); /* nor is what it builds, because the daemon stops */
+/* The daemon stops: cancels the commit, and the instances that it builds. */
+void segue__commit_abandon(segue__txn *txn);
 /* Shuts the gate of a step, with its inverse on the undo log; fails for lack of memory. */
 int segue__step_shut(segue__txn *txn, segue__step *step);
 /* "module 'x': 2 are still inside after 500 ms", with the code of a time limit. */

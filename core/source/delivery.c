@@ -124,7 +124,7 @@ static void emitter_add(segue__emitter *emitter, segue__emission *delivery) {
   if (emitter->count == QUEUED_MAX) {
     emitter_forget(emitter);
     segue__delivery_deinit(delivery);
-    delivery->ask = true;
+    delivery->ask = delivery->lost = true;
   }
   if (emitter->last)
     emitter->last->next = delivery;

@@ -37,6 +37,7 @@ typedef struct segue_delivery segue__emission;
 struct segue_delivery {
   bool unchanged;             /* what was delivered last is still all; no documents */
   bool ask;                   /* watch only: something changed, fetch it; no documents */
+  bool lost;                  /* watch only: deliveries before it were dropped, fetch everything */
   char *revision;             /* the source's own, owned; NULL: it has none, or the same */
   segue__documents documents; /* bytes that are not parsed (any id), or built ones */
   /* A delta: documents are put by name in the order of their names, those in removed are taken

@@ -320,6 +320,9 @@ local mutants = {
   { "no delta after a gap", "core/reload/remote.c",
     "remote->has && !remote->forgotten ? remote->revision : NULL; return held",
     "remote->has ? remote->revision : NULL;\n  return held", UNIT.delta },
+  { "the mark of a queue that dropped deltas", "core/reload/remote.c",
+    "if (delivery->lost || delivery_has_gap(state, delivery)) {",
+    "if (delivery_has_gap(state, delivery)) {", UNIT.delta },
   { "no revision without its documents after a gap", "core/reload/remote.c",
     "return state->remote.has && state->remote.forgotten;", "return false;", UNIT.delta },
   { "fetching everything after a gap", "core/reload/remote.c",
@@ -837,10 +840,11 @@ local mutants = {
     "if (segue__operator_decisions(engine)->frozen && !start_of_daemon(engine)) {", "if (0) {",
     DAEMON.freeze },
   { "the freeze of who asks", "core/reload/operator.c",
-    "return engine->operator->decisions.frozen && asks && !request->plan_only ? SEGUE_EFROZEN : 0;",
+    "return engine->operators->decisions.frozen && asks && " ..
+      "!request->plan_only ? SEGUE_EFROZEN : 0;",
     "return 0 && asks;", DAEMON.freeze },
   { "the freeze of a rollback", "core/reload/rollback.c",
-    "if (engine->operator->decisions.frozen && !operator_undoes(engine, generation)) " ..
+    "if (engine->operators->decisions.frozen && !operator_undoes(engine, generation)) " ..
       "return SEGUE_EFROZEN;", ";",
     DAEMON.freeze },
   { "a removal that segue why may claim", "core/admin/history_query.c",

@@ -185,7 +185,7 @@ describe("the deadline to confirm", function()
     e = engine.new(spec_of(2))
     local first = { c = C.scripted_waiter_new() }
     table.insert(e.waiters, first)
-    assert.is_true(C.segue__engine_resume_rollback(e.c, first.c.waiter))
+    assert.equal(1, C.segue__engine_resume_rollback(e.c, first.c.waiter))
     local early = e:reload()
     e:step()
     assert.equal("1", e:value "x")

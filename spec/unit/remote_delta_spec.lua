@@ -102,6 +102,20 @@ describe("a delta", function()
     assert.equal(1, count(e:journal(), "net.fetch -"))
   end)
 
+  it("that was dropped from a full queue is not hidden by a push that reports no change", function()
+    started()
+    e:deliver("net", "n: 2\n", "r1002")
+    for i = 1, 1001 do
+      C.scripted_source_emit_delta(e:source("net"), "r" .. i, "r" .. i + 1, "zone",
+        "z: " .. i .. "\n")
+    end
+    push_unchanged("r1002")
+    e:advance(1000)
+    assert.equal("2", e:value("n"))
+    assert.equal("r1002", e:source_status("net").revision)
+    assert.equal(1, count(e:journal(), "net.fetch -"))
+  end)
+
   it("that does not continue the held revision is discarded, and everything is fetched", function()
     started()
     e:deliver("net", "n: 5\n", "r7")
