@@ -41,6 +41,7 @@ WHEN(is_live, txn->state >= SEGUE__TXN_LIVE)
 WHEN(is_not_to_confirm, txn->state != SEGUE__TXN_LIVE)
 WHEN(has_failed, txn->failed)
 WHEN(is_put_off, txn->run->put_off)
+WHEN(is_replay, txn->run->files != NULL)
 WHEN(is_rejected_or_failed, txn->rejected || txn->failed)
 WHEN(is_rejected_or_put_off, txn->rejected || txn->run->put_off)
 WHEN(has_step, txn->step_cb != NULL)
@@ -66,6 +67,12 @@ static const refusal misuses[] = {
      "reload",
      false},
     {REJECT | DEFER, is_put_off, "the reload was already put off", false},
+    /* Later triggers join the run that is put off. They would get the outcome of a run that does
+     * not read the sources. */
+    {DEFER, is_replay,
+     "txn:defer(): a rollback, or the last good generation of a start, cannot be put off: let it "
+     "run, or call txn:reject(why)",
+     false},
     {DEFER, is_rejected_or_failed, "txn:defer(): the reload was already rejected, or has failed",
      false},
     {STEPS | VERBS, has_step, "a step of this transaction is still under way", false},

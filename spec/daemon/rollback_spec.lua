@@ -46,6 +46,20 @@ describe("a rollback", function()
     assert.matches("segue_config_rolled_back 0\n", d:control("/metrics").body)
   end)
 
+  it("cannot be put off by the policy, so that later triggers read the sources", function()
+    local d = start { more = [[reload = function(txn)
+      if txn.cause:find "rollback" then txn:defer("1h", "not now") end
+      txn:prepare()
+      txn:commit()
+    end,]] }
+    apply(d, 2)
+    local status, answer = rollback(d)
+    assert.equal(422, status)
+    assert.matches("cannot be put off", answer.errors[1].message)
+    assert.equal(2, d:config().x)
+    apply(d, 3)
+  end)
+
   it("stays until a forced reload", function()
     local d = start()
     apply(d, 2)
