@@ -73,6 +73,13 @@ void segue__queue_free(segue__run_queue *queue) {
   segue__free(queue);
 }
 
+static void queue_run_free(segue__queued_run *run) {
+  if (!run) return;
+  segue__buf_deinit(&run->cause);
+  segue__files_unref(run->files);
+  segue__free(run);
+}
+
 void segue__queue_close(segue__run_queue *queue) {
   stop_timers(queue);
   segue__queued_run **slots[] = {&queue->pending, &queue->pending_plan, &queue->pending_replay};
@@ -80,7 +87,7 @@ void segue__queue_close(segue__run_queue *queue) {
     segue__queued_run *run = *slots[i];
     *slots[i] = NULL;
     if (run) segue__run_answer(run, SEGUE_ECLOSED, NULL);
-    segue__run_free(run);
+    queue_run_free(run);
   }
 }
 
@@ -97,13 +104,6 @@ static segue__queued_run *engine_run_new(segue__engine *engine,
   run->due_ms = UINT64_MAX;
   segue__buf_init(&run->cause);
   return run;
-}
-
-void segue__run_free(segue__queued_run *run) {
-  if (!run) return;
-  segue__buf_deinit(&run->cause);
-  segue__files_unref(run->files);
-  segue__free(run);
 }
 
 static void merge_request(segue__engine *engine, segue__queued_run *run,
@@ -350,7 +350,7 @@ static uint64_t start_at(const segue__engine *engine, const segue__queued_run *r
  * must not be lost, so the run is tried again. */
 static void try_later(segue__engine *engine, segue__queued_run *run) {
   if (run->plan_only || run->files || !run->unconditional || engine->queue->pending) {
-    segue__run_free(run);
+    queue_run_free(run);
   } else {
     run->explicit_ = false;
     run->due_ms = segue__loop_now_ms(engine->loop) + RETRY_FIRST_MS;
@@ -363,7 +363,7 @@ static void engine_start(segue__engine *engine, segue__queued_run **slot) {
   segue__queued_run *run = *slot;
   *slot = NULL;
   if (!conditions_hold(engine, run)) {
-    segue__run_free(run);
+    queue_run_free(run);
     segue__engine_schedule(engine);
     return;
   }
@@ -393,7 +393,7 @@ static void wait_frozen(segue__engine *engine) {
   segue__queued_run *replay = engine->queue->pending_replay;
   engine->queue->pending_replay = NULL;
   if (replay) segue__run_answer(replay, SEGUE_EFROZEN, NULL);
-  segue__run_free(replay);
+  queue_run_free(replay);
   if (engine->queue->pending) segue__run_answer(engine->queue->pending, SEGUE_EFROZEN, NULL);
   if (engine->queue->pending_plan) engine_start(engine, &engine->queue->pending_plan);
 }
@@ -561,7 +561,7 @@ static void put_back(segue__engine *engine, segue__queued_run *run) {
       unlink_waiter(waiter);
       add_waiter(run, waiter);
     }
-    segue__run_free(later);
+    queue_run_free(later);
   }
   engine->queue->pending = run;
 }
@@ -629,7 +629,7 @@ void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
   else if (put_off && !engine->stopping)
     put_back(engine, run);
   else
-    segue__run_free(run);
+    queue_run_free(run);
   segue__result_unref(result);
   segue__sources_forget(engine);
   segue__strategy_ask(engine);

@@ -26,8 +26,6 @@ struct segue__queued_run {
   segue__waiter *waiters, *last_waiter; /* in order of asking */
 };
 
-void segue__run_free(segue__queued_run *run);
-
 void segue__run_answer(segue__queued_run *run, int status, segue__result *result); /* all */
 void segue__run_wait(segue__queued_run *run, segue__waiter *waiter);               /* joins it */
 

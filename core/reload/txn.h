@@ -124,8 +124,6 @@ void segue__txn_fail(segue__txn *txn, const segue_error *error);
 void segue__txn_fail_with(segue__txn *txn, const segue__errors *errors, const char *what);
 /* Adds an error to the result, without the secrets that it may quote. */
 void segue__txn_report(segue__txn *txn, const segue_error *error);
-/* False: the step cannot begin, and its cb is on the way, or a misuse was reported to it. */
-bool segue__txn_step_begin(segue__txn *txn, segue__txn_call call, segue__txn_cb cb, void *data);
 
 /* txn_end.c */
 /* Begins the last phase: makes the generation permanent or, if the transaction has failed or is not

@@ -190,8 +190,8 @@ void segue__txn_step_end(segue__txn *txn, const segue_error *error) {
   segue__post(txn->engine->loop, &txn->step_message);
 }
 
-/* False: the step cannot begin, and its cb is on the way, or a misuse was reported to it. */
-bool segue__txn_step_begin(segue__txn *txn, segue__txn_call call, segue__txn_cb cb, void *data) {
+/* Returns false if the step cannot begin; then its callback is posted, or got the misuse. */
+static bool txn_step_begin(segue__txn *txn, segue__txn_call call, segue__txn_cb cb, void *data) {
   segue_error error;
   int rc = segue__txn_misuse(txn, call, NULL, &error);
   if (rc && (txn->step_cb || txn->manual_steps)) {
@@ -207,18 +207,18 @@ bool segue__txn_step_begin(segue__txn *txn, segue__txn_call call, segue__txn_cb 
 }
 
 void segue__txn_prepare(segue__txn *txn, segue__txn_cb cb, void *data) {
-  if (!segue__txn_step_begin(txn, SEGUE__TXN_PREPARE, cb, data)) return;
+  if (!txn_step_begin(txn, SEGUE__TXN_PREPARE, cb, data)) return;
   segue__txn_enter(txn, SEGUE__PHASE_PREPARING);
   segue__txn_phase_start(txn, SEGUE__PHASE_PREPARING);
 }
 
 void segue__txn_commit(segue__txn *txn, segue__txn_cb cb, void *data) {
-  if (segue__txn_step_begin(txn, SEGUE__TXN_COMMIT, cb, data))
+  if (txn_step_begin(txn, SEGUE__TXN_COMMIT, cb, data))
     segue__txn_phase_start(txn, SEGUE__PHASE_COMMIT);
 }
 
 void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data) {
-  if (segue__txn_step_begin(txn, SEGUE__TXN_CONFIRM, cb, data))
+  if (txn_step_begin(txn, SEGUE__TXN_CONFIRM, cb, data))
     segue__txn_phase_start(txn, SEGUE__PHASE_CONFIRM);
 }
 
