@@ -15,18 +15,25 @@
 #include "../os/error.h"
 
 /* Arguments: a folder for the work; for each folder of the set "+ FOLDER STAGED NAME STAGED NAME
- * ..."; "--"; the command. */
+ * ..."; "--"; the command. All overlays are made before the first one is put in its place: an
+ * overlay made of a folder inside of another overlay is refused by the kernel at the third level.
+ */
 static const char check_script[] =
     "t=$1; shift; n=0\n"
     "mount -t tmpfs -o mode=0755 tmpfs \"$t\" || exit 125\n"
     "while [ \"$1\" = + ]; do\n"
-    "  f=$2; shift 2; n=$((n+1)); d=$t/$n; mkdir \"$d\" || exit 125\n"
+    "  f=$2; shift 2; n=$((n+1)); d=$t/$n; mkdir \"$d\" \"$d.top\" || exit 125\n"
     "  chown \"$(stat -c %u:%g \"$f\")\" \"$d\"; chmod \"$(stat -c %a \"$f\")\" \"$d\"\n"
     "  while [ \"$1\" != + ] && [ \"$1\" != -- ]; do\n"
     "    cp -p -- \"$1\" \"$d/$2\" || exit 125; shift 2\n"
     "  done\n"
-    "  mount -t overlay -o \"lowerdir=$d:$f\" overlay \"$f\" || exit 125\n"
+    "  mount -t overlay -o \"lowerdir=$d:$f\" overlay \"$d.top\" || exit 125\n"
+    "  printf '%s\\n' \"$f\" >>\"$t/folders\"\n"
     "done\n"
+    "n=0; : >>\"$t/folders\"\n"
+    "while IFS= read -r f; do\n"
+    "  n=$((n+1)); mount -o bind \"$t/$n.top\" \"$f\" || exit 125\n"
+    "done <\"$t/folders\"\n"
     "shift; exec \"$@\"\n";
 
 /* ---- A list of words ---- */
@@ -152,6 +159,12 @@ static int check_add_folder(segue__file_command *out, const segue__file_set *set
   return rc;
 }
 
+static size_t check_folder_len(const segue__file_set *set, size_t index) {
+  segue__file_status file;
+  segue__file_set_get(set, index, &file);
+  return (size_t)(strrchr(file.path, '/') - file.path);
+}
+
 static bool check_is_first(const segue__file_set *set, size_t index) {
   segue__file_status file, other;
   segue__file_set_get(set, index, &file);
@@ -161,6 +174,26 @@ static bool check_is_first(const segue__file_set *set, size_t index) {
     if (other.changed && check_same_folder(&file, &other)) return false;
   }
   return true;
+}
+
+/* An outer folder comes before those in it, which its overlay would hide. The path of an outer
+ * folder is the shorter one. */
+static int check_add_folders(segue__file_command *out, const segue__file_set *set) {
+  size_t count = segue__file_set_count(set), found = 0;
+  size_t *firsts = segue__calloc(count + 1, sizeof *firsts);
+  if (!firsts) return UV_ENOMEM;
+  for (size_t i = 0; i < count; i++) {
+    if (!check_is_first(set, i)) continue;
+    size_t at = found++, len = check_folder_len(set, i);
+    for (; at && check_folder_len(set, firsts[at - 1]) > len; at--)
+      firsts[at] = firsts[at - 1];
+    firsts[at] = i;
+  }
+  int rc = 0;
+  for (size_t i = 0; i < found && !rc; i++)
+    rc = check_add_folder(out, set, firsts[i]);
+  segue__free(firsts);
+  return rc;
 }
 
 /* ":", "," and "\" separate the options of an overlay. */
@@ -189,8 +222,7 @@ static int check_wrap(segue__check_words *out, const segue__file_set *set,
   for (size_t i = 0; i < sizeof root / sizeof *root && !rc; i++)
     rc = check_add(command, geteuid() ? user[i] : root[i]);
   if (!rc) rc = check_add(command, out->folder); /* mkdtemp changes both */
-  for (size_t i = 0; i < segue__file_set_count(set) && !rc; i++)
-    if (check_is_first(set, i)) rc = check_add_folder(command, set, i);
+  if (!rc) rc = check_add_folders(command, set);
   if (!rc) rc = check_add(command, "--");
   if (check->count == 1 && !rc) rc = check_add(command, "sh");
   if (check->count == 1 && !rc) rc = check_add(command, "-c");

@@ -14,18 +14,17 @@
 
 /* ---- Commit ---- */
 
-static int commit_in_place(segue__set_file *file, const char *spare) {
-  /* Already copied, unless it became a mount point after it was staged. */
-  int rc = file->in_place ? 0 : segue__file_copy(file->path, spare);
-  file->in_place = true;
-  return rc ? rc : segue__file_overwrite(file->path, file->staged);
+static int commit_failed(const segue__set_file *file, int rc, segue_error *err) {
+  if (rc != UV_ENOENT) return segue__explain(err, rc, "write", file->path);
+  return segue__errorf(err, rc, "%s was removed by another program during the reload: reload again",
+                       file->path);
 }
 
-/* Another program may have changed the file after it was staged. The exchange has moved that change
- * out of the way without losing it; undo brings it back. */
-static int commit_check_replaced(segue__set_file *file, segue_error *err) {
+/* Another program may have changed the file after it was staged. The replaced version is in the
+ * file `from`, so that change is not lost; undo brings it back. */
+static int commit_check_replaced(segue__set_file *file, const char *from, segue_error *err) {
   segue__file_version replaced;
-  int rc = segue__file_version_read(file->staged, &replaced, NULL, err);
+  int rc = segue__file_version_read(from, &replaced, NULL, err);
   if (rc || segue__file_version_equal(&replaced, &file->previous)) return rc;
   file->previous = replaced;
   return segue__errorf(err, SEGUE_EMODULE,
@@ -34,18 +33,29 @@ static int commit_check_replaced(segue__set_file *file, segue_error *err) {
                        file->path);
 }
 
+/* The copy is made here, not while staging: it has to have what other programs wrote until now. */
+static int commit_in_place(segue__set_file *file, const char *spare, segue_error *err) {
+  file->in_place = true;
+  int rc = segue__file_copy(file->path, spare);
+  if (rc) return commit_failed(file, rc, err);
+  rc = commit_check_replaced(file, spare, err);
+  if (rc) return rc;
+  rc = segue__file_overwrite(file->path, file->staged);
+  return rc ? commit_failed(file, rc, err) : 0;
+}
+
 static int commit_replace(segue__set_file *file, segue_error *err) {
   char *spare = segue__file_beside(file->staged, "old");
   if (!spare) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", file->to);
   int rc = file->in_place ? UV_EBUSY : segue__file_exchange(file->path, file->staged, spare);
-  bool whole = rc == UV_EBUSY || rc == UV_EXDEV;
-  if (whole) rc = commit_in_place(file, spare);
+  if (rc == UV_EBUSY || rc == UV_EXDEV)
+    rc = commit_in_place(file, spare, err);
+  else if (rc)
+    rc = commit_failed(file, rc, err);
+  else
+    rc = commit_check_replaced(file, file->staged, err);
   segue__free(spare);
-  if (rc == UV_ENOENT)
-    return segue__errorf(
-        err, rc, "%s was removed by another program during the reload: reload again", file->path);
-  if (rc) return segue__explain(err, rc, "write", file->path);
-  return whole ? 0 : commit_check_replaced(file, err);
+  return rc;
 }
 
 static int commit_file(segue__set_file *file, segue_error *err) {
@@ -173,7 +183,7 @@ static int settle_file(segue__set_file *file, segue_error *err) {
   if (rc) segue__explain(err, rc, "settle", file->path);
   if (!rc) rc = settle_replaced(file, file->in_place ? spare : file->staged, err);
   /* A version that could not be kept is not removed. */
-  if (!rc || !file->foreign) {
+  if (!rc || !(file->foreign || file->backups)) {
     (void)unlink(file->staged);
     (void)unlink(spare);
   }

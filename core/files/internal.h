@@ -12,7 +12,7 @@ enum { SEGUE__FILE_ID = 8 };           /* hexadecimal digits in the names of a s
 
 typedef struct segue__set_file {
   char *to, *owner;
-  char *data;
+  char *data; /* NULL once it is staged */
   size_t len;
   unsigned mode, backups;
   bool replace_link;

@@ -72,10 +72,18 @@ static int put_attributes(int from, int to) {
   return fchmod(to, want.st_mode & 07777) ? -errno : 0;
 }
 
+/* No one may read the new bytes whom their mode excludes, and the old mode could allow that. */
+static int put_restrict(int from, int to) {
+  struct stat want, have;
+  if (fstat(from, &want) || fstat(to, &have)) return -errno;
+  return fchmod(to, want.st_mode & have.st_mode & 07777) ? -errno : 0;
+}
+
 /* The file is shortened last: a crash before leaves bytes of both versions, which recovery writes
  * again from a file of its own. */
 static int put_fill(int source, int target) {
-  int rc = put_copy_bytes(source, target);
+  int rc = put_restrict(source, target);
+  if (!rc) rc = put_copy_bytes(source, target);
   if (!rc) rc = SEGUE_FAULT("files.overwrite.cut");
   if (!rc && ftruncate(target, lseek(target, 0, SEEK_CUR))) rc = -errno;
   if (!rc) rc = put_attributes(source, target);
@@ -105,6 +113,7 @@ int segue__file_copy(const char *from, const char *to) {
   int rc = put_write(part, from, O_CREAT | O_EXCL);
   if (!rc && rename(part, to)) rc = -errno;
   if (rc) (void)unlink(part);
+  if (!rc) rc = segue__file_sync_folder(to); /* else a power loss could undo the rename */
   segue__free(part);
   return rc;
 }

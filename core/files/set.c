@@ -2,7 +2,8 @@
  *
  * A set of files until it is staged. The staged file of each destination lies in the same folder,
  * and is complete (bytes, owner, mode, on disk) before the set is committed: what can fail for want
- * of room, rights or a file system fails here, where nothing has changed.
+ * of room, rights or a file system fails here, where nothing has changed. The exception is a mount
+ * point, whose previous version is copied at the commit.
  *
  * The cost in syncs is two for each file at most: one of the staged file, and one of the folder
  * after the commit. The folder needs none after staging. A staged name that a power loss takes away
@@ -215,16 +216,6 @@ static int stage_write(const segue__set_file *file, segue_error *err) {
   return rc;
 }
 
-/* A file that is written in place has no previous version to exchange: it is copied before. */
-static int stage_copy_previous(const segue__set_file *file, segue_error *err) {
-  char *spare = segue__file_beside(file->staged, "old");
-  if (!spare) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", file->to);
-  int rc = segue__file_copy(file->path, spare);
-  if (rc) segue__explain(err, rc, "copy", file->path);
-  segue__free(spare);
-  return rc;
-}
-
 static int stage_file(segue__file_set *set, segue__set_file *file, segue_error *err) {
   segue__file_version known;
   int rc = stage_attributes(file, err);
@@ -237,8 +228,13 @@ static int stage_file(segue__file_set *set, segue__set_file *file, segue_error *
   file->staged = segue__file_staged_name(file->path, set->id, set->changed);
   if (!file->staged) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", file->to);
   set->changed++;
-  rc = stage_write(file, err);
-  return rc || !file->in_place ? rc : stage_copy_previous(file, err);
+  return stage_write(file, err);
+}
+
+/* The content is on disk now, or equal to what is there: a live instance needs no copy of it. */
+static void stage_forget_data(segue__set_file *file) {
+  segue__free(file->data);
+  file->data = NULL;
 }
 
 int segue__file_set_stage(segue__file_set *set, segue_error *err) {
@@ -247,7 +243,7 @@ int segue__file_set_stage(segue__file_set *set, segue_error *err) {
     rc = stage_take(set, i, err);
   if (!rc && set->book) segue__file_sweep(set);
   for (size_t i = 0; i < set->count && !rc; i++)
-    rc = stage_file(set, &set->files[i], err);
+    if (!(rc = stage_file(set, &set->files[i], err))) stage_forget_data(&set->files[i]);
   return rc;
 }
 

@@ -101,6 +101,21 @@ describe("a module of the kind files", function()
     clean(d)
   end)
 
+  it("is checked with folders inside of others, in any order of its files", function()
+    local d = segue.start { policy = [[
+local segue = require "segue"
+local function content(config) return config.x .. "\n" end
+local function file(to) return { to = to, content = content } end
+return {
+  sources = { segue.file "a.yaml" },
+  modules = { web = { kind = "files",
+    check = "cat out/a out/in/b out/in/in/c out/in/in/in/d > seen",
+    files = { file "out/in/in/c", file "out/in/b", file "out/in/in/in/d", file "out/a" } } },
+}]], files = { ["a.yaml"] = "x: 1\n" } }
+    assert.equal("1\n1\n1\n1\n", d.dir:read "seen")
+    d:stop()
+  end)
+
   it("is checked by a command that names the staged files", function()
     local d = start { module = [[check = { "sh", "-c",
       'grep -q "=[12]$" "$1" || { echo "emerg: $1"; exit 1; }', "sh", "{staged:out/b.conf}" },]] }

@@ -170,6 +170,32 @@ describe("a set of files", function()
     assert.equal("version 5", dir:read ".a.backup-1")
   end)
 
+  it("keeps the replaced version where its backup cannot be made", function()
+    apply { { "a", "one" } }
+    dir:mkdir ".a.backup-1/full"
+    local set = new { { "a", "two", backups = 1 } }
+    assert(set:stage())
+    local staged = set:get(1).source:match "[^/]+$"
+    assert(set:commit())
+    assert.is_nil((set:settle()))
+    set:free()
+    assert.same({ "two", "one" }, { dir:read "a", dir:read(staged) })
+  end)
+
+  it("has no mode wider than that of its new version while it is written in place", function()
+    dir:write("a", "old")
+    C.segue__fault_arm("files.exchange=fail:-16,files.overwrite.cut#2=fail")
+    local set = new { { "a", "secret", mode = 384 } }
+    assert(set:stage())
+    assert.is_nil((set:commit()))
+    assert.same({ "secret", 384 }, { dir:read "a", mode_of "a" })
+    C.segue__fault_arm(nil)
+    C.segue__fault_arm("files.exchange=fail:-16")
+    assert(set:undo())
+    set:free()
+    assert.same({ "old", 420 }, { dir:read "a", mode_of "a" })
+  end)
+
   it("follows a symbolic link, or replaces it", function()
     dir:mkdir "real"
     dir:write("real/a", "old")
@@ -230,15 +256,27 @@ describe("a destination", function()
     assert.same({ "out", "root" }, names())
   end)
 
+  it("is refused with the reason where a step to it is no folder, inside of a root too", function()
+    dir:mkdir "root"
+    dir:write("root/file", "x")
+    dir:link("loop", "root/loop")
+    local options = { root = "root", folder = dir.path }
+    assert.equal("ENOTDIR", (refused({ "root/file/a/b", "x" }, options)))
+    assert.equal("ELOOP", (refused({ "root/loop/a/b", "x" }, options)))
+  end)
+
   it("is refused with the reason and the remedy", function()
     dir:mkdir "folder"
     assert.equal(0, process.run({ "mkfifo", dir:at "pipe" }).code)
     dir:link("nowhere", "dangling")
+    dir:mkdir "folder/\255"
+    dir:link("folder/\255", "strange")
     dir:write("file", "x")
     local cases = {
       { "folder", "EISDIR" }, { "folder/", "EISDIR", "name a file in it" },
       { "pipe", "EFTYPE", "pipe" }, { "/dev/null", "EFTYPE", "device" },
       { "dangling", "ENOENT", "symbolic link" }, { "file/a", "ENOTDIR" },
+      { "strange/a", "SEGUE_EUSAGE", "has the character" },
       { "", "SEGUE_EUSAGE" }, { "a\nb", "SEGUE_EUSAGE", "control characters" },
       { ("n"):rep(300), "ENAMETOOLONG", "shorter" },
     }
@@ -255,7 +293,7 @@ describe("a destination", function()
     local code, message = refused { "a", "x", owner = "no-such-user" }
     assert.equal("ENOENT", code)
     assert.truthy(message:find("no-such-user", 1, true), message)
-    assert.same({ "dangling", "file", "folder", "pipe" }, names())
+    assert.same({ "dangling", "file", "folder", "pipe", "strange" }, names())
   end)
 
   it("is refused where it is immutable, on a full disk or read-only", function()
@@ -340,6 +378,23 @@ describe("a file that another program changed", function()
     assert.equal("by hand", dir:read "b")
     assert.equal("one", dir:read "a")
     assert.same({ "a", "b" }, names())
+  end)
+
+  it("stays where it can only be written in place", function()
+    apply { { "a", "one" } }
+    C.segue__fault_arm("files.exchange=fail:-16")
+    local set = new { { "a", "two" } }
+    assert(set:stage())
+    dir:write("a", "by hand")
+    local ok, code, message = set:commit()
+    assert.is_nil(ok)
+    assert.equal("SEGUE_EMODULE", code)
+    assert.truthy(message:find("/a was changed by another program", 1, true), message)
+    assert.equal("by hand", dir:read "a")
+    assert(set:undo())
+    set:free()
+    assert.equal("by hand", dir:read "a")
+    assert.same({ "a" }, names())
   end)
 
   it("stays where it was made or removed between staging and commit", function()
