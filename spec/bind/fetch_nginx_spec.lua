@@ -80,11 +80,13 @@ local function start()
   dir:write("nginx.conf", (config:gsub("@(%w+)@", values)))
   nginx = process.start { "/usr/sbin/nginx", "-e", "stderr", "-p", dir.path, "-c",
     dir:at "nginx.conf" }
-  wait.until_true(function()
-    local c = client.connect({ port = values.port }, true)
-    if c then c:close() end
-    return c or not nginx:running()
-  end, nil, function() return nginx:describe() end)
+  for _, name in ipairs { "port", "tls" } do -- nginx opens its listeners one after the other
+    wait.until_true(function()
+      local c = client.connect({ port = values[name] }, true)
+      if c then c:close() end
+      return c or not nginx:running()
+    end, nil, function() return nginx:describe() end)
+  end
 end
 
 local function run(text)
