@@ -103,9 +103,11 @@ static void action_unapplied(void *data, int status, const segue_error *error) {
     segue__step_unstart(step);
 }
 
-/* The previous generation's own command applies its files. */
+/* The previous generation's own command applies its files. An instance has a copy of the operations
+ * of its kind, so not their address but one of them shows whether it is of this kind. */
 static const segue__file_module *action_previous(const segue__step *step) {
-  bool same = step->old && segue__instance_ops(step->old) == &segue__file_module_ops;
+  bool same =
+      step->old && segue__instance_ops(step->old)->prepare == segue__file_module_ops.prepare;
   const segue__file_instance *old = same ? segue__instance_object(step->old) : NULL;
   return old && old->module->apply.count ? old->module : action_instance(step)->module;
 }
@@ -198,6 +200,15 @@ static int action_set(segue__intent *intent, const char *name, segue__buf *text)
   return rc;
 }
 
+/* The command with which a recovery that undoes applies the previous files. */
+static int action_intend_undo(const segue__file_module *previous, segue__intent *intent,
+                              segue__buf *text) {
+  segue__recovery_write_command(&previous->apply, text);
+  int rc = action_set(intent, "unapply", text);
+  if (!rc) rc = segue__intent_set(intent, "unapply_folder", previous->folder);
+  return rc ? rc : segue__intent_set_number(intent, "unapply_timeout_ms", previous->timeout_ms);
+}
+
 static int action_intend(segue__step *step, segue__intent *intent, segue_error *error) {
   const segue__file_instance *instance = action_instance(step);
   const segue__file_module *module = instance->module;
@@ -212,6 +223,7 @@ static int action_intend(segue__step *step, segue__intent *intent, segue_error *
   if (!rc) rc = action_set(intent, "apply", &text);
   if (!rc) rc = segue__intent_set(intent, "folder", module->folder);
   if (!rc) rc = segue__intent_set_number(intent, "timeout_ms", module->timeout_ms);
+  if (!rc) rc = action_intend_undo(action_previous(step), intent, &text);
   segue__buf_deinit(&text);
   if (rc == UV_E2BIG)
     segue__errorf(error, rc,

@@ -62,17 +62,31 @@ static void recovery_applied(void *data, int status, const segue_error *error) {
   segue__recovery_done(data, status, error);
 }
 
+/* The names of the fields that a recovery uses. An undo runs the command of the previous
+ * generation; an intent of an older release has only one command. */
+typedef struct recovery_names {
+  const char *apply, *folder, *timeout;
+} recovery_names;
+
+static const recovery_names *recovery_fields(const segue__recovery *recovery) {
+  static const recovery_names names[] = {{"apply", "folder", "timeout_ms"},
+                                         {"unapply", "unapply_folder", "unapply_timeout_ms"}};
+  bool undoes = !recovery->finish && segue__intent_get(recovery->intent, names[1].apply);
+  return &names[undoes];
+}
+
 static int recovery_apply(segue__recovery *recovery, const segue__file_command *command,
                           segue_error *err) {
   segue__file_command_run *run;
+  const recovery_names *fields = recovery_fields(recovery);
   const segue__file_command_options options = {
       .size = sizeof options,
       .loop = recovery->loop,
       .os = recovery->os,
       .title = "apply",
       .command = command,
-      .folder = segue__intent_get(recovery->intent, "folder"),
-      .timeout_ms = segue__intent_get_number(recovery->intent, "timeout_ms"),
+      .folder = segue__intent_get(recovery->intent, fields->folder),
+      .timeout_ms = segue__intent_get_number(recovery->intent, fields->timeout),
       .cb = recovery_applied,
       .data = recovery};
   return segue__file_command_start(&run, &options, err);
@@ -89,7 +103,8 @@ static void recovery_done(segue__job *job) {
                SEGUE__FIELD("report", run->report.data));
   recovery_free(run);
   if (!rc) {
-    rc = recovery_read_command(segue__intent_get(recovery->intent, "apply"), &command);
+    rc = recovery_read_command(
+        segue__intent_get(recovery->intent, recovery_fields(recovery)->apply), &command);
     if (rc) segue__errorf(&error, rc, "its command cannot be read: %s", segue_strerror(rc));
   }
   bool applies = !rc && command.count;

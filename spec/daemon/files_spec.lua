@@ -184,6 +184,16 @@ return {
     clean(d)
   end)
 
+  it("is applied again by the previous command where that of the new policy fails", function()
+    local d = start()
+    d.dir:save("reload.lua", fill { apply = "echo other > applied; exit 7" })
+    local status, answer = put(d, 9)
+    assert.equal(500, status)
+    assert.equal("reverted", answer.outcome)
+    has(d, 1)
+    clean(d)
+  end)
+
   it("is applied again until it succeeds, as often as retry allows", function()
     local d = start { apply = "test $(wc -l < runs) -ge 3",
       module = [[retry = { times = 2, pause = "10ms" },]] }

@@ -64,6 +64,18 @@ describe("a files module of a daemon that is killed", function()
     end)
   end
 
+  it("is applied by the previous command where the killed reload has another one", function()
+    kill.arm(d, "files.applied=kill")
+    d:wait_ready()
+    d.dir:save("reload.lua", (policy:gsub("cat out/a out/b ", "echo other ")))
+    put(2)
+    kill.ask(d, "/-/reload")
+    kill.wait(d, "files.applied")
+    assert.equal("other\n", d.dir:read "applied")
+    d.dir:save("reload.lua", policy)
+    assert.equal(1, recovers())
+  end)
+
   it("is finished where it is killed after its generation was recorded", function()
     killed(2, "files.settle=kill")
     assert.equal(2, recovers())
