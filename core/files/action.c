@@ -34,7 +34,7 @@ static void action_undo_failed(segue__step *step, int status, const segue_error 
 static int action_apply(segue__step *step, const segue__file_module *module,
                         void (*cb)(void *data, int status, const segue_error *error),
                         segue_error *err) {
-  segue__file_command_run *run;
+  segue__file_instance *instance = action_instance(step);
   const segue__file_command_options options = {.size = sizeof options,
                                                .loop = module->world->loop,
                                                .os = module->world->os,
@@ -42,13 +42,13 @@ static int action_apply(segue__step *step, const segue__file_module *module,
                                                .command = &module->apply,
                                                .folder = module->folder,
                                                .timeout_ms = module->timeout_ms,
-                                               .times = module->retry_times,
+                                               .times = instance->hurried ? 0 : module->retry_times,
                                                .pause_ms = module->retry_pause_ms,
                                                .cb = cb,
                                                .data = step};
   int rc = SEGUE_FAULT("files.apply");
   if (rc) return segue__errorf(err, rc, "apply command: %s", segue_strerror(rc));
-  return segue__file_command_start(&run, &options, err);
+  return segue__file_command_start(&instance->apply, &options, err);
 }
 
 /* ---- Commit ---- */
@@ -56,6 +56,7 @@ static int action_apply(segue__step *step, const segue__file_module *module,
 static void action_applied(void *data, int status, const segue_error *error) {
   segue__step *step = data;
   segue_error failure;
+  action_instance(step)->apply = NULL;
   if (!status && (status = SEGUE_FAULT("files.applied"))) {
     segue__errorf(&failure, status, "apply command: %s", segue_strerror(status));
     error = &failure;
@@ -97,6 +98,7 @@ static void action_commit(segue__step *step) {
 
 static void action_unapplied(void *data, int status, const segue_error *error) {
   segue__step *step = data;
+  action_instance(step)->apply = NULL;
   if (status)
     action_undo_failed(step, status, error);
   else
@@ -131,6 +133,13 @@ static void action_undo(segue__step *step) {
     segue__set_work_start(instance->shared, segue__file_set_undo, action_undone, step);
   else
     segue__step_unstart(step);
+}
+
+/* A stop does not wait for a command that may be tried again for hours. */
+static void action_hurry(segue__step *step) {
+  segue__file_instance *instance = action_instance(step);
+  instance->hurried = true;
+  segue__file_command_hurry(instance->apply);
 }
 
 /* ---- Settle ---- */
@@ -239,6 +248,7 @@ const segue__action segue__action_files = {.name = "files",
                                            .prepare = segue__step_build,
                                            .commit = action_commit,
                                            .undo = action_undo,
+                                           .hurry = action_hurry,
                                            .settle = action_settle,
                                            .close = action_close,
                                            .intend = action_intend,

@@ -240,3 +240,9 @@ void segue__file_command_stop(segue__file_command_run *run) {
     (void)segue__timer_start(run->options.loop, &run->timer, 0, command_again);
   }
 }
+
+void segue__file_command_hurry(segue__file_command_run *run) {
+  if (!run) return;
+  run->options.times = 0;
+  if (!run->spawn) segue__file_command_stop(run);
+}

@@ -41,6 +41,10 @@ int segue__file_command_start(segue__file_command_run **out,
 /* Stops the command; cb runs with SEGUE_ECANCELLED when it is gone. NULL allowed. */
 void segue__file_command_stop(segue__file_command_run *run);
 
+/* The command is not tried again: a pause before the next try ends at once, with SEGUE_ECANCELLED.
+ * A process that runs may end by itself. NULL allowed. */
+void segue__file_command_hurry(segue__file_command_run *run);
+
 int segue__file_command_copy(segue__file_command *out, const segue__file_command *from);
 void segue__file_command_clear(segue__file_command *command);
 /* "nginx -t": as it would be typed, for messages. */

@@ -80,7 +80,9 @@ typedef struct segue__file_instance {
   bool rendering_now, cancelled;
   bool committed, applied; /* these have begun */
   segue__rendering rendering;
-  segue__file_command_run *command;
+  segue__file_command_run *command; /* the check */
+  segue__file_command_run *apply;   /* of a commit or an undo */
+  bool hurried;                     /* the process stops: apply is not tried again */
   char check_folder[64];
 } segue__file_instance;
 extern const segue_module_ops segue__file_module_ops;

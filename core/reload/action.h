@@ -45,6 +45,9 @@ typedef struct segue__action {
   void (*prepare)(segue__step *step); /* NULL: there is nothing to prepare */
   void (*commit)(segue__step *step);  /* NULL: the flip is all of it */
   void (*undo)(segue__step *step);
+  /* The process stops: commit or undo, if it runs or will, ends soon. Called at any time after the
+   * step has an instance. NULL: neither waits for long. */
+  void (*hurry)(segue__step *step);
   void (*settle)(segue__step *step); /* NULL: there is nothing to release */
   /* Called after settle, when the state folder has the generation and no intent any more: releases
    * what recover would have needed. Until then the process may be killed, and the next one undoes

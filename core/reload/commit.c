@@ -193,6 +193,13 @@ void segue__commit_abandon(segue__txn *txn) {
   segue__commit_expedite(txn);
 }
 
+void segue__commit_hurry(segue__txn *txn) {
+  for (size_t i = 0; i < txn->step_count; i++) {
+    segue__step *step = &txn->steps[i];
+    if (step->next && step->action->hurry) step->action->hurry(step);
+  }
+}
+
 static void commit_done(segue__step *step, int status, const segue_error *error) {
   segue__txn *txn = step->txn;
   if (status < 0 || txn->failed) {

@@ -77,6 +77,8 @@ static void cancel_nothing(segue__txn *txn) {
 }
 
 void segue__txn_abort(segue__txn *txn) {
+  segue__commit_hurry(
+      txn); /* first: a cancel may end the transaction; also for an undo that runs */
   if (!txn->failed) phases[txn->at].cancel(txn);
 }
 

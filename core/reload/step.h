@@ -55,6 +55,8 @@ void segue__step_commit(segue__step *step,
 void segue__commit_expedite(segue__txn *txn);
 /* The daemon stops: cancels the commit, and the instances that it builds. */
 void segue__commit_abandon(segue__txn *txn);
+/* The process stops: no commit and no undo waits longer than it has to. */
+void segue__commit_hurry(segue__txn *txn);
 /* Shuts the gate of a step, with its inverse on the undo log; fails for lack of memory. */
 int segue__step_shut(segue__txn *txn, segue__step *step);
 /* "module 'x': 2 are still inside after 500 ms", with the code of a time limit. */

@@ -201,6 +201,18 @@ return {
     assert.equal(3, runs(d))
   end)
 
+  it("is not applied again once the daemon stops", function()
+    local d = start { apply = "! grep -q 9 out/a.conf",
+      module = [[retry = { times = 5, pause = "50s" },]] }
+    d.dir:save("a.yaml", "x: 9\n")
+    d:signal "hup"
+    wait.until_true(function() return runs(d) == 2 end)
+    d:stop()
+    has(d, 1)
+    assert.equal(3, runs(d))
+    clean(d)
+  end)
+
   it("is undone where the new generation does not prove itself", function()
     local d = start { more = [[confirm = { within = "30s", failures = 1, probe = function()
       return not segue.read("out/a.conf"):find "9", "nine" end },]] }
