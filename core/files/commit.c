@@ -33,6 +33,14 @@ static int commit_check_replaced(segue__set_file *file, const char *from, segue_
                        file->path);
 }
 
+/* The replaced version of another program gets its lasting name now: settle runs when the intent is
+ * gone, and a process that is killed before it leaves only staged names, which the next set
+ * removes. Where a link is impossible (another owner, a file system without links) settle moves the
+ * file. */
+static void commit_keep(segue__set_file *file, const char *from) {
+  file->linked = file->second && !link(from, file->second);
+}
+
 /* The copy is made here, not while staging: it has to have what other programs wrote until now. */
 static int commit_in_place(segue__set_file *file, const char *spare, segue_error *err) {
   file->in_place = true;
@@ -40,6 +48,7 @@ static int commit_in_place(segue__set_file *file, const char *spare, segue_error
   if (rc) return commit_failed(file, rc, err);
   rc = commit_check_replaced(file, spare, err);
   if (rc) return rc;
+  commit_keep(file, spare);
   rc = segue__file_overwrite(file->path, file->staged);
   return rc ? commit_failed(file, rc, err) : 0;
 }
@@ -54,6 +63,7 @@ static int commit_replace(segue__set_file *file, segue_error *err) {
     rc = commit_failed(file, rc, err);
   else
     rc = commit_check_replaced(file, file->staged, err);
+  if (!rc && !file->in_place) commit_keep(file, file->staged);
   segue__free(spare);
   return rc;
 }
@@ -110,6 +120,7 @@ static int undo_file(segue__set_file *file, segue_error *err) {
     file->kept = restore.kept;
   }
   if (!rc) file->moved = false;
+  if (!rc && file->linked && !restore.left) (void)unlink(file->second);
   return rc;
 }
 
@@ -164,7 +175,8 @@ static int settle_replaced(segue__set_file *file, const char *replaced, segue_er
   if (file->previous.kind == SEGUE__FILE_NONE) return 0;
   if (file->foreign) {
     segue__free(file->kept);
-    file->kept = segue__file_keep(file->path, replaced);
+    file->kept = file->linked ? file->second : segue__file_keep(file->path, replaced);
+    if (file->linked) file->second = NULL;
     if (!file->kept)
       rc = segue__errorf(err, UV_EIO, "%s: the version that segue did not write stays as %s",
                          file->path, replaced);

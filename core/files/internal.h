@@ -23,6 +23,8 @@ typedef struct segue__set_file {
   bool in_place; /* path is a mount point: it cannot be replaced, only written */
   bool moved;    /* commit has begun with it */
   bool foreign;  /* the previous version is none that segue wrote */
+  char *second;  /* foreign: the name that the previous version gets at the commit; or NULL */
+  bool linked;   /* it has that name */
   char *kept;
   segue__file_version previous, next;
 } segue__set_file;
@@ -78,6 +80,8 @@ typedef struct segue__file_restore {
   bool left;  /* out: a third version stays at path, because the wanted one does not exist */
 } segue__file_restore;
 int segue__file_restore_run(segue__file_restore *restore, segue_error *err);
+/* A name for such a version that is not in use, owned; NULL: none, or no memory. */
+char *segue__file_kept_name(const char *path);
 /* Keeps a version that segue has not written under a name of its own: moves `from` there, or copies
  * path if from is NULL. Returns the name, owned; NULL: that failed. */
 char *segue__file_keep(const char *path, const char *from);

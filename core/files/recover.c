@@ -3,6 +3,7 @@
  * The intent of a set, and what a later process makes of it.
  */
 #include <string.h>
+#include <unistd.h>
 #include <uv.h>
 
 #include "../config/config.h"
@@ -21,6 +22,8 @@ void segue__file_set_intent(const segue__file_set *set, segue__buf *json) {
     segue__file_version_write(&file->previous, json);
     segue__buf_adds(json, ",\"next\":");
     segue__file_version_write(&file->next, json);
+    if (file->second) /* its end alone: the name before it may be cut inside of a character */
+      segue__buf_addf(json, ",\"second\":\"%s\"", strrchr(file->second, '.') + strlen(".changed-"));
     segue__buf_adds(json, "}");
     any = true;
   }
@@ -52,6 +55,21 @@ static void recover_report(const recover_walk *walk, const segue__file_restore *
     segue__buf_adds(report, "it stays as it is");
 }
 
+/* After an undo the live file is the version that had a second name for the time of the change. */
+static void recover_second(const segue_node *node, const char *path,
+                           const segue__file_version *previous) {
+  segue__file_version version;
+  const char *number = NULL;
+  if (segue_node_string(segue_node_get(node, "second"), &number, NULL) ||
+      number[strspn(number, "0123456789TZ-")])
+    return;
+  char *second = segue__file_hidden(path, "changed", number);
+  if (second && !segue__file_version_read(second, &version, NULL, NULL) &&
+      segue__file_version_equal(&version, previous))
+    (void)unlink(second);
+  segue__free(second);
+}
+
 static void recover_file(recover_walk *walk, const segue_node *node, size_t index) {
   segue__file_version previous, next;
   const char *path = NULL;
@@ -75,6 +93,7 @@ static void recover_file(recover_walk *walk, const segue_node *node, size_t inde
     recover_failed(walk, rc, &error);
   else
     recover_report(walk, &restore);
+  if (!rc && !walk->finish && !restore.left) recover_second(node, path, &previous);
   segue__free(restore.kept);
   segue__free(staged);
 }

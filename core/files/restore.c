@@ -18,15 +18,29 @@
 
 enum { RESTORE_NAMES = 100 };
 
-char *segue__file_keep(const char *path, const char *from) {
+/* ".NAME.changed-TIME", and "-2" and so on behind it. */
+static char *restore_kept_name(const char *path, int number) {
   char when[64];
   struct tm now;
   time_t seconds = time(NULL);
   if (!gmtime_r(&seconds, &now)) return NULL;
   size_t len = strftime(when, sizeof when, "%Y%m%dT%H%M%SZ", &now);
+  if (number > 1) snprintf(when + len, sizeof when - len, "-%d", number);
+  return segue__file_hidden(path, "changed", when);
+}
+
+char *segue__file_kept_name(const char *path) {
   for (int i = 1; i < RESTORE_NAMES; i++) {
-    if (i > 1) snprintf(when + len, sizeof when - len, "-%d", i);
-    char *name = segue__file_hidden(path, "changed", when);
+    char *name = restore_kept_name(path, i);
+    if (!name || access(name, F_OK)) return name;
+    segue__free(name);
+  }
+  return NULL;
+}
+
+char *segue__file_keep(const char *path, const char *from) {
+  for (int i = 1; i < RESTORE_NAMES; i++) {
+    char *name = restore_kept_name(path, i);
     if (!name) return NULL;
     int rc = from                 ? segue__file_move_new(from, name)
              : access(name, F_OK) ? segue__file_copy(path, name)

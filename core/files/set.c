@@ -113,6 +113,7 @@ void segue__file_set_free(segue__file_set *set) {
     segue__free(file->data);
     segue__free(file->path);
     segue__free(file->kept);
+    segue__free(file->second);
   }
   segue__free(set->files);
   segue__free(set->module);
@@ -227,6 +228,7 @@ static int stage_file(segue__file_set *set, segue__set_file *file, segue_error *
                     segue__file_version_equal(&known, &file->previous));
   file->staged = segue__file_staged_name(file->path, set->id, set->changed);
   if (!file->staged) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", file->to);
+  if (file->foreign) file->second = segue__file_kept_name(file->path);
   set->changed++;
   return stage_write(file, err);
 }

@@ -903,6 +903,8 @@ local mutants = {
     "if (!q && !over) t->starved = true;", "", DAEMON.files_memory },
   { "the path of a value of a template", "core/bind/policy/templates.c",
     "if (failure->path) run_set_path(", "if (0) run_set_path(", DAEMON.template_place },
+  { "a foreign version that has its name before the intent is gone", "core/files/commit.c",
+    "file->linked = file->second && !link(from, file->second);", "(void)from;", UNIT.files },
   { "a recovery that undoes rendered files", "core/files/recover.c",
     "walk->finish ? &next : &previous", "&next", UNIT.files },
   { "an exchange by links that keeps the spare", "core/files/restore.c",
