@@ -345,8 +345,10 @@ static void build_map(build *b, segue_node *node, const table_shape *shape, cons
   node->type = SEGUE_MAP;
   if (!b->rc) {
     size_t n = b->entries->count - first;
-    if (n) qsort(b->entries->items + first, n, sizeof(segue__tree_entry), by_key);
-    int rc = segue__map_seal(&b->tree->arena, node, b->entries->items + first, n, same);
+    /* Before the first member there is no array, and C has no offset of NULL, not even 0. */
+    segue__tree_entry *members = n ? b->entries->items + first : NULL;
+    if (n) qsort(members, n, sizeof *members, by_key);
+    int rc = segue__map_seal(&b->tree->arena, node, members, n, same);
     if (rc == SEGUE_ESYNTAX)
       build_fail(b, SEGUE_EPOLICY, at, "a table has an empty text as a key");
     else if (rc)
