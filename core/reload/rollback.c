@@ -87,7 +87,7 @@ int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__tr
   return rc;
 }
 
-/* ---- What waits to be confirmed, at a start ----------------------------------------------------
+/* ---- A start with an unconfirmed generation -----------------------------------------------------
  *
  * A generation that waits to be confirmed is undone by going back to the generation that was live
  * before. A process that has just started has none: so it replays the last good generation first,

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What becomes of drains that run over: the store goes back to what it was, the front has time.
+-- Drains that exceed their limit: the store undoes the reload, the front gets more time.
 local segue = require "segue"
 
 return {

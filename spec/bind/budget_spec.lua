@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What a policy can do to hurt: each is an outcome with its place, within its time and memory, and
--- the policy works again afterwards.
+-- Hostile code in policies: each case ends with an outcome and its place, within its time and
+-- memory, and the policy works again afterwards.
 local bind = require "spec.support.bind"
 local cpu = require "spec.support.cpu"
 

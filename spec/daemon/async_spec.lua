@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What a policy does with the world outside, in the running daemon: triggers of its own, probes,
+-- The async library of policies, in the running daemon: triggers of its own, probes,
 -- and commands that must not outlive it.
 local http = require "spec.support.http_server"
 local segue = require "spec.support.segue"

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What goes wrong in the world: each gets one clear sentence with the name of the thing and what to
--- do, the right exit code, and nothing is lost.
+-- Failures outside of the policy: each has one clear error that names the thing and the remedy, and
+-- the right exit code, and nothing is lost.
 local ffi = require "ffi"
 ffi.cdef "unsigned geteuid(void);"
 local segue = require "spec.support.segue"

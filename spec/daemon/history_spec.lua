@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What was: the history, differences between any two of it, and why a value is what it is.
+-- The history, the difference between any two generations, and the origin of a value.
 local cjson = require "cjson"
 local Record = require "spec.support.record"
 local back = require "spec.support.back"

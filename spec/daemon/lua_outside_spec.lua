@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What a module in Lua does in the outside world, on its worker thread: commands, requests, files,
--- pauses. They work as in a policy, and nothing of them outlives the instance that wanted them.
+-- The async library of modules in Lua, on their worker thread: commands, requests, files, pauses.
+-- They work as in a policy, and none of them outlives the instance that began it.
 local http = require "spec.support.http"
 local port = require "spec.support.port"
 local segue = require "spec.support.segue"

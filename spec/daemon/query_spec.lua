@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What stands behind the question mark is read whole and once, or refused: what cannot be read is
--- never taken for what is not there.
+-- The query of a request is read whole and once, or refused: a parameter that cannot be read is
+-- never taken for one that is missing.
 local cjson = require "cjson"
 local back = require "spec.support.back"
 local segue = require "spec.support.segue"

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What can happen to the files of a running daemon: folders renamed, mounts that come and go,
+-- Accidents of the files of a running daemon: folders renamed, mounts that come and go,
 -- ConfigMaps swapped at full speed, broken disks, full ones, read-only ones, permissions. The
 -- running configuration stays until a better one is there.
 local faults = require "spec.support.faults"

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What a policy can do to hurt, one line each: name, code, and a piece of the sentence that comes
--- of it ("": memory or CPU time, whichever runs out first).
+-- Hostile code for policies, one line each: name, code, and a part of the error that it leads to
+-- ("": memory or CPU time, whichever runs out first).
 return {
   { "spin", "while true do end", "200 ms of CPU time" },
   { "pcall_loop", "while true do pcall(error) end", "200 ms of CPU time" },

@@ -359,12 +359,13 @@ describe("the rule for comments", function()
         .. 'char *s = "/* What"; /* the part of\n * What is its name. Others: What. */\n'))
       check(dir:write("b.lua", "--- Returns it. Whoever asks\n-- What is a name. Good.\n-- Who?\n"
         .. 'local s = ". What" -- What it is\n'))
+      check(dir:write("c.lua", "-- SPDX-License-Identifier: MIT\n-- What the file is about.\n"))
       check(nil, function(where, _, message)
         local word = message:match("begins with (%a+): name its subject")
         if word then found[#found + 1] = where:match("[^/]+$") .. " " .. word end
       end)
       assert.same({ "a.c:1 Whose", "a.c:2 What", "a.c:3 Those", "a.c:6 Who", "b.lua:1 Whoever",
-        "b.lua:3 Who", "b.lua:4 What" }, found)
+        "b.lua:3 Who", "b.lua:4 What", "c.lua:2 What" }, found)
     end)
   it("reports a private word with its replacement, also across the end of a line", function()
     local dir, check, found = tempdir.new(), dofile "spec/support/words.lua", {}

@@ -93,7 +93,8 @@ local function check_file(path)
     local text
     number = number + 1
     text, continues = of(line, continues)
-    local starts = (before == "" or before:find("[.!?]$")) and ". " or ""
+    local starts = (before == "" or before:find("[.!?]$") or before:find("SPDX-", 1, true)) and ". "
+        or ""
     for word in (starts .. (text or "")):gmatch("[.!?]%s+(%a+)") do
       if openers[word] then
         add(path, number, "a sentence begins with " .. word .. ": name its subject")

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What the HTTP server does to those who ask too much of it: sizes, times, numbers, memory.
+-- The limits of the HTTP server: sizes, times, numbers, memory.
 local C = require "spec.support.c"
 local servers = require "spec.support.http_server"
 local http = require "spec.support.http"

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What outlives the process: two slots written in turn, decisions and files in them, and the thread
--- that writes them and the history.
+-- The data that outlive the process: two files written in turn, with decisions and generations, and
+-- the thread that writes them and the history.
 local C = require "spec.support.c"
 local Loop = require "spec.support.loop"
 local Record = require "spec.support.record"

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What `segue render` does: one template, or the cases of a batch. Called from C
+-- The command `segue render`: renders one template, or the cases of a batch. Called from C
 -- (core/bind/template/template.c).
 local dialects = require "segue.template.dialects"
 local gotime = require "segue.template.gotime"

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- What generated code calls. The hot functions (emit, field, truth, range) are short, because
--- LuaJIT compiles them into each place that calls them; what is rare is in functions of its own.
+-- The functions that generated code calls. The hot ones (emit, field, truth, range) are short,
+-- because LuaJIT compiles them into each place that calls them; rare cases are in functions of
+-- their own.
 local buffer = require "string.buffer"
 local host = require "segue.template.host"
 local quote = require "segue.template.quote"

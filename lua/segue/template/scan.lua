@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What the lexer of templates recognizes inside of an action: white space, words, numbers,
+-- The tokens that the lexer recognizes inside of an action: white space, words, numbers,
 -- delimiters.
 local unicode = require "segue.template.unicode"
 local quote = require "segue.template.quote"
