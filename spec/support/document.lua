@@ -42,8 +42,12 @@ end
 
 local nothing_secret = M.mask()
 
+-- The mask of each struct of limits: C holds only a pointer, and the collector frees a mask that no
+-- Lua value refers to.
+local masks = setmetatable({}, { __mode = "k" })
+
 --- Limits for the readers. options: depth, nodes, bytes; mask: values that errors must not show (a
---- mask; false: not known). Without a mask errors show all values.
+--- mask; false: not known). Without a mask errors show all values. The limits keep the mask alive.
 function M.limits(options)
   options = options or {}
   local limits = ffi.new("segue__limits[1]")
@@ -51,8 +55,9 @@ function M.limits(options)
     if name ~= "mask" then limits[0][name] = value end
   end
   if options.mask ~= false then
+    masks[limits] = options.mask or nothing_secret
     limits[0].mask = C.segue__mask_given
-    limits[0].mask_data = options.mask or nothing_secret
+    limits[0].mask_data = masks[limits]
   end
   return limits
 end
