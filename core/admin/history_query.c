@@ -15,7 +15,7 @@
 #include <string.h>
 #include <uv.h>
 
-#include "../reload/writer.h"
+#include "../record/writer.h"
 
 struct segue__question {
   segue__record_call call;

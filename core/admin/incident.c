@@ -14,7 +14,7 @@
 #include <uv.h>
 
 #include "../config/utf8.h"
-#include "../reload/writer.h"
+#include "../record/writer.h"
 #include "internal.h"
 
 enum { WAIT_MS = 20000, FORGET_MS = 60000 };

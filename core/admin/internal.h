@@ -7,7 +7,7 @@
 #define SEGUE_ADMIN_INTERNAL_H
 
 #include "../record/recorded_answers.h"
-#include "../reload/writer.h"
+#include "../record/writer.h"
 #include "admin.h"
 #include "auth.h"
 #include "limiter.h"

@@ -17,7 +17,7 @@
 #include "../os/fork.h"
 #include "../record/recorded_answers.h"
 #include "../reload/engine.h"
-#include "../reload/writer.h"
+#include "../record/writer.h"
 #include "../socket/socket.h"
 #include "../trigger/triggers.h"
 #include "state_folder.h"

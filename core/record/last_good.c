@@ -32,12 +32,13 @@ int segue__last_good_write(segue__two_slot_file *state_file, const segue__last_g
     segue__buf_add(&b, file->path, len);
     segue__buf_add(&b, file->data, file->len);
   }
-  segue__put_number(&b, info->source_count, 4);
-  for (size_t i = 0; i < info->source_count; i++) {
-    size_t len = strlen(info->sources[i].source);
+  segue__put_number(&b, info->sources.count, 4);
+  for (size_t i = 0; i < info->sources.count; i++) {
+    const segue__source_items *source = &info->sources.items[i];
+    size_t len = strlen(source->source);
     segue__put_number(&b, len, 4);
-    segue__put_number(&b, info->sources[i].items, 8);
-    segue__buf_add(&b, info->sources[i].source, len);
+    segue__put_number(&b, source->items, 8);
+    segue__buf_add(&b, source->source, len);
   }
   int rc = segue__two_slot_file_write(state_file, &b);
   segue__buf_deinit(&b);
@@ -59,30 +60,48 @@ static int parse_file(const char **at, const char *end, segue__file *out) {
   return UV_ENOMEM;
 }
 
+void segue__source_counts_deinit(segue__source_counts *counts) {
+  for (size_t i = 0; i < counts->count; i++)
+    segue__free(counts->items[i].source);
+  segue__free(counts->items);
+  *counts = (segue__source_counts){0};
+}
+
+int segue__source_counts_add(segue__source_counts *counts, const char *source, size_t len,
+                             uint64_t items) {
+  segue__source_items *more = segue__realloc(counts->items, (counts->count + 1) * sizeof *more);
+  if (!more) return UV_ENOMEM;
+  counts->items = more;
+  char *copy = segue__strndup(source, len);
+  if (!copy) return UV_ENOMEM;
+  more[counts->count++] = (segue__source_items){copy, items};
+  return 0;
+}
+
+int segue__source_counts_copy(segue__source_counts *to, const segue__source_counts *from) {
+  int rc = 0;
+  for (size_t i = 0; from && i < from->count && !rc; i++)
+    rc = segue__source_counts_add(to, from->items[i].source, strlen(from->items[i].source),
+                                  from->items[i].items);
+  return rc;
+}
+
 void segue__last_good_deinit(segue__last_good *info) {
-  for (size_t i = 0; i < info->source_count; i++)
-    segue__free(info->sources[i].source);
-  segue__free(info->sources);
-  info->sources = NULL;
-  info->source_count = 0;
+  segue__source_counts_deinit(&info->sources);
 }
 
 static int parse_sources(const char *at, const char *end, segue__last_good *info) {
   if (end - at < 4) return UV_EINVAL;
   size_t count = segue__get_number(at, 4);
   at += 4;
-  if (count > (size_t)(end - at) / FILE_HEADER) return UV_EINVAL;
-  info->sources = segue__calloc(count ? count : 1, sizeof *info->sources);
-  if (!info->sources) return UV_ENOMEM;
-  for (; info->source_count < count; info->source_count++) {
+  for (size_t i = 0; i < count; i++) {
     if (end - at < FILE_HEADER) return UV_EINVAL;
     size_t len = segue__get_number(at, 4);
-    segue__source_items *source = &info->sources[info->source_count];
-    source->items = segue__get_number(at + 4, 8);
+    uint64_t items = segue__get_number(at + 4, 8);
     at += FILE_HEADER;
     if ((size_t)(end - at) < len) return UV_EINVAL;
-    source->source = segue__strndup(at, len);
-    if (!source->source) return UV_ENOMEM;
+    int rc = segue__source_counts_add(&info->sources, at, len, items);
+    if (rc) return rc;
     at += len;
   }
   return 0;

@@ -18,6 +18,15 @@ typedef struct segue__source_items {
   char *source;
   uint64_t items;
 } segue__source_items;
+typedef struct segue__source_counts {
+  segue__source_items *items;
+  size_t count;
+} segue__source_counts;
+/* Zeroed or filled; zeroes it. */
+void segue__source_counts_deinit(segue__source_counts *counts);
+int segue__source_counts_add(segue__source_counts *counts, const char *source, size_t len,
+                             uint64_t items); /* copies the name */
+int segue__source_counts_copy(segue__source_counts *to, const segue__source_counts *from);
 
 typedef struct segue__last_good {
   uint64_t generation; /* 0: there is none */
@@ -25,8 +34,7 @@ typedef struct segue__last_good {
   int64_t wall_ms;
   char hash[33];     /* of the configuration */
   segue__hash input; /* of all that went into it */
-  segue__source_items *sources;
-  size_t source_count;
+  segue__source_counts sources;
 } segue__last_good;
 void segue__last_good_deinit(segue__last_good *info); /* zeroed or read */
 

@@ -6,9 +6,9 @@
 #ifndef SEGUE_RELOAD_ENGINE_STATE_H
 #define SEGUE_RELOAD_ENGINE_STATE_H
 
+#include "../record/writer.h"
 #include "../schema/schema.h"
 #include "engine.h"
-#include "writer.h"
 
 typedef struct segue__queued_run segue__queued_run;
 typedef struct segue__module_record segue__module_record;

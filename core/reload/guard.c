@@ -32,9 +32,9 @@ static uint64_t count_items(const segue__documents *documents) {
 static bool find_recorded(const segue__engine *engine, const segue__source *source,
                           uint64_t *items) {
   const segue__last_good *good = &segue__record_found(engine->record)->last_good;
-  for (size_t i = 0; i < good->source_count; i++) {
-    if (strcmp(good->sources[i].source, source->name) != 0) continue;
-    *items = good->sources[i].items;
+  for (size_t i = 0; i < good->sources.count; i++) {
+    if (strcmp(good->sources.items[i].source, source->name) != 0) continue;
+    *items = good->sources.items[i].items;
     return true;
   }
   return false;
@@ -57,7 +57,7 @@ static bool find_applied(const segue__engine *engine, const segue__source *sourc
 static void guard_hold(segue__txn *txn, const segue__source *source, const segue_error *error) {
   segue_error reported = *error;
   segue__error_source(&reported, source->name);
-  segue__errors_add(&txn->held, &reported);
+  segue__errors_add(&txn->guarded.held, &reported);
 }
 
 static void validate_count(segue__txn *txn, const segue__source *source, uint64_t items) {
@@ -131,39 +131,46 @@ static void validate_age(segue__txn *txn, const segue__source *source) {
 }
 
 int segue__guards_check(segue__txn *txn, const segue__collect *collect) {
-  size_t n = collect->source_count;
-  txn->items = segue__calloc(n, sizeof *txn->items);
-  if (n && !txn->items) return UV_ENOMEM;
-  for (size_t i = 0; i < n; i++) {
+  for (size_t i = 0; i < collect->source_count; i++) {
     const segue__source *source = &collect->policy->sources[i];
-    txn->items[i] = count_items(&collect->documents[i]);
+    uint64_t items = count_items(&collect->documents[i]);
+    int rc =
+        segue__source_counts_add(&txn->guarded.counts, source->name, strlen(source->name), items);
+    if (rc) return rc;
     if (txn->run->files) continue; /* a replayed generation was checked when it first went live */
     if (txn->run->accept_shrink) continue;
     validate_age(txn, source);
     if (!collect->fetched[i]) continue;
-    validate_count(txn, source, txn->items[i]);
+    validate_count(txn, source, items);
     validate_required(txn, source, &collect->documents[i]);
   }
   return 0;
 }
 
 bool segue__guards_hold(segue__txn *txn) {
-  for (size_t i = 0; i < txn->held.count; i++)
-    segue__txn_fail(txn, &txn->held.items[i]);
-  if (txn->held.total && !txn->failed) { /* memory for the findings has run out */
+  const segue__errors *held = &txn->guarded.held;
+  for (size_t i = 0; i < held->count; i++)
+    segue__txn_fail(txn, &held->items[i]);
+  if (held->total && !txn->failed) { /* memory for the findings has run out */
     segue_error error;
     segue__errorf(&error, SEGUE_EHELD, "a guard holds what a source delivered");
     segue__txn_fail(txn, &error);
   }
-  return txn->held.total > 0;
+  return held->total > 0;
 }
 
 void segue__guards_settle(segue__txn *txn) {
-  for (size_t i = 0; txn->items && i < txn->policy->source_count; i++) {
+  const segue__source_counts *counts = &txn->guarded.counts;
+  for (size_t i = 0; i < counts->count; i++) {
     segue__source_state *state =
         segue__source_get(txn->engine, txn->policy, &txn->policy->sources[i]);
     if (!state) continue; /* nothing to compare with the next time */
     state->applied = true;
-    state->applied_items = txn->items[i];
+    state->applied_items = counts->items[i].items;
   }
+}
+
+void segue__guards_deinit(segue__txn *txn) {
+  segue__errors_deinit(&txn->guarded.held);
+  segue__source_counts_deinit(&txn->guarded.counts);
 }

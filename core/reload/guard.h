@@ -9,10 +9,12 @@
 
 typedef struct segue__collect segue__collect;
 
-/* Check fills txn->held and txn->items from what was collected; hold fails the transaction
- * if that is something. settle: what is live now is what the next run is compared with. */
+/* check: counts the items of each source, and collects the findings of the guards. hold: fails the
+ * transaction if there are findings; returns whether there are. settle: the next run is compared
+ * with these counts. deinit: before the transaction is freed. */
 int segue__guards_check(segue__txn *txn, const segue__collect *collect);
 bool segue__guards_hold(segue__txn *txn);
 void segue__guards_settle(segue__txn *txn);
+void segue__guards_deinit(segue__txn *txn);
 
 #endif

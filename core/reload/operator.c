@@ -23,7 +23,7 @@ void segue__operator_free(segue__operator *operators) {
   if (!operators) return;
   segue__result_unref(operators->unkept);
   segue__files_unref(operators->unkept_files);
-  segue__free(operators->unkept_items);
+  segue__source_counts_deinit(&operators->unkept_items);
   segue__free(operators);
 }
 
@@ -444,12 +444,13 @@ void segue__unkept_set(segue__engine *engine, segue__txn *txn) {
   if (tick->cb == kept_late) segue__record_forget(tick);
   segue__result_unref(engine->operators->unkept);
   segue__files_unref(engine->operators->unkept_files);
-  segue__free(engine->operators->unkept_items);
+  segue__source_counts_deinit(&engine->operators->unkept_items);
   engine->operators->unkept = txn ? segue__result_ref(txn->result) : NULL;
   engine->operators->unkept_files = txn ? segue__files_ref(txn->files) : NULL;
-  engine->operators->unkept_items = txn ? txn->items : NULL;
   engine->operators->unkept_ms = segue__loop_now_ms(engine->loop);
-  if (txn) txn->items = NULL;
+  if (!txn) return;
+  engine->operators->unkept_items = txn->guarded.counts;
+  txn->guarded.counts = (segue__source_counts){0};
 }
 
 static void kept_late(segue__record_call *call, segue__record_answer *answer) {
@@ -466,9 +467,7 @@ static void keep_late(segue__engine *engine) {
                                   .snapshot = engine->live,
                                   .input = engine->live_input,
                                   .files = engine->operators->unkept_files,
-                                  .sources = engine->policy->sources,
-                                  .items = engine->operators->unkept_items,
-                                  .source_count = engine->policy->source_count};
+                                  .items = &engine->operators->unkept_items};
   engine->operators->tick = (segue__record_call){.cb = kept_late, .data = engine};
   (void)segue__record_good(engine->record, &good, &engine->operators->tick);
 }

@@ -20,8 +20,9 @@ struct segue__operator {
    * With it, what is to be written. NULL: it was. */
   segue__result *unkept;
   segue__files *unkept_files;
-  uint64_t *unkept_items, unkept_ms;
-  uint64_t good_ms; /* when the age of the last good generation was noted last */
+  segue__source_counts unkept_items;
+  uint64_t unkept_ms; /* the last try */
+  uint64_t good_ms;   /* when the age of the last good generation was noted last */
 };
 
 /* A generation waits to be confirmed. */

@@ -13,7 +13,6 @@
 #include "operator.h"
 #include "plan.h"
 #include "policy_call.h"
-#include "result.h"
 #include "run.h"
 #include "step.h"
 #include "validate.h"
@@ -107,7 +106,7 @@ static void txn_rehearsed(void *data, int status, const segue_error *error);
 
 int segue__txn_start(segue__engine *engine, segue__queued_run *run) {
   segue__txn *txn = segue__calloc(1, sizeof *txn);
-  if (!txn || segue__result_new(&txn->result, run) < 0) {
+  if (!txn || segue__result_new(&txn->result, run->id, &run->cause, run->joined) < 0) {
     segue__free(txn);
     return UV_ENOMEM;
   }
@@ -116,6 +115,9 @@ int segue__txn_start(segue__engine *engine, segue__queued_run *run) {
   txn->phase_start_us = segue__engine_now_us(engine);
   txn->result->started_wall_ms = segue__loop_wall_ms(engine->loop);
   txn->result->restores = run->restores;
+  txn->result->plan_only = run->plan_only;
+  txn->result->forced = run->force;
+  txn->result->trigger = run->trigger;
   engine->txn = txn;
   segue__confirm_reset(engine->confirm);
   if (engine->policy) txn->policy = segue__policy_ref(engine->policy);

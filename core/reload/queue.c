@@ -13,6 +13,7 @@
 #include "../os/fault.h"
 #include "drain.h"
 #include "effects.h"
+#include "guard.h"
 #include "operator.h"
 #include "policy_call.h"
 #include "recover.h"
@@ -524,9 +525,8 @@ static void free_txn(segue__txn *txn) {
   segue__free(txn->steps);
   segue__free(txn->undo);
   segue__changes_deinit(&txn->changes);
-  segue__errors_deinit(&txn->held);
+  segue__guards_deinit(txn);
   segue__errors_deinit(&txn->warnings);
-  segue__free(txn->items);
   segue__document_unref(txn->schema_doc);
   segue__documents_deinit(&txn->schema_with);
   segue__engine_drop(txn->engine, txn->next);

@@ -35,6 +35,12 @@ typedef enum segue__txn_state {
   SEGUE__TXN_CONFIRMED /* it has proved itself, or did not have to */
 } segue__txn_state;
 
+/* guard.c: the number of items that each source of the policy delivered, and findings. */
+typedef struct segue__guarded {
+  segue__source_counts counts;
+  segue__errors held;
+} segue__guarded;
+
 struct segue__txn {
   segue__engine *engine;
   segue__queued_run *run;
@@ -54,9 +60,8 @@ struct segue__txn {
       *offered; /* at a start: the last good generation, as prev of the policy's reload */
   segue__hash input, raw;
   segue__changes changes;
-  segue__errors held;     /* findings of the guards */
+  segue__guarded guarded;
   segue__errors warnings; /* of collect; they follow the reasons of the outcome */
-  uint64_t *items;        /* per source of policy: what its documents have */
 
   segue__step *steps;
   size_t step_count;

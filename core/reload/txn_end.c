@@ -176,9 +176,7 @@ static int write_good(segue__txn *txn) {
                             .snapshot = engine->live,
                             .input = txn->input,
                             .files = txn->files,
-                            .sources = txn->policy->sources,
-                            .items = txn->items,
-                            .source_count = txn->policy->source_count};
+                            .items = &txn->guarded.counts};
   return segue__record_good(engine->record, &good, &txn->call);
 }
 

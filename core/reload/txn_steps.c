@@ -9,7 +9,7 @@
 
 #include "manual.h"
 #include "policy_call.h"
-#include "result.h"
+#include "run.h"
 
 static void call_reload(segue__txn *txn);
 static void hook_returned(segue_op *op, int status, const segue_error *error);

@@ -7,7 +7,7 @@
 #define SPEC_SUPPORT_SCRIPTED_H
 
 #include "../../core/reload/engine.h"
-#include "../../core/reload/writer.h"
+#include "../../core/record/writer.h"
 
 /* The behaviour of a scripted operation. LATER and HANG alike keep the op; scripted_finish ends
  * it. */

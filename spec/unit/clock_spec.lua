@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Clocks: which one judges a deadline to confirm, while the wall clock is set forward or back,
--- the machine sleeps, and the daemon is started again inside the window (core/reload/decisions.h).
+-- the machine sleeps, and the daemon is started again inside the window (core/record/decisions.h).
 local C = require "spec.support.c"
 local engine = require "spec.support.engine"
 local tempdir = require "spec.support.tempdir"

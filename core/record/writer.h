@@ -8,15 +8,15 @@
  * Writes that a run waits for (the last good generation, the decisions, the numbers) go before the
  * others (the history and questions about it), which keep the order of their requests.
  */
-#ifndef SEGUE_RELOAD_WRITER_H
-#define SEGUE_RELOAD_WRITER_H
+#ifndef SEGUE_RECORD_WRITER_H
+#define SEGUE_RECORD_WRITER_H
 
 #include "../os/loop.h"
-#include "../record/history.h"
-#include "../record/last_good.h"
-#include "../record/numbers.h"
 #include "decisions.h"
-#include "engine.h"
+#include "history.h"
+#include "last_good.h"
+#include "numbers.h"
+#include "result.h"
 
 typedef struct segue__record segue__record;
 
@@ -94,9 +94,7 @@ typedef struct segue__record_run {
   segue__hash input;
   segue__files *files; /* its files; NULL: not known. References are taken */
   const segue__changes *changes;
-  const segue__source *sources; /* of the policy, and how many items each had; NULL: not known */
-  const uint64_t *items;
-  size_t source_count;
+  const segue__source_counts *items; /* of each source of the policy; NULL: not known */
   bool fresh;   /* the first one of this process: the history finds out what changed */
   bool resumed; /* the generation that was recorded before: nothing new */
 } segue__record_run;

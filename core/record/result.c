@@ -2,11 +2,13 @@
  *
  * Results of runs: one for answers, log, history and events.
  */
+#include "result.h"
+
+#include <stdio.h>
 #include <string.h>
 #include <uv.h>
 
-#include "result.h"
-#include "step.h"
+#include "../os/mem.h"
 
 static void result_drop_changes(segue__result *result);
 
@@ -41,28 +43,24 @@ const char *segue__phase_name(segue__phase i) {
 #undef X
 }
 
-int segue__result_new(segue__result **out, const segue__queued_run *run) {
-  segue__result *result = segue__calloc(1, sizeof *result);
-  *out = result;
+int segue__result_new(segue__result **out, uint64_t id, const segue__buf *cause, size_t joined) {
+  const char *text = cause->data ? cause->data : "";
+  segue__result *result = *out = segue__calloc(1, sizeof *result);
   if (!result) return UV_ENOMEM;
   result->refs = 1;
-  result->id = run->id;
-  result->plan_only = run->plan_only;
-  result->forced = run->force;
-  result->trigger = run->trigger;
+  result->id = id;
   segue__errors_init(&result->errors);
-  if (run->joined)
-    result->cause = segue__malloc(run->cause.len + 40);
-  else
-    result->cause = segue__strdup(run->cause.data ? run->cause.data : "");
+  size_t room = cause->len + 40;
+  result->cause = segue__malloc(room);
   if (!result->cause) {
     segue__free(result);
     *out = NULL;
     return UV_ENOMEM;
   }
-  if (run->joined)
-    snprintf(result->cause, run->cause.len + 40, "%s, +%zu more",
-             run->cause.data ? run->cause.data : "", run->joined);
+  if (joined)
+    snprintf(result->cause, room, "%s, +%zu more", text, joined);
+  else
+    snprintf(result->cause, room, "%s", text);
   return 0;
 }
 

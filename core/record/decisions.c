@@ -12,7 +12,7 @@
 #include <uv.h>
 
 #include "../os/mem.h"
-#include "engine.h"
+#include "result.h"
 
 /* ---- Writing ---- */
 

@@ -3,8 +3,8 @@
  * record_internal.h: the record thread, shared only by writer.c, which writes the state folder, and
  * record_ask.c, which reads from it for queries.
  */
-#ifndef SEGUE_RELOAD_RECORD_INTERNAL_H
-#define SEGUE_RELOAD_RECORD_INTERNAL_H
+#ifndef SEGUE_RECORD_RECORD_INTERNAL_H
+#define SEGUE_RECORD_RECORD_INTERNAL_H
 
 #include <pthread.h>
 #include <time.h>

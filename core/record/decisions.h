@@ -14,12 +14,12 @@
  * past the deadline, the start reverts the generation; if it was set back, the window is never
  * longer than the policy allows.
  */
-#ifndef SEGUE_RELOAD_DECISIONS_H
-#define SEGUE_RELOAD_DECISIONS_H
+#ifndef SEGUE_RECORD_DECISIONS_H
+#define SEGUE_RECORD_DECISIONS_H
 
 #include "../config/tree.h"
-#include "../record/journal.h"
-#include "../record/two_slot_file.h"
+#include "journal.h"
+#include "two_slot_file.h"
 
 typedef struct segue__decisions segue__decisions;
 struct segue__decisions {

@@ -535,20 +535,6 @@ void segue__record_audit(segue__record *record, const segue__audit *audit) {
                        room ? segue_strerror(UV_ENOMEM) : "the disk does not keep up");
 }
 
-static int copy_items(segue__last_good *good, const segue__record_run *settled) {
-  size_t count = settled->items ? settled->source_count : 0;
-  if (!count) return 0;
-  good->sources = segue__calloc(count, sizeof *good->sources);
-  if (!good->sources) return UV_ENOMEM;
-  for (; good->source_count < count; good->source_count++) {
-    segue__source_items *to = &good->sources[good->source_count];
-    to->source = segue__strdup(settled->sources[good->source_count].name);
-    to->items = settled->items[good->source_count];
-    if (!to->source) return UV_ENOMEM;
-  }
-  return 0;
-}
-
 int segue__record_good(segue__record *record, const segue__record_run *settled,
                        segue__record_call *call) {
   task *t = segue__record_task_new(write_good, call);
@@ -559,7 +545,7 @@ int segue__record_good(segue__record *record, const segue__record_run *settled,
   memcpy(t->good.hash, settled->snapshot->hash, sizeof t->good.hash);
   t->good.input = settled->input;
   t->files = segue__files_ref(settled->files); /* without files the task fails, and logs it */
-  if (copy_items(&t->good, settled) < 0) {
+  if (segue__source_counts_copy(&t->good.sources, settled->items) < 0) {
     segue__record_task_free(t);
     return UV_ENOMEM;
   }
