@@ -6,8 +6,8 @@
 #ifndef SPEC_SUPPORT_SCRIPTED_H
 #define SPEC_SUPPORT_SCRIPTED_H
 
-#include "../../core/reload/engine.h"
 #include "../../core/record/writer.h"
+#include "../../core/reload/engine.h"
 
 /* The behaviour of a scripted operation. LATER and HANG alike keep the op; scripted_finish ends
  * it. */
