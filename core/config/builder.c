@@ -23,6 +23,7 @@ int segue__builder_new(segue__builder **out, segue__document *doc, const segue__
   segue__builder *b = segue__calloc(1, sizeof *b);
   if (!b) return UV_ENOMEM;
   b->doc = doc;
+  b->document = doc->id;
   b->depth_max = limits && limits->depth ? limits->depth : DEPTH_DEFAULT;
   if (b->depth_max > SEGUE__DEPTH_MAX) b->depth_max = SEGUE__DEPTH_MAX;
   b->nodes_max = limits && limits->nodes ? limits->nodes : NODES_DEFAULT;
@@ -45,6 +46,10 @@ void segue__builder_free(segue__builder *b) {
 void segue__builder_at(segue__builder *b, uint32_t line, uint32_t column) {
   b->line = line;
   b->column = column < SEGUE__COLUMN_MAX ? column : SEGUE__COLUMN_MAX; /* what a node can hold */
+}
+
+void segue__builder_in(segue__builder *b, uint32_t document) {
+  b->document = document;
 }
 
 /* Returns the path to the value that is being added, or to the open map if a key is expected. steps
@@ -72,6 +77,24 @@ static const segue__mask *builder_mask_of(const segue__builder *b) {
   return b->mask ? b->mask(b->mask_data) : NULL;
 }
 
+static void write_path(const segue__path_step *steps, size_t count, segue_error *err) {
+  segue__buf text;
+  segue__buf_init(&text);
+  for (size_t i = 0; i < count; i++)
+    if (steps[i].key)
+      segue__path_add_key(&text, steps[i].key, steps[i].key_len);
+    else
+      segue__path_add_index(&text, steps[i].index);
+  if (!text.failed && text.data) segue__error_path(err, text.data);
+  segue__buf_deinit(&text);
+}
+
+void segue__builder_path(const segue__builder *b, segue_error *err) {
+  segue__path_step *steps = new_steps(b);
+  if (steps) write_path(steps, builder_path_of(b, steps).count, err);
+  segue__free(steps);
+}
+
 /* The path of the error ends at the topmost secret on the way, because the keys below a secret are
  * a part of it. If memory runs out the path is empty. */
 static void builder_set_path(segue__builder *b) {
@@ -79,18 +102,9 @@ static void builder_set_path(segue__builder *b) {
   segue__path_step *steps = mask ? new_steps(b) : NULL;
   if (!steps) return;
   segue__path path = builder_path_of(b, steps);
-  segue__buf text;
-  segue__buf_init(&text);
   size_t depth;
   int rc = segue__mask_depth(mask, &path, &depth);
-  if (rc == 0) depth = path.count;
-  for (size_t i = 0; i < depth; i++)
-    if (steps[i].key)
-      segue__path_add_key(&text, steps[i].key, steps[i].key_len);
-    else
-      segue__path_add_index(&text, steps[i].index);
-  if (rc >= 0 && !text.failed && text.data) segue__error_path(&b->error, text.data);
-  segue__buf_deinit(&text);
+  if (rc >= 0) write_path(steps, rc ? depth : path.count, &b->error);
   segue__free(steps);
 }
 
@@ -225,7 +239,7 @@ int segue__builder_add_scalar(segue__builder *b, segue_node node) {
   if (b->status || count_nodes(b, 1)) return b->status;
   segue__tree_entry *entry = value_entry(b);
   if (!entry) return b->status;
-  node.document = b->doc->id;
+  node.document = b->document;
   node.line = b->line;
   node.column = b->column;
   entry->member.value = node;
@@ -421,7 +435,7 @@ int segue__builder_begin(segue__builder *b, segue_type type) {
   segue__tree_entry *entry = count_nodes(b, 1) ? NULL : value_entry(b);
   if (!entry) return b->status;
   entry->member.value =
-      (segue_node){.type = type, .document = b->doc->id, .line = b->line, .column = b->column};
+      (segue_node){.type = type, .document = b->document, .line = b->line, .column = b->column};
   if (b->depth == b->frame_capacity) {
     size_t capacity = b->frame_capacity ? b->frame_capacity * 2 : 16;
     segue__frame *frames = segue__realloc(b->frames, capacity * sizeof *frames);

@@ -27,8 +27,8 @@ struct segue__builder {
   size_t count, capacity;
   segue__frame *frames;
   size_t depth, frame_capacity;
-  uint32_t line, column;
-  uint32_t nodes; /* so far, shared ones counted each time */
+  uint32_t document, line, column; /* of the next value */
+  uint32_t nodes;                  /* so far, shared ones counted each time */
   size_t text, text_max;
   /* The value that was completed last: an anchor names this one. */
   const segue__tree_entry *last;
@@ -64,6 +64,11 @@ const char *segue__builder_quote_stray(segue__builder *b, segue__quoted *out, co
 /* The same for a key of the innermost open map. */
 const char *segue__builder_quote_key(segue__builder *b, segue__quoted *out, const char *s,
                                      size_t len);
+/* Writes the whole path of the next value into err, secrets included: for a builder whose values
+ * are not those of a configuration. */
+void segue__builder_path(const segue__builder *b, segue_error *err);
+/* Marks the following values with the number of another document. */
+void segue__builder_in(segue__builder *b, uint32_t document);
 /* Fails with SEGUE_ETIMEOUT if the reader's time is over. */
 int segue__builder_check_time(segue__builder *b);
 /* For SEGUE_ERANGE from scalar.h: names the number and the remedy. */

@@ -108,7 +108,7 @@ describe("segue.json.encode", function()
   throws("throws for a function, and names its path",
     "json.encode { a = { 1, { b = print } } }", "a[1].b is a function: plain data only")
   throws("throws for a table that contains itself", "local t = {} t.t = t json.encode(t)",
-    "is nested more than 200 deep, or contains itself")
+    "t contains itself")
   throws("throws for a table that is list and map", "json.encode { a = { 1, x = 2 } }",
     "a is neither a list")
   throws("throws for a list with a hole", "json.encode { a = { [1] = 1, [3] = 3 } }",

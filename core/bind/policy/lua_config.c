@@ -7,7 +7,6 @@
  */
 #include "lua_config.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,152 +14,18 @@
 #include "../../config/builder.h"
 #include "../../source/source_options.h"
 #include "../io/async_io.h"
-#include "../runtime/lua_positions.h"
+#include "../runtime/convert.h"
 #include "../runtime/state.h"
 #include "lua_options.h"
 
-enum { BYTES_MAX = 4 * 1024 * 1024, NEST_MAX = SEGUE__DEPTH_MAX, CPU_MS = 1000, MIB = 64 };
-
-typedef struct conversion {
-  lua_State *L;
-  segue__builder *b;
-  const segue__lua_positions *lines;
-  uint32_t line;
-  unsigned values, depth;
-  const void *above[NEST_MAX]; /* the tables that this one is in */
-} conversion;
-
-typedef struct name {
-  const char *text; /* a key of the table, which holds it */
-  size_t len;
-} name;
-
-/* ---- The table as a document ----------------------------------------------------------------- */
-
-static void config_convert(conversion *c);
-
-static int config_by_bytes(const void *a, const void *b) {
-  const name *x = a, *y = b;
-  int order = memcmp(x->text, y->text, x->len < y->len ? x->len : y->len);
-  return order ? order : (x->len > y->len) - (x->len < y->len);
-}
-
-/* Keys of the table on top: how many, and how many of them are texts. */
-static size_t count_keys(lua_State *L, size_t *texts) {
-  size_t n = 0;
-  *texts = 0;
-  for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1), n++)
-    *texts += lua_type(L, -2) == LUA_TSTRING;
-  return n;
-}
-
-/* Leaves the names, in order, as a userdata on the stack. */
-static name *sort_names(lua_State *L, size_t count) {
-  name *names = lua_newuserdata(L, count ? count * sizeof *names : 1);
-  size_t n = 0;
-  for (lua_pushnil(L); lua_next(L, -3); lua_pop(L, 1), n++)
-    names[n].text = lua_tolstring(L, -2, &names[n].len);
-  if (n) qsort(names, n, sizeof *names, config_by_bytes);
-  return names;
-}
-
-static void convert_map(conversion *c, size_t count) {
-  lua_State *L = c->L;
-  const name *names = sort_names(L, count);
-  uint32_t line = c->line;
-  segue__builder_begin(c->b, SEGUE_MAP);
-  for (size_t i = 0; i < count && !c->b->status; i++) {
-    c->line = segue__lua_positions_find(c->lines, names[i].text, names[i].len, line);
-    segue__builder_at(c->b, c->line, 0);
-    segue__builder_key(c->b, names[i].text, names[i].len);
-    lua_pushlstring(L, names[i].text, names[i].len);
-    lua_rawget(L, -3);
-    config_convert(c);
-    lua_pop(L, 1);
-  }
-  c->line = line;
-  segue__builder_at(c->b, line, 0);
-  segue__builder_end(c->b);
-  lua_pop(L, 1);
-}
-
-static void convert_list(conversion *c, size_t count) {
-  segue__builder_begin(c->b, SEGUE_LIST);
-  for (size_t i = 1; i <= count && !c->b->status; i++) {
-    lua_rawgeti(c->L, -1, (int)i);
-    config_convert(c);
-    lua_pop(c->L, 1);
-  }
-  segue__builder_end(c->b);
-}
-
-/* An empty table is an empty map. */
-static void convert_table(conversion *c) {
-  const void *table = lua_topointer(c->L, -1);
-  size_t texts, count;
-  for (unsigned i = 0; i < c->depth; i++)
-    if (c->above[i] == table) {
-      segue__builder_fail(c->b, SEGUE_ETYPE, "the table contains itself");
-      return;
-    }
-  if (c->depth == NEST_MAX) {
-    segue__builder_fail(c->b, SEGUE_ELIMIT, "tables are nested too deeply: flatten them");
-    return;
-  }
-  c->above[c->depth++] = table;
-  count = count_keys(c->L, &texts);
-  if (texts == count)
-    convert_map(c, count);
-  else if (!texts && lua_objlen(c->L, -1) == count)
-    convert_list(c, count);
-  else
-    segue__builder_fail(c->b, SEGUE_ETYPE,
-                        "a table must be a list, with the keys 1, 2, 3 ..., or a map, with texts "
-                        "as keys");
-  c->depth--;
-}
-
-static void convert_number(conversion *c, lua_Number n) {
-  if (n == floor(n) && fabs(n) <= 9007199254740992.0)
-    segue__builder_int(c->b, (int64_t)n);
-  else
-    segue__builder_float(c->b, n);
-}
-
-/* The value on top. */
-static void config_convert(conversion *c) {
-  lua_State *L = c->L;
-  size_t len;
-  const char *text;
-  luaL_checkstack(L, 8, "nested too deeply");
-  if (!(++c->values & 1023) && segue__budget_is_spent(segue__lua_of(L)->budget))
-    segue__budget_raise(L);
-  switch (lua_type(L, -1)) {
-  case LUA_TBOOLEAN:
-    segue__builder_bool(c->b, lua_toboolean(L, -1));
-    break;
-  case LUA_TNUMBER:
-    convert_number(c, lua_tonumber(L, -1));
-    break;
-  case LUA_TSTRING:
-    text = lua_tolstring(L, -1, &len);
-    segue__builder_string(c->b, text, len);
-    break;
-  case LUA_TTABLE:
-    convert_table(c);
-    break;
-  default:
-    segue__builder_fail(c->b, SEGUE_ETYPE,
-                        "a %s is no configuration: use texts, numbers, true, false and tables",
-                        luaL_typename(L, -1));
-  }
-}
+enum { BYTES_MAX = 4 * 1024 * 1024, CPU_MS = 1000, MIB = 64 };
 
 /* ---- Evaluating ------------------------------------------------------------------------------ */
 
 typedef struct evaluation {
   segue__chunk chunk;
-  conversion c;
+  segue__builder *builder;
+  segue__lua_lines lines;
   char callers[96]; /* lines that led to the error, innermost first: "7, 12" */
   bool threw;       /* error or assert of the file has made the error message */
   char shown[400];  /* the part of that message that is a literal of the file */
@@ -289,6 +154,11 @@ static void add_callers(const evaluation *e, segue_error *err) {
 }
 
 static int config_evaluate(lua_State *L, void *data, segue_error *err) {
+  static const segue__conversion_errors errors = {
+      .type = "a %s is no configuration: use texts, numbers, true, false and tables",
+      .keys = "a table must be a list, with the keys 1, 2, 3 ..., or a map, with texts as keys",
+      .cycle = "the table contains itself",
+      .depth = "tables are nested too deeply: flatten them"};
   evaluation *e = data;
   segue__chunk_load(L, &e->chunk);
   push_environment(L, e);
@@ -301,11 +171,10 @@ static int config_evaluate(lua_State *L, void *data, segue_error *err) {
     segue__error_set_place(err, e->chunk.path, 0, 0);
     return SEGUE_ETYPE;
   }
-  e->c.L = L;
-  e->c.line = 1;
-  segue__builder_at(e->c.b, 1, 0);
-  config_convert(&e->c);
-  return 0;
+  const segue__conversion options = {
+      .errors = &errors, .depth_max = SEGUE__DEPTH_MAX, .line = 1, .lines = &e->lines};
+  segue__lua_convert(L, -1, e->builder, &options, err);
+  return 0; /* the builder keeps the error, which quotes no token of the file */
 }
 
 /* The content is to blame, whatever it did: nothing is tried again before it changes. */
@@ -377,19 +246,19 @@ static int config_run(const segue__source *source, const segue__os *os, const se
 static int config_build(const segue__source *source, const segue__os *os,
                         const segue__limits *limits, segue__document *doc, segue_error *err) {
   evaluation *e = segue__calloc(1, sizeof *e);
-  segue__lua_positions lines = {0};
-  int rc = e ? segue__lua_positions_init(&lines, doc->data, doc->len) : UV_ENOMEM;
-  if (!rc) rc = segue__builder_new(&e->c.b, doc, limits);
+  int rc = e ? segue__lua_lines_init(&e->lines, doc->data, doc->len) : UV_ENOMEM;
+  if (!rc) rc = segue__builder_new(&e->builder, doc, limits);
   if (rc) {
     segue__errorf(err, rc, "out of memory while reading %s", source->name);
   } else {
     e->chunk = (segue__chunk){NULL, doc->name, doc->data, doc->len, {0, 0}};
-    e->c.lines = &lines;
     rc = config_run(source, os, limits, e, err);
-    if (!rc) rc = segue__builder_finish(e->c.b, err);
-    segue__builder_free(e->c.b);
+    if (!rc) rc = segue__builder_finish(e->builder, err);
   }
-  segue__lua_positions_deinit(&lines);
+  if (e) {
+    segue__builder_free(e->builder);
+    segue__lua_lines_deinit(&e->lines);
+  }
   segue__free(e);
   return rc;
 }

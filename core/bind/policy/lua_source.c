@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "../../config/builder.h"
+#include "../runtime/convert.h"
 #include "../runtime/lua_document.h"
 #include "../runtime/task.h"
 #include "own_words.h"
@@ -61,16 +62,18 @@ static int lua_source_add_text(lua_State *L, int index, const feeding *f, segue_
   return rc ? rc : segue__documents_add(out, doc);
 }
 
-/* The error of a value that was not added, without its path, which may lead below a secret: the
- * secrets are not known here. A message of the walk begins with its verb, and gets a subject. */
-static void lua_source_hide_path(const segue__builder *b, int code, segue_error *err) {
-  char message[sizeof err->message];
-  memcpy(message, err->message, sizeof message);
-  if (b->status)
-    *err = b->error;
-  else
-    segue__errorf(err, code, "a value in it %.400s", message);
-  err->path[0] = 0;
+/* The errors show no path, which may lead below a secret: the secrets are not known here. */
+static int lua_source_convert(lua_State *L, int index, segue__builder *b, uint32_t line,
+                              segue_error *err) {
+  static const segue__conversion_errors errors = {
+      .type = "a value in it is a %s: plain data only",
+      .keys = "a value in it is neither a list (keys 1, 2, 3 ...) nor a map (keys that are texts)",
+      .cycle = "a value in it contains itself",
+      .depth = "a value in it is nested more than 200 deep"};
+  const segue__conversion options = {
+      .errors = &errors, .depth_max = SEGUE__LUA_DEPTH_MAX, .line = line};
+  int rc = segue__lua_convert(L, index, b, &options, err);
+  return rc ? rc : segue__builder_finish(b, err);
 }
 
 int segue__document_extract(lua_State *L, int index, segue__lua_loader *loader, const char *source,
@@ -91,14 +94,9 @@ int segue__document_extract(lua_State *L, int index, segue__lua_loader *loader, 
   box->doc = segue__document_ref(*out);
   rc = segue__builder_new(&box->builder, *out, &limits);
   if (rc) return segue__errorf(err, rc, "%s: out of memory", source);
-  segue__builder_at(box->builder, line, 0);
   lua_pushliteral(L, "value");
   lua_rawget(L, index);
-  rc = segue__lua_document_add(L, lua_gettop(L), box->builder, false, err);
-  if (rc)
-    lua_source_hide_path(box->builder, rc, err);
-  else
-    rc = segue__builder_finish(box->builder, err);
+  rc = lua_source_convert(L, -1, box->builder, line, err);
   segue__lua_document_clear(L, box);
   lua_pop(L, 2);
   if (!rc && !segue__lua_copies(lua, (*out)->arena.used)) rc = segue__lua_refuse_copy(lua, err);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "../../config/config.h"
+#include "convert.h"
 #include "lua_document.h"
 
 /* Bytes that one value takes at most, in the tree and as a Lua value together, without its text. */
@@ -110,6 +111,13 @@ static int codec_decode(lua_State *L) {
 /* ---- encode ---------------------------------------------------------------------------------- */
 
 static int codec_build(lua_State *L, segue__lua_document *box, bool finite, segue_error *err) {
+  static const segue__conversion_errors errors = {
+      .type = "is a %s: plain data only",
+      .keys = "is neither a list (keys 1, 2, 3 ...) nor a map (keys that are texts)",
+      .cycle = "contains itself",
+      .depth = "is nested more than 200 deep"};
+  const segue__conversion options = {
+      .errors = &errors, .depth_max = SEGUE__LUA_DEPTH_MAX, .finite = finite, .shows_path = true};
   segue__limits limits = codec_limits(segue__lua_of(L));
   limits.depth = SEGUE__LUA_DEPTH_MAX;
   limits.may_go_on = NULL; /* the walk checks the budget itself, and raises the error */
@@ -119,7 +127,7 @@ static int codec_build(lua_State *L, segue__lua_document *box, bool finite, segu
     rc = segue__builder_new(&box->builder, box->doc, &limits);
   }
   if (rc) return segue__errorf(err, rc, "out of memory");
-  rc = segue__lua_document_add(L, 2, box->builder, finite, err);
+  rc = segue__lua_convert(L, 2, box->builder, &options, err);
   return rc ? rc : segue__builder_finish(box->builder, err);
 }
 

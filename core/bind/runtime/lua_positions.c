@@ -14,6 +14,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "../../config/tree.h"
 #include "../../os/mem.h"
 
 static bool in_name(char c) {
@@ -23,11 +24,6 @@ static bool in_name(char c) {
 static int positions_compare(const char *a, size_t a_len, const char *b, size_t b_len) {
   int order = memcmp(a, b, a_len < b_len ? a_len : b_len);
   return order ? order : (a_len > b_len) - (a_len < b_len);
-}
-
-static int positions_by_name(const void *a, const void *b) {
-  const segue__line *x = a, *y = b;
-  return positions_compare(x->name, x->len, y->name, y->len);
 }
 
 typedef enum frame_kind { BRACE, BLOCK, FUNCTION } frame_kind;
@@ -254,7 +250,6 @@ int segue__lua_positions_init(segue__lua_positions *lines, const char *text, siz
     segue__lua_positions_deinit(lines);
     return UV_ENOMEM;
   }
-  if (lines->count) qsort(lines->items, lines->count, sizeof *lines->items, positions_by_name);
   return 0;
 }
 
@@ -262,27 +257,6 @@ void segue__lua_positions_deinit(segue__lua_positions *lines) {
   segue__free(lines->items);
   segue__free(lines->tables);
   memset(lines, 0, sizeof *lines);
-}
-
-/* A name that occurs more than once has no known line: a wrong line would mislead the reader more
- * than none. */
-uint32_t segue__lua_positions_find(const segue__lua_positions *lines, const char *name, size_t len,
-                                   uint32_t otherwise) {
-  size_t low = 0, high = lines->count;
-  while (low < high) {
-    size_t middle = low + (high - low) / 2;
-    const segue__line *l = &lines->items[middle];
-    if (positions_compare(l->name, l->len, name, len) < 0)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  if (low == lines->count) return otherwise;
-  const segue__line *found = &lines->items[low];
-  if (positions_compare(found->name, found->len, name, len)) return otherwise;
-  const segue__line *next = found + 1;
-  bool again = low + 1 < lines->count && !positions_compare(next->name, next->len, name, len);
-  return again ? otherwise : found->line;
 }
 
 /* ---- By path --------------------------------------------------------------------------------- */
@@ -350,4 +324,90 @@ uint32_t segue__lua_positions_at(const segue__lua_positions *lines, const char *
     len -= len > 0;
   }
   return line;
+}
+
+/* ---- By the hash of the path ----------------------------------------------------------------- */
+
+struct segue__lua_lines_slot {
+  uint64_t hash; /* 0: free */
+  uint32_t line; /* 0: it is assigned more than once */
+};
+
+/* The parents of names that have no path: outside of the returned value, and in its lists. */
+enum { LINES_ELSEWHERE = SEGUE__LUA_LINES_ROOT + 1, LINES_IN_LISTS, LINES_RESERVED };
+
+uint64_t segue__lua_lines_path(uint64_t parent, const char *name, size_t len) {
+  uint64_t hash = segue__hash_bytes(name, len, (segue__hash){parent, 0}).lo;
+  return hash >= LINES_RESERVED ? hash : hash + LINES_RESERVED;
+}
+
+static struct segue__lua_lines_slot *lines_slot(const segue__lua_lines *lines, uint64_t hash) {
+  size_t i = (size_t)hash & lines->mask;
+  while (lines->slots[i].hash && lines->slots[i].hash != hash)
+    i = (i + 1) & lines->mask;
+  return &lines->slots[i];
+}
+
+static uint32_t lines_get(const segue__lua_lines *lines, uint64_t parent, const char *name,
+                          size_t len) {
+  return lines_slot(lines, segue__lua_lines_path(parent, name, len))->line;
+}
+
+uint32_t segue__lua_lines_find(const segue__lua_lines *lines, uint64_t parent, const char *name,
+                               size_t len) {
+  uint32_t line = lines_get(lines, parent ? parent : LINES_IN_LISTS, name, len);
+  return line ? line : lines_get(lines, LINES_ELSEWHERE, name, len);
+}
+
+/* Computes the path of each table; 0: it has none. below: it is in the returned value. */
+static void hash_tables(const segue__lua_positions *found, uint64_t *hashes, bool *below) {
+  for (size_t i = 0; i < found->table_count; i++) {
+    const segue__lua_positions_table *t = &found->tables[i];
+    bool has_parent = t->parent >= 0 && (size_t)t->parent < i, root = is_root(found, (int32_t)i);
+    below[i] = root || (has_parent && below[t->parent]);
+    hashes[i] = root ? SEGUE__LUA_LINES_ROOT : 0;
+    if (!hashes[i] && has_parent && hashes[t->parent] && t->name)
+      hashes[i] = segue__lua_lines_path(hashes[t->parent], t->name, t->len);
+  }
+}
+
+static void lines_fill(segue__lua_lines *lines, const segue__lua_positions *found, uint64_t *hashes,
+                       bool *below) {
+  hash_tables(found, hashes, below);
+  for (size_t i = 0; i < found->count; i++) {
+    const segue__line *l = &found->items[i];
+    uint64_t parent = l->table >= 0 ? hashes[l->table] : 0;
+    if (!parent) parent = l->table >= 0 && below[l->table] ? LINES_IN_LISTS : LINES_ELSEWHERE;
+    uint64_t hash = segue__lua_lines_path(parent, l->name, l->len);
+    struct segue__lua_lines_slot *slot = lines_slot(lines, hash);
+    slot->line = slot->hash ? 0 : l->line;
+    slot->hash = hash;
+  }
+}
+
+int segue__lua_lines_init(segue__lua_lines *lines, const char *text, size_t len) {
+  segue__lua_positions found;
+  size_t size = 64;
+  memset(lines, 0, sizeof *lines);
+  int rc = segue__lua_positions_init(&found, text, len);
+  if (rc) return rc;
+  while (size < found.count * 2 + 2)
+    size *= 2;
+  lines->slots = segue__calloc(size, sizeof *lines->slots);
+  lines->mask = size - 1;
+  uint64_t *hashes = segue__calloc(found.table_count, sizeof *hashes);
+  bool *below = segue__calloc(found.table_count, sizeof *below);
+  if (lines->slots && hashes && below)
+    lines_fill(lines, &found, hashes, below);
+  else
+    rc = UV_ENOMEM;
+  segue__free(below);
+  segue__free(hashes);
+  segue__lua_positions_deinit(&found);
+  return rc;
+}
+
+void segue__lua_lines_deinit(segue__lua_lines *lines) {
+  segue__free(lines->slots);
+  memset(lines, 0, sizeof *lines);
 }
