@@ -35,21 +35,42 @@ static int commit_check_replaced(segue__set_file *file, const char *from, segue_
 
 /* The replaced version of another program gets its lasting name now: settle runs when the intent is
  * gone, and a process that is killed before it leaves only staged names, which the next set
- * removes. Where a link is impossible (another owner, a file system without links) settle moves the
- * file. */
-static void commit_keep(segue__set_file *file, const char *from) {
-  file->linked = file->second && !link(from, file->second);
+ * removes. Where a link is impossible (another owner, a file system without links) it is a copy. */
+static int commit_keep(segue__set_file *file, const char *from, segue_error *err) {
+  if (!file->foreign) return 0;
+  if (!file->second)
+    return segue__errorf(err, UV_EEXIST,
+                         "%s was written by another program, and that version cannot be kept: all "
+                         "names for copies of it are in use; remove some of them",
+                         file->path);
+  int rc = SEGUE_FAULT("files.keep.link");
+  if (!rc && link(from, file->second)) rc = -errno;
+  if (rc) rc = segue__file_copy(from, file->second, NULL);
+  file->linked = !rc;
+  return rc ? segue__explain(err, rc, "keep the version of another program of", file->path) : 0;
 }
 
-/* The copy is made here, not while staging: it has to have what other programs wrote until now. */
+/* The copy is made here, not while staging: it has to have what other programs wrote until now. A
+ * program that writes between the copy and the first byte is noticed by the state of the file; one
+ * that writes at the same time, by the bytes that are in the file afterwards. Then the commit
+ * fails, and the undo keeps these bytes as a copy. */
 static int commit_in_place(segue__set_file *file, const char *spare, segue_error *err) {
+  segue__file_stamp copied;
   file->in_place = true;
-  int rc = segue__file_copy(file->path, spare);
+  int rc = segue__file_copy(file->path, spare, &copied);
   if (rc) return commit_failed(file, rc, err);
   rc = commit_check_replaced(file, spare, err);
+  if (!rc) rc = commit_keep(file, spare, err);
   if (rc) return rc;
-  commit_keep(file, spare);
-  rc = segue__file_overwrite(file->path, file->staged);
+  rc = segue__file_overwrite(file->path, file->staged, &copied);
+  if (rc == UV_EAGAIN) { /* the undo leaves that version where it is */
+    segue_error unread;
+    (void)segue__file_version_read(file->path, &file->previous, NULL, &unread);
+  }
+  if (rc == UV_EAGAIN || rc == SEGUE_ECONFLICT)
+    return segue__errorf(err, SEGUE_EMODULE,
+                         "%s was written by another program at the same time: reload again",
+                         file->path);
   return rc ? commit_failed(file, rc, err) : 0;
 }
 
@@ -63,7 +84,7 @@ static int commit_replace(segue__set_file *file, segue_error *err) {
     rc = commit_failed(file, rc, err);
   else
     rc = commit_check_replaced(file, file->staged, err);
-  if (!rc && !file->in_place) commit_keep(file, file->staged);
+  if (!rc && !file->in_place) rc = commit_keep(file, file->staged, err);
   segue__free(spare);
   return rc;
 }
@@ -175,12 +196,9 @@ static int settle_replaced(segue__set_file *file, const char *replaced, segue_er
   if (file->previous.kind == SEGUE__FILE_NONE) return 0;
   if (file->foreign) {
     segue__free(file->kept);
-    file->kept = file->linked ? file->second : segue__file_keep(file->path, replaced);
-    if (file->linked) file->second = NULL;
-    if (!file->kept)
-      rc = segue__errorf(err, UV_EIO, "%s: the version that segue did not write stays as %s",
-                         file->path, replaced);
-    return rc;
+    file->kept = file->second;
+    file->second = NULL;
+    return 0;
   }
   rc = settle_backup(file, replaced);
   if (rc) segue__explain(err, rc, "back up", file->path);

@@ -5,6 +5,8 @@
 #ifndef SEGUE_FILES_INTERNAL_H
 #define SEGUE_FILES_INTERNAL_H
 
+#include <time.h>
+
 #include "set.h"
 
 #define SEGUE__FILE_LOCK ".segue.lock" /* in the folders of destinations */
@@ -63,11 +65,21 @@ void segue__file_sweep(const segue__file_set *set);
 int segue__file_exchange(const char *path, const char *other, const char *spare);
 /* Moves a file to a name that does not exist: UV_EEXIST if it does. */
 int segue__file_move_new(const char *from, const char *path);
-/* Writes content, mode and owner of `from` into the file at path, which keeps its inode. */
-int segue__file_overwrite(const char *path, const char *from);
-/* Makes `to`, or replaces it, with content, mode and owner of `from`, on disk. A copy that is cut
- * short has the name `to`.part. */
-int segue__file_copy(const char *from, const char *to);
+/* The state of a file. Any write changes the time of the inode. */
+typedef struct segue__file_stamp {
+  uint64_t inode, size;
+  struct timespec written, changed;
+} segue__file_stamp;
+int segue__file_stamp_read(const char *path, segue__file_stamp *out);
+bool segue__file_stamp_equal(const segue__file_stamp *a, const segue__file_stamp *b);
+/* Makes `to`, or replaces it, with content, mode and owner of `from`, on disk; a symbolic link is
+ * copied as a link. A copy that is cut short has the name `to`.part. *copied, which may be NULL,
+ * gets the state of a regular file before it was read. */
+int segue__file_copy(const char *from, const char *to, segue__file_stamp *copied);
+/* Writes content, mode and owner of `from` into the file at path, which keeps its inode. UV_EAGAIN:
+ * another program has written the file since `expected`, and nothing was written. SEGUE_ECONFLICT:
+ * it writes now, and the file has bytes of both. */
+int segue__file_overwrite(const char *path, const char *from, const segue__file_stamp *expected);
 int segue__file_sync_folder(const char *path); /* the folder of path */
 
 /* restore.c: brings a destination to one of its two versions, from any state that a crash may have

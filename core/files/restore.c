@@ -43,7 +43,7 @@ char *segue__file_keep(const char *path, const char *from) {
     char *name = restore_kept_name(path, i);
     if (!name) return NULL;
     int rc = from                 ? segue__file_move_new(from, name)
-             : access(name, F_OK) ? segue__file_copy(path, name)
+             : access(name, F_OK) ? segue__file_copy(path, name, NULL)
                                   : UV_EEXIST;
     if (!rc) return name;
     segue__free(name);
@@ -104,9 +104,23 @@ static bool restore_is_mixture(const segue__file_restore *restore, const char *s
   return mixture;
 }
 
+static int restore_written(const segue__file_restore *restore, segue_error *err) {
+  return segue__errorf(err, SEGUE_EUNDO,
+                       "%s is being written by another program: it stays as it is until the next "
+                       "try",
+                       restore->path);
+}
+
 static int restore_in_place(segue__file_restore *restore, const char *from, const char *spare,
                             const segue__file_version *now, segue_error *err) {
+  segue__file_stamp before;
+  segue__file_version again;
   bool third = !segue__file_version_equal(now, restore->other);
+  int rc = segue__file_stamp_read(restore->path, &before);
+  if (rc) return segue__explain(err, rc, "write", restore->path);
+  rc = segue__file_version_read(restore->path, &again, NULL, err);
+  if (rc) return rc;
+  if (!segue__file_version_equal(&again, now)) return restore_written(restore, err);
   if (third && !restore_is_mixture(restore, spare)) {
     restore->kept = segue__file_keep(restore->path, NULL);
     if (!restore->kept)
@@ -115,7 +129,8 @@ static int restore_in_place(segue__file_restore *restore, const char *from, cons
                            "stays as it is",
                            restore->path);
   }
-  int rc = segue__file_overwrite(restore->path, from);
+  rc = segue__file_overwrite(restore->path, from, &before);
+  if (rc == UV_EAGAIN || rc == SEGUE_ECONFLICT) return restore_written(restore, err);
   return rc ? segue__explain(err, rc, "write", restore->path) : 0;
 }
 

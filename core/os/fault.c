@@ -10,6 +10,7 @@
 
 #include "mem.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -19,11 +20,11 @@
 #include <unistd.h>
 #include <uv.h>
 
-enum { POINTS_MAX = 64, REACHED_MAX = 256, NAME_BYTES = 64, KILL = 1, HANG = 2 };
+enum { POINTS_MAX = 64, REACHED_MAX = 256, NAME_BYTES = 64, KILL = 1, HANG = 2, STOP = 3 };
 
 typedef struct armed_point {
   char name[NAME_BYTES];
-  int code;   /* negative, or KILL, or HANG */
+  int code;   /* negative, or KILL, HANG, STOP */
   int strike; /* n-th time only; 0 = always */
   int seen;   /* since it was armed */
 } armed_point;
@@ -40,7 +41,7 @@ static reached_point reached[REACHED_MAX];
 static int reached_count;
 static bool environment_read;
 
-/* Parses "name[#n]=fail[:code]", "name[#n]=kill" or "name[#n]=hang" of len bytes. */
+/* Parses "name[#n]=fail[:code]", "name[#n]=kill", "=hang" or "=stop" of len bytes. */
 static int parse_one(const char *text, size_t len, armed_point *out) {
   char copy[160], action[64];
   if (len >= sizeof copy) return UV_EINVAL;
@@ -58,6 +59,8 @@ static int parse_one(const char *text, size_t len, armed_point *out) {
     out->code = KILL;
   else if (!strcmp(action, "hang"))
     out->code = HANG;
+  else if (!strcmp(action, "stop"))
+    out->code = STOP;
   else if (!strcmp(action, "fail"))
     out->code = UV_EIO;
   else if (sscanf(action, "fail:%d%n", &out->code, &end) != 1 || action[end] || out->code >= 0)
@@ -152,6 +155,7 @@ int segue__fault(const char *name) {
       usleep(2000);
     return 0;
   }
+  if (code == STOP) return raise(SIGSTOP) ? -errno : 0;
   if (code != KILL) return code;
   kill(getpid(), SIGKILL);
   for (;;)

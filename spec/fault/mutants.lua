@@ -908,7 +908,7 @@ local mutants = {
   { "the path of a value of a template", "core/bind/policy/templates.c",
     "if (failure->path) run_set_path(", "if (0) run_set_path(", DAEMON.template_place },
   { "a foreign version that has its name before the intent is gone", "core/files/commit.c",
-    "file->linked = file->second && !link(from, file->second);", "(void)from;", UNIT.files },
+    "if (!rc && !file->in_place) rc = commit_keep(file, file->staged, err);", "", UNIT.files },
   { "a recovery that undoes rendered files", "core/files/recover.c",
     "walk->finish ? &next : &previous", "&next", UNIT.files },
   { "an exchange by links that keeps the spare", "core/files/restore.c",
@@ -997,5 +997,9 @@ local mutants = {
     "if (!strcmp(field->name, ACTION)) continue;", "if (strcmp(field->name, \"a\")) continue;",
     UNIT.journal },
 }
+
+for _, mutant in ipairs(require "spec.fault.mutants_files"(daemon)) do
+  mutants[#mutants + 1] = mutant
+end
 
 return { mutants = mutants, unit = UNIT, daemon = DAEMON, plugin = PLUGIN }

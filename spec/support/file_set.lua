@@ -95,8 +95,9 @@ print(ok and "survived" or message)
 ]]
 
 --- Stages and commits a set in a process of its own, with fault points armed, then undoes or
---- settles it ("undo", "settle"). Its intent goes to intent_path. Returns the output.
-function M.elsewhere(dir, intent_path, last, files, faults)
+--- settles it ("undo", "settle"). Its intent goes to intent_path. Returns the output. wrap: a shell
+--- command around it, which runs "$@".
+function M.elsewhere(dir, intent_path, last, files, faults, wrap)
   local name = intent_path .. ".lua"
   local file = assert(io.open(name, "w"))
   file:write(script)
@@ -106,12 +107,20 @@ function M.elsewhere(dir, intent_path, last, files, faults)
     words[#words + 1] = ("'%s' '%s'"):format(one[1], one[2])
   end
   -- A sanitizer's library must come first in that process as well.
-  local pipe = io.popen(("env LD_PRELOAD=%s ASAN_OPTIONS=detect_leaks=0 SEGUE_FAULTS='%s' "
-    .. "luajit %s %s %s %s %s 2>&1"):format(os.getenv("SEGUE_SPEC_PRELOAD") or "", faults, name,
-    dir, intent_path, last, table.concat(words, " ")))
+  local pipe = io.popen(("timeout -s KILL 60 sh -c '%s' sh env LD_PRELOAD=%s "
+    .. "ASAN_OPTIONS=detect_leaks=0 SEGUE_FAULTS='%s' luajit %s %s %s %s %s 2>&1"):format(
+    wrap or 'exec "$@"', os.getenv("SEGUE_SPEC_PRELOAD") or "", faults, name, dir, intent_path,
+    last, table.concat(words, " ")))
   local said = pipe:read("*a")
   pipe:close()
   return said
+end
+
+--- A wrap for elsewhere: runs a shell command while the process is stopped at a fault point
+--- ("POINT=stop"), and continues it.
+function M.while_stopped(command)
+  return ('"$@" & pid=$!; until grep -q "^State:.[TZ]" /proc/$pid/status; do :; done; %s; '
+    .. "kill -CONT $pid; wait $pid"):format(command)
 end
 
 --- The same for a recovery.
