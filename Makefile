@@ -50,6 +50,8 @@ DEPS += systemd            # judges the units, and runs them: process 1 of names
 DEPS += zsh                # tries its completion (bash is there anyway)
 DEPS += mandoc             # judges and renders the man pages
 DEPS += golang-go          # Go's own text/template, to judge ours
+DEPS += golang-github-burntsushi-toml-dev # TOML as confd reads it, to judge ours
+DEPS += golang-github-hashicorp-hcl-dev # HCL as consul-template reads it, to judge ours
 # What `make lint`, the sanitizers and the fuzzers need on top.
 DEV_DEPS :=
 DEV_DEPS += clang             # second opinion on warnings; libFuzzer

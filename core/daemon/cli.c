@@ -125,6 +125,15 @@ static const command commands[] = {
      "Exit codes: 0 rendered (with --batch: all cases were answered), 3 the template or its data\n"
      "has an error, 4 a file cannot be read.",
      segue__cli_render, RENDER | LUA_DIR, 0},
+    {"import", "PROGRAM PATH [FOLDER]", "write a policy from a configuration of another program",
+     "PROGRAM is confd (PATH: its folder, /etc/confd) or consul-template (PATH: a file, or a "
+     "folder\n"
+     "of them). Writes reload.lua, the templates, and a file for the data into FOLDER (default: "
+     "the\n"
+     "current one), and reports each setting that is not carried over, or that differs. Never\n"
+     "overwrites a file.\n"
+     "Exit codes: 0 written, 3 the configuration has an error, 4 a file cannot be read or exists.",
+     segue__cli_import, LUA_DIR | JSON, 3},
     {"completion", "SHELL", "print the completion for a shell: bash or zsh",
      "It is installed with the program. Manually: source <(segue completion bash), or write the\n"
      "output of segue completion zsh into a file _segue in a folder of $fpath.",

@@ -56,6 +56,7 @@ int segue__cli_completion(const segue__cli *cli);
 int segue__cli_test(const segue__cli *cli);
 int segue__cli_record(const segue__cli *cli);
 int segue__cli_render(const segue__cli *cli);
+int segue__cli_import(const segue__cli *cli);
 
 /* The plan of a first load, where no daemon runs. */
 int segue__cli_plan_offline(const segue__cli *cli);

@@ -55,6 +55,7 @@ local may_in_bind = {
   runtime = {},
   io = { "runtime" },
   template = {},
+  import = {},
   policy = { "runtime", "io", "template" },
   module = { "runtime", "io", "policy" },
   testing = { "runtime", "io", "policy", "module" },
