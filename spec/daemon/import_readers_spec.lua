@@ -128,7 +128,7 @@ describe("the readers of segue import", function()
   end
 
   -- HCL: only values are compared. consul-template does not start with a document that its library
-  -- refuses, so nobody imports one.
+  -- refuses, so it is never imported.
   it("read changed documents as they do", function()
     math.randomseed(tonumber(os.getenv "SEGUE_IMPORT_SEED") or 7)
     local cases, compared = {}, 0

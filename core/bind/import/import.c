@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <lauxlib.h>
 #include <lualib.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -51,20 +50,18 @@ static int import_read(lua_State *L) {
   return 1;
 }
 
-/* list(folder) -> sorted names without those that begin with a dot; nil, message */
+/* list(folder) -> names, in no order, without those that begin with a dot; nil, message */
 static int import_list(lua_State *L) {
-  struct dirent **entries;
-  int count = scandir(luaL_checkstring(L, 1), &entries, NULL, alphasort);
-  if (count < 0) return import_failed(L, -errno);
-  lua_createtable(L, count, 0);
-  for (int i = 0, n = 0; i < count; i++) {
-    if (entries[i]->d_name[0] != '.') {
-      lua_pushstring(L, entries[i]->d_name);
-      lua_rawseti(L, -2, ++n);
-    }
-    free(entries[i]);
+  DIR *dir = opendir(luaL_checkstring(L, 1));
+  if (!dir) return import_failed(L, -errno);
+  lua_newtable(L);
+  int count = 0;
+  for (const struct dirent *entry; (entry = readdir(dir));) {
+    if (entry->d_name[0] == '.') continue;
+    lua_pushstring(L, entry->d_name);
+    lua_rawseti(L, -2, ++count);
   }
-  free(entries);
+  closedir(dir);
   return 1;
 }
 

@@ -212,6 +212,7 @@ return function(job)
   if not names then
     error({ file = folder .. "/conf.d", message = message, unreadable = true }, 0)
   end
+  table.sort(names)
   local p = { head = { "Written by segue import confd from " .. folder .. "." },
     sources = sources_of(job, main_file, main), triggers = { 'segue.signal "HUP"' }, modules = {} }
   p.triggers[#p.triggers + 1] = "segue.watch()"

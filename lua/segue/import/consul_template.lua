@@ -233,6 +233,7 @@ return function(job)
   if job.host.kind(job.from) == "folder" then
     local names, message = job.host.list(job.from)
     if not names then error({ file = job.from, message = message, unreadable = true }, 0) end
+    table.sort(names)
     files = {}
     for _, name in ipairs(names) do
       if name:match "%.hcl$" or name:match "%.json$" then

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What the readers of TOML and HCL share: a text with a position, and errors that name the line.
+-- A text with a position, and errors that name its line: shared by the readers of TOML and HCL.
 --
 -- Both readers return an object: { entries = { entry... }, line = n }. An entry is { name, value,
 -- line, labels? }; a value is a string, a number, a boolean, a list { list = true, ... } or an
@@ -50,7 +50,7 @@ function scanner:take(pattern)
   return found
 end
 
--- What stands here, for a message.
+-- The word at the position, for a message.
 function scanner:here()
   local word = self.text:match("^[%w_%.%-]+", self.at) or self:peek()
   if word == "" then return "the end of the file" end
