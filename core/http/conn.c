@@ -27,7 +27,7 @@ bool segue__http_conn_pending(segue__http_conn *conn) {
 
 /* ---- The end --------------------------------------------------------------------------------- */
 
-static void free_conn(segue__http_conn *conn) {
+void segue__http_conn_free(segue__http_conn *conn) {
   segue__http_server *server = conn->server;
   server->connections--;
   server->local -= conn->is_unix && !conn->refused;
@@ -44,7 +44,7 @@ static void free_conn(segue__http_conn *conn) {
 }
 
 static void conn_on_closed(uv_handle_t *handle) {
-  free_conn(handle->data);
+  segue__http_conn_free(handle->data);
 }
 
 /* The handler of an unanswered request is notified from the loop, never inside a call that the
@@ -86,6 +86,7 @@ void segue__http_conn_lost(segue__http_conn *conn) {
   else
     close(conn->fd); /* freed by segue__http_conn_open, from which this is called */
   segue__fork_release();
+  if (conn->polled) segue__poller_drop(conn->server->poller, &conn->uv.polled);
 }
 
 /* The last answer is out. Closing a socket with unread bytes in the kernel would reset the
@@ -212,13 +213,15 @@ static uv_buf_t conn_room(segue__http_conn *conn) {
 /* An empty buffer makes libuv report UV_ENOBUFS, which read_failed takes for out of memory.
  * Encrypted bytes go into the shared buffer, because they are copied into OpenSSL before the next
  * read; discarded bytes go there too. */
-static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
-  segue__http_conn *conn = handle->data;
-  (void)suggested;
+uv_buf_t segue__http_conn_buffer(segue__http_conn *conn) {
   if (conn->tls || conn_discards(conn) || conn->state == SEGUE__HTTP_CLOSED)
-    *buf = uv_buf_init(conn->server->sink, sizeof conn->server->sink);
-  else
-    *buf = conn_room(conn);
+    return uv_buf_init(conn->server->sink, sizeof conn->server->sink);
+  return conn_room(conn);
+}
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
+  (void)suggested;
+  *buf = segue__http_conn_buffer(handle->data);
 }
 
 static void read_failed(segue__http_conn *conn, ssize_t status) {
@@ -260,8 +263,7 @@ static void conn_received(segue__http_conn *conn, size_t n) {
   segue__http_conn_pump(conn);
 }
 
-static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
-  segue__http_conn *conn = stream->data;
+void segue__http_conn_read(segue__http_conn *conn, ssize_t n, const uv_buf_t *buf) {
   if (conn->state == SEGUE__HTTP_CLOSED || conn_discards(conn)) {
     if (n < 0 && conn->state != SEGUE__HTTP_CLOSED) read_failed(conn, n);
   } else if (n < 0) {
@@ -271,6 +273,10 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
   } else {
     conn_received(conn, (size_t)n);
   }
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
+  segue__http_conn_read(stream->data, n, buf);
 }
 
 /* ---- Reading through TLS --------------------------------------------------------------------- */
@@ -594,7 +600,9 @@ void segue__http_conn_wait(segue__http_conn *conn) {
 static void conn_resume(segue__http_conn *conn) {
   if (conn->paused && !conn->eof) {
     conn->paused = false;
-    if (uv_read_start(&conn->uv.stream, on_alloc, on_read) != 0) {
+    int r = conn->polled ? segue__poller_again(conn->server->poller, &conn->uv.polled)
+                         : uv_read_start(&conn->uv.stream, on_alloc, on_read);
+    if (r != 0) {
       segue__http_conn_lost(conn);
     } else if (conn->tls && !conn_discards(conn) &&
                segue__tls_buffered(conn->tls)) { /* inside OpenSSL: the kernel sends no event */
@@ -651,6 +659,8 @@ void segue__http_conn_answered(segue__http_conn *conn) {
  * descriptor is closed here, and the caller closes the handle by segue__http_conn_lost. */
 int segue__http_conn_watch(segue__http_conn *conn) {
   uv_loop_t *loop = conn->server->loop;
+  if (conn->polled) segue__poller_remove(conn->server->poller, &conn->uv.polled);
+  conn->polled = false;
   int r = conn->is_unix ? uv_pipe_init(loop, &conn->uv.pipe, 0) : uv_tcp_init(loop, &conn->uv.tcp);
   if (r) return r;
   conn->uv.handle.data = conn;
@@ -745,8 +755,9 @@ int segue__http_conn_open(segue__http_listener *http_listener, int fd, const cha
   else if (r == 0 && early && !conn->tls)
     read_early(conn);
   if (r == 0 && !conn->watched && conn->state != SEGUE__HTTP_CLOSED)
-    r = segue__http_conn_watch(conn);
+    r = segue__http_conn_attend(conn);
   if (r) segue__http_conn_lost(conn);
-  if (!conn->watched && conn->state == SEGUE__HTTP_CLOSED) free_conn(conn);
+  if (!conn->watched && !conn->polled && conn->state == SEGUE__HTTP_CLOSED)
+    segue__http_conn_free(conn);
   return r;
 }

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <uv.h>
 
+#include "../os/poller.h"
 #include "parse.h"
 
 typedef struct segue__http_conn segue__http_conn;
@@ -67,6 +68,7 @@ struct segue__http_conn {
     uv_stream_t stream;
     uv_tcp_t tcp;
     uv_pipe_t pipe;
+    segue__polled polled; /* while the poller has the descriptor */
   } uv;
   segue__http_server *server;
   segue__http_listener *http_listener; /* that it came in by; stays as long as it has connections */
@@ -79,6 +81,7 @@ struct segue__http_conn {
   int fd;
   uint8_t state, queue, behind_last; /* the last: requests that were sent behind it */
   bool watched;                      /* uv has the descriptor */
+  bool polled;                       /* the server's poller has it */
   bool paused;                       /* reading is stopped: the input buffer is full */
   bool eof;                          /* the client has shut its side */
   bool close_after;                  /* this answer is the last */
@@ -111,15 +114,17 @@ struct segue__http_exchange {
 };
 
 struct segue__http_listener {
-  uv_poll_t poll; /* first */
+  uv_poll_t poll;       /* first */
+  segue__polled polled; /* if the server has a poller, which then watches instead of poll */
   segue__http_server *server;
   segue__http_listener *next;
   int fd;
   int accepts;   /* at most, in one turn of the loop */
   bool is_local; /* a unix socket */
-  bool paused;   /* out of descriptors, or too many are being refused */
-  bool scarce;   /* too few descriptors were left, and since then clients are waiting */
-  bool closed;   /* the poll handle is gone; freed with the last connection */
+  bool is_polled;
+  bool paused; /* out of descriptors, or too many are being refused */
+  bool scarce; /* too few descriptors were left, and since then clients are waiting */
+  bool closed; /* the poll handle is gone; freed with the last connection */
   size_t connections;
   segue__tls_context *tls; /* NULL: plain */
   void *auth;
@@ -128,6 +133,7 @@ struct segue__http_listener {
 
 struct segue__http_server {
   uv_loop_t *loop;
+  segue__poller *poller; /* NULL: the loop watches the connections */
   uv_timer_t timer;
   uv_idle_t idle; /* runs while a client has left or a connection is ready */
   segue__http_limits limits;
@@ -176,10 +182,17 @@ int segue__http_body_room(segue__http_exchange *exchange, size_t more);
  * already comes to its handler within the call. */
 int segue__http_conn_open(segue__http_listener *http_listener, int fd, const char *peer,
                           bool early);
+/* Gives the descriptor to the poller, or to the loop if the server has none. */
+int segue__http_conn_attend(segue__http_conn *conn);
 /* Gives the descriptor to the loop. A negative result: segue__http_conn_lost has to be called. */
 int segue__http_conn_watch(segue__http_conn *conn);
 /* Past the limit, and as many as may be are being refused: the next one waits in the kernel. */
 bool segue__http_conn_must_wait(const segue__http_listener *http_listener);
+/* The room for the next bytes, and what was read into it: n bytes, 0 for none, or a negative code.
+ */
+uv_buf_t segue__http_conn_buffer(segue__http_conn *conn);
+void segue__http_conn_read(segue__http_conn *conn, ssize_t n, const uv_buf_t *buf);
+void segue__http_conn_free(segue__http_conn *conn);
 void segue__http_conn_pump(segue__http_conn *conn);
 void segue__http_conn_turn(segue__http_conn *conn);
 void segue__http_conn_lost(segue__http_conn *conn);

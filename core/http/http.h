@@ -141,6 +141,10 @@ void segue__http_server_begin(segue__http_server *server, struct uv_loop_s *loop
 void segue__http_server_drop(segue__http_server *server);
 /* Other limits from now on, but for the count of headers, which stays. */
 void segue__http_server_limit(segue__http_server *server, const segue__http_limits *limits);
+struct segue__poller;
+/* Before its first listener: its thread runs this poller, which then watches the listeners on ports
+ * and their connections. */
+void segue__http_server_poll(segue__http_server *server, struct segue__poller *poller);
 /* Before it begins: the limit of connections counts these of several servers, which outlive them;
  * total is atomic. */
 void segue__http_server_share(segue__http_server *server, size_t *total);

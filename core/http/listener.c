@@ -100,11 +100,31 @@ static int listener_ceiling(const segue__http_listener *http_listener) {
   return server->descriptors - (http_listener->is_local ? spare / 2 : spare);
 }
 
+static void listener_on_readable(uv_poll_t *poll, int status, int events);
+static void listener_on_ready(segue__polled *polled, bool ended);
+
+static int listener_attend(segue__http_listener *http_listener) {
+  segue__poller *poller = http_listener->server->poller;
+  if (!poller || http_listener->is_local)
+    return uv_poll_start(&http_listener->poll, UV_READABLE, listener_on_readable);
+  http_listener->polled = (segue__polled){.fd = http_listener->fd, .on_ready = listener_on_ready};
+  int r = segue__poller_add(poller, &http_listener->polled, false);
+  http_listener->is_polled = r == 0;
+  return r;
+}
+
+static void listener_ignore(segue__http_listener *http_listener) {
+  uv_poll_stop(&http_listener->poll);
+  if (http_listener->is_polled)
+    segue__poller_remove(http_listener->server->poller, &http_listener->polled);
+  http_listener->is_polled = false;
+}
+
 /* Without the pause a listener that is readable but cannot accept would wake the loop again and
  * again. */
 static void pause_accepting(segue__http_listener *http_listener) {
   segue__http_server *server = http_listener->server;
-  uv_poll_stop(&http_listener->poll);
+  listener_ignore(http_listener);
   http_listener->paused = true;
   server->accept_due = uv_now(server->loop) + SEGUE__HTTP_ACCEPT_RETRY_MS;
   segue__http_timer_arm(server, server->accept_due);
@@ -152,7 +172,9 @@ static bool has_clients(const segue__http_listener *http_listener) {
 }
 
 /* last: the listener closes, so every client in the queue is accepted, past all limits: the kernel
- * would reset them. */
+ * would reset them. Before each further client poll(2) looks for one: an accept4(2) without a
+ * client makes a socket and a file and frees both again, 1.1 us against 0.2 us, and under a
+ * connection for each request about every second batch ends with one. */
 static void accept_some(segue__http_listener *http_listener, int most, bool last) {
   if (http_listener->scarce && !last && !has_descriptors(http_listener)) {
     pause_accepting(http_listener);
@@ -164,6 +186,7 @@ static void accept_some(segue__http_listener *http_listener, int most, bool last
       pause_accepting(http_listener);
       return;
     }
+    if (i > 0 && !last && !has_clients(http_listener)) break;
     struct sockaddr_storage from = {.ss_family = AF_UNSPEC};
     socklen_t len = sizeof from;
     char peer[64];
@@ -195,10 +218,16 @@ static void listener_on_readable(uv_poll_t *poll, int status, int events) {
   accept_some(http_listener, http_listener->accepts, false);
 }
 
+static void listener_on_ready(segue__polled *polled, bool ended) {
+  (void)ended;
+  segue__http_listener *http_listener =
+      (segue__http_listener *)((char *)polled - offsetof(segue__http_listener, polled));
+  accept_some(http_listener, http_listener->accepts, false);
+}
+
 void segue__http_listener_resume(segue__http_listener *http_listener) {
   http_listener->paused = false;
-  if (uv_poll_start(&http_listener->poll, UV_READABLE, listener_on_readable) != 0)
-    pause_accepting(http_listener);
+  if (listener_attend(http_listener) != 0) pause_accepting(http_listener);
 }
 
 /* ---- Life ------------------------------------------------------------------------------------ */
@@ -234,7 +263,7 @@ int segue__http_listener_begin(segue__http_listener *http_listener, segue__http_
   http_listener->next = server->listeners;
   server->listeners = http_listener;
   server->handles++;
-  r = uv_poll_start(&http_listener->poll, UV_READABLE, listener_on_readable);
+  r = listener_attend(http_listener);
   if (r) segue__http_listener_close(http_listener);
   return r;
 }
@@ -267,6 +296,7 @@ void segue__http_listener_close(segue__http_listener *http_listener) {
     at = &(*at)->next;
   if (*at) *at = http_listener->next;
   accept_some(http_listener, QUEUED_MAX, true);
+  listener_ignore(http_listener); /* the set would keep the socket, of which others have copies */
   uv_close((uv_handle_t *)&http_listener->poll, on_listener_closed);
   segue__fork_close(http_listener->fd);
 }

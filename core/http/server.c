@@ -262,6 +262,10 @@ void segue__http_server_limit(segue__http_server *server, const segue__http_limi
   set_spans(server);
 }
 
+void segue__http_server_poll(segue__http_server *server, struct segue__poller *poller) {
+  server->poller = poller;
+}
+
 void segue__http_server_share(segue__http_server *server, size_t *total) {
   server->total = total;
 }

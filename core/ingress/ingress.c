@@ -519,7 +519,10 @@ static void on_worker_end(void *data) {
  * made and not yet stored at the fork. */
 void segue__ingress_abandon(segue__ingress *ingress) {
   for (size_t i = 0; i < ingress->worker_count; i++)
-    if (ingress->workers[i]) segue__uv_abandon(&ingress->workers[i]->uv);
+    if (ingress->workers[i]) {
+      segue__poller_abandon(ingress->workers[i]->poller);
+      segue__uv_abandon(&ingress->workers[i]->uv);
+    }
   if (ingress->log_writer) segue__access_log_writer_abandon(ingress->log_writer);
 }
 

@@ -13,6 +13,7 @@
 #include <uv.h>
 
 #include "../http/http.h"
+#include "../os/poller.h"
 #include "../socket/socket.h"
 #include "access_log_writer.h"
 #include "ingress.h"
@@ -131,7 +132,8 @@ struct segue__worker_thread {
   const segue__logger *log;
   pthread_t thread;
   uv_loop_t uv;
-  segue__loop *loop; /* on libuv; also for modules that run on this thread */
+  segue__poller *poller; /* in front of uv */
+  segue__loop *loop;     /* on libuv; also for modules that run on this thread */
   uv_async_t async;
   segue__thread_listener *thread_listeners;
   segue_request *pool;

@@ -100,6 +100,7 @@ static void worker_begin(segue__thread_listener *thread_listener) {
   segue__worker_thread *worker = thread_listener->worker;
   thread_listener->next = worker->thread_listeners;
   worker->thread_listeners = thread_listener;
+  segue__http_server_poll(thread_listener->server, worker->poller);
   segue__http_server_begin(thread_listener->server, &worker->uv);
   segue__http_server_watch(thread_listener->server, &events);
   segue__thread_listener_entry(thread_listener);
@@ -292,7 +293,9 @@ static void on_ended(segue__message *message) {
 static void *worker_run(void *data) {
   segue__worker_thread *worker = data;
   here = worker;
-  uv_run(&worker->uv, UV_RUN_DEFAULT);
+  segue__poller_run(worker->poller);
+  /* A child that another thread forks now finds the poller or NULL, never freed memory. */
+  segue__poller_free(__atomic_exchange_n(&worker->poller, NULL, __ATOMIC_ACQ_REL));
   uv_loop_close(&worker->uv);
   free_pool(worker);
   segue__buf_deinit(&worker->headers);
@@ -316,12 +319,14 @@ static int open_loop(segue__worker_thread *worker) {
     return rc;
   }
   worker->async.data = worker;
-  rc = segue__loop_open_uv(&worker->loop, &worker->uv);
+  rc = segue__poller_new(&worker->poller, &worker->uv);
+  if (rc == 0) rc = segue__loop_open_uv(&worker->loop, &worker->uv);
   if (rc == 0) rc = segue__thread_start(&worker->thread, "segue-ingress", 0, worker_run, worker);
   if (rc < 0) {
     uv_close((uv_handle_t *)&worker->async, NULL);
     segue__loop_close(worker->loop, NULL, NULL);
     uv_run(&worker->uv, UV_RUN_DEFAULT);
+    segue__poller_free(worker->poller);
     uv_loop_close(&worker->uv);
   }
   return rc;

@@ -35,6 +35,7 @@ struct http_harness {
   segue__sockets *sockets;
   harness_listener *listeners;
   uv_loop_t loop;
+  segue__poller *poller; /* NULL: the thread runs the loop alone */
   uv_async_t async;
   uv_thread_t thread;
   uv_mutex_t mutex;
@@ -251,7 +252,11 @@ static void run(void *data) {
   sigemptyset(&set);
   sigaddset(&set, SIGPIPE);
   pthread_sigmask(SIG_BLOCK, &set, NULL);
-  uv_run(&h->loop, UV_RUN_DEFAULT);
+  if (h->poller)
+    segue__poller_run(h->poller);
+  else
+    uv_run(&h->loop, UV_RUN_DEFAULT);
+  segue__poller_free(h->poller);
   h->open_handles = uv_loop_close(&h->loop) ? 1 : 0;
   uv_mutex_lock(&h->mutex);
   h->ended = 1;
@@ -278,6 +283,12 @@ static void on_scarce(void *data) {
   count(&((http_harness *)data)->shortages, 1);
 }
 
+static bool uses_poller;
+
+void http_harness_use_poller(bool yes) {
+  uses_poller = yes;
+}
+
 int http_harness_new(http_harness **out, const segue__http_limits *limits) {
   http_harness *h = calloc(1, sizeof *h);
   uv_loop_init(&h->loop);
@@ -288,6 +299,10 @@ int http_harness_new(http_harness **out, const segue__http_limits *limits) {
   sem_init(&h->go, 0, 0);
   int r = segue__sockets_new(&h->sockets, NULL);
   if (r == 0) r = segue__http_server_new(&h->server, &h->loop, limits, on_request, h);
+  if (r == 0 && uses_poller) {
+    if (segue__poller_new(&h->poller, &h->loop) != 0) abort();
+    segue__http_server_poll(h->server, h->poller);
+  }
   if (r) {
     segue__sockets_free(h->sockets);
     uv_close((uv_handle_t *)&h->async, NULL);

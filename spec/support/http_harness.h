@@ -19,6 +19,8 @@
 
 typedef struct http_harness http_harness;
 
+/* Whether the servers that are started from now on have a poller. */
+void http_harness_use_poller(bool yes);
 /* Starts thread and server, without a listener. limits may be NULL. */
 int http_harness_new(http_harness **out, const segue__http_limits *limits);
 int http_harness_listen(http_harness *h, const char *address, unsigned mode,
