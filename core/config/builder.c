@@ -187,7 +187,7 @@ int segue__builder_check_time(segue__builder *b) {
   return segue__builder_fail(b, SEGUE_ETIMEOUT, "reading the document takes too long");
 }
 
-static int count_nodes(segue__builder *b, uint32_t n) {
+static inline int count_nodes(segue__builder *b, uint32_t n) {
   if (!(b->nodes & (CHECK_TIME - 1)) && segue__builder_check_time(b)) return b->status;
   if (n > b->nodes_max || b->nodes > b->nodes_max - n)
     return segue__builder_fail(b, SEGUE_ELIMIT,
