@@ -48,6 +48,7 @@ DEPS += openssl            # certificates and a TLS server, to judge our client
 DEPS += nginx-light        # a real server for URLs, to judge our client; nginx -s reload for `make bench`
 DEPS += systemd            # judges the units, and runs them: process 1 of namespaces in specs
 DEPS += zsh                # tries its completion (bash is there anyway)
+DEPS += patch             # applies the differences of texts, to judge ours
 DEPS += mandoc             # judges and renders the man pages
 DEPS += golang-go          # Go's own text/template, to judge ours
 DEPS += golang-github-burntsushi-toml-dev # TOML as confd reads it, to judge ours

@@ -108,6 +108,7 @@ void segue__render_plan_text(segue__buf *out, const segue__result *result) {
   if (result->outcome != SEGUE__APPLIED && result->outcome != SEGUE__UNCHANGED) {
     segue__buf_addf(out, "plan: the reload %s\n", segue__render_would(result->outcome));
     errors_text(out, result, "");
+    segue__render_files_text(out, &result->outputs);
     return;
   }
   if (result->outcome == SEGUE__UNCHANGED) {
@@ -136,6 +137,7 @@ void segue__render_plan_text(segue__buf *out, const segue__result *result) {
   }
   errors_text(out, result, "warning: ");
   segue__render_untried_text(out, result);
+  segue__render_files_text(out, &result->outputs);
 }
 
 void segue__render_untried_text(segue__buf *out, const segue__result *result) {
@@ -182,6 +184,7 @@ void segue__render_result_json(segue__buf *out, const segue__result *result, boo
   if (detail) {
     steps_json(out, result);
     changes_json(out, result);
+    segue__render_files_json(out, &result->outputs);
     if (result->plan_only) untried_json(out, result);
   }
   segue__buf_addc(out, '}');

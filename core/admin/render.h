@@ -18,7 +18,11 @@ const char *segue__render_would(segue__outcome outcome);
 /* Of a plan: the lines of untested steps ("not tried: start front; confirm by the probe"); nothing
  * if there are none. */
 void segue__render_untried_text(segue__buf *out, const segue__result *result);
-/* Of a plan: its steps and changes. */
+/* The files that a run changes, or would change: a line for each, then the differences. Nothing if
+ * there are none. */
+void segue__render_files_text(segue__buf *out, const segue__file_changes *files);
+void segue__render_files_json(segue__buf *out, const segue__file_changes *files); /* ,"files":[] */
+/* Of a plan: its steps, changes and files. */
 void segue__render_plan_text(segue__buf *out, const segue__result *result);
 /* detail: with steps and changes. */
 void segue__render_result_json(segue__buf *out, const segue__result *result, bool detail);

@@ -78,6 +78,10 @@ bool segue__mask_finds(const segue__mask *mask, const char *text);
  * was_cut: the text is the beginning of a longer one, so that not even one byte of a secret may
  * stand at its end. Returns true if a secret was found. */
 bool segue__mask_scrub(const segue__mask *mask, char *text, bool was_cut);
+/* Appends a text with SEGUE__MASKED in place of every known secret value, as above, but keeps its
+ * line breaks: each line of a secret is replaced by itself, so that the result has the lines of the
+ * text. The text may contain zero bytes. Returns true if a secret was found. */
+bool segue__mask_lines(const segue__mask *mask, const char *text, size_t len, segue__buf *out);
 /* The same for the texts of an error (message, file, source); also cuts keys below a secret from
  * its path. A text as long as its buffer counts as cut. */
 void segue__mask_error(const segue__mask *mask, segue_error *error);

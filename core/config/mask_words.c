@@ -303,3 +303,27 @@ bool segue__mask_scrub(const segue__mask *mask, char *text, bool was_cut) {
   if (was_cut) drop_tail(&mask->words, text, strlen(text));
   return found;
 }
+
+bool segue__mask_lines(const segue__mask *mask, const char *text, size_t len, segue__buf *out) {
+  unsigned tails = 0;
+  bool found = false;
+  if (!segue__mask_knows(mask)) {
+    segue__buf_add(out, text, len);
+    return false;
+  }
+  for (size_t i = 0; i < len;) {
+    size_t n = found_in(&mask->words, text, i, len, &tails), begin = i;
+    if (!n) {
+      segue__buf_addc(out, text[i++]);
+      continue;
+    }
+    found = true;
+    segue__buf_adds(out, SEGUE__MASKED);
+    for (; i < begin + n; i++) {
+      if (text[i] != '\n') continue;
+      segue__buf_addc(out, '\n');
+      if (i + 1 < begin + n) segue__buf_adds(out, SEGUE__MASKED);
+    }
+  }
+  return found;
+}

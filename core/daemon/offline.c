@@ -19,6 +19,7 @@
 #include "budget.h"
 #include "cli.h"
 #include "sink.h"
+#include "table.h"
 
 enum { GRACE_MS = 3000 };
 
@@ -282,12 +283,13 @@ static void offline_check_text(segue__buf *out, const trial *t) {
     segue__buf_addc(out, '\n');
   }
   segue__render_untried_text(out, result);
+  segue__render_files_text(out, &result->outputs);
 }
 
 static int try_it(const segue__cli *cli, void (*text)(segue__buf *out, const trial *t)) {
   trial t = {.cli = cli};
   segue_error err;
-  segue__buf out;
+  segue__buf out, painted;
   int rc = segue__sink_init(&t.sink, cli);
   if (rc) return rc;
   t.log = (segue__logger){
@@ -296,6 +298,7 @@ static int try_it(const segue__cli *cli, void (*text)(segue__buf *out, const tri
     return segue__cli_fail(SEGUE__EXIT_UNEXPECTED, "cannot create an event loop");
   rc = offline_validate(&t, &err);
   segue__buf_init(&out);
+  segue__buf_init(&painted);
   if (rc < 0) {
     rc = segue__cli_fail(SEGUE__EXIT_UNEXPECTED, "%s", err.message);
   } else {
@@ -309,7 +312,11 @@ static int try_it(const segue__cli *cli, void (*text)(segue__buf *out, const tri
   }
   segue__result_unref(t.result);
   offline_close_all(&t);
-  rc = segue__cli_print(rc, &out);
+  if (out.len)
+    segue__table_paint_diffs(&painted, out.data, out.len, !cli->json && segue__cli_colour(1));
+  painted.failed |= out.failed;
+  segue__buf_deinit(&out);
+  rc = segue__cli_print(rc, &painted);
   if (t.stuck) _exit(rc);
   return rc;
 }

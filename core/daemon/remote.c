@@ -9,6 +9,7 @@
 
 #include "connect.h"
 #include "remote.h"
+#include "table.h"
 
 typedef struct question {
   const char *method, *path;
@@ -104,7 +105,7 @@ static int remote_show(const segue__cli *cli, const segue__http_answer *answer, 
   }
   segue__buf out;
   segue__buf_init(&out);
-  segue__buf_add(&out, answer->body, answer->len);
+  segue__table_paint_diffs(&out, answer->body, answer->len, !cli->json && segue__cli_colour(1));
   return segue__cli_print(code, &out);
 }
 

@@ -11,11 +11,16 @@
 #include "../config/printable.h"
 #include "table.h"
 
-static int table_clean(segue__document *doc, const char **s, uint32_t *len, bool sentence) {
+/* How the lines of a text are drawn. */
+typedef enum table_form { TABLE_LINE, TABLE_SENTENCE, TABLE_PAGE } table_form;
+
+static int table_clean(segue__document *doc, const char **s, uint32_t *len, table_form form) {
   segue__buf text;
   segue__buf_init(&text);
-  if (sentence)
+  if (form == TABLE_SENTENCE)
     segue__printable_lines(&text, *s, *len);
+  else if (form == TABLE_PAGE)
+    segue__printable_page(&text, *s, *len, false);
   else
     segue__printable_add(&text, *s, *len);
   const char *copy =
@@ -28,15 +33,19 @@ static int table_clean(segue__document *doc, const char **s, uint32_t *len, bool
 }
 
 /* Makes every text of an answer safe to draw, before anything is measured or drawn. The tree was
- * parsed for this table alone, so its nodes may change. A message may have several lines. */
-static int clean_all(segue__document *doc, segue_node *node, bool sentence) {
+ * parsed for this table alone, so its nodes may change. A message and a
+ * diff may have several lines. */
+static int clean_all(segue__document *doc, segue_node *node, table_form form) {
   int rc = 0;
-  if (node->type == SEGUE_STRING) return table_clean(doc, &node->v.s, &node->count, sentence);
+  if (node->type == SEGUE_STRING) return table_clean(doc, &node->v.s, &node->count, form);
   for (uint32_t i = 0; node->type == SEGUE_LIST && i < node->count && !rc; i++)
-    rc = clean_all(doc, (segue_node *)&node->v.items[i], sentence);
+    rc = clean_all(doc, (segue_node *)&node->v.items[i], form);
   for (uint32_t i = 0; node->type == SEGUE_MAP && i < node->count && !rc; i++) {
     segue__member *m = (segue__member *)&node->v.members[i];
-    rc = clean_all(doc, &m->value, strcmp(m->key, "message") == 0);
+    rc = clean_all(doc, &m->value,
+                   strcmp(m->key, "message") == 0 ? TABLE_SENTENCE
+                   : strcmp(m->key, "diff") == 0  ? TABLE_PAGE
+                                                  : TABLE_LINE);
   }
   return rc;
 }
@@ -47,7 +56,7 @@ int segue__table_parse(const char *body, size_t len, segue__document **out) {
   int rc = segue__document_new(out, 1, "answer", "answer", SEGUE__JSON, copy, len);
   if (rc < 0) return rc;
   rc = segue__document_parse(*out, NULL, NULL, NULL, NULL);
-  if (rc == 0) rc = clean_all(*out, &(*out)->root, false);
+  if (rc == 0) rc = clean_all(*out, &(*out)->root, TABLE_LINE);
   if (rc < 0) {
     segue__document_unref(*out);
     *out = NULL;

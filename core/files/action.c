@@ -242,10 +242,25 @@ static int action_intend(segue__step *step, segue__intent *intent, segue_error *
   return rc;
 }
 
+/* ---- For results ---- */
+
+/* A longer file has a diff only in a plan, where an operator waits for it. */
+static void action_prepare(segue__step *step) {
+  segue__file_module *module = step->spec->userdata;
+  module->planning = segue__txn_result(step->txn)->plan_only;
+  segue__step_build(step);
+}
+
+static void action_report(segue__step *step, segue__file_changes *out) {
+  segue__file_instance *instance = step->next ? action_instance(step) : NULL;
+  if (instance) (void)segue__file_changes_move(out, &instance->preview);
+}
+
 const segue__action segue__action_files = {.name = "files",
                                            .untried = "apply",
                                            .builds = true,
-                                           .prepare = segue__step_build,
+                                           .prepare = action_prepare,
+                                           .report = action_report,
                                            .commit = action_commit,
                                            .undo = action_undo,
                                            .hurry = action_hurry,

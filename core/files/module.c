@@ -13,6 +13,7 @@
 #include "../module/op.h"
 #include "../os/error.h"
 #include "check.h"
+#include "preview.h"
 
 /* ---- Work on a set, off the loop ---- */
 
@@ -130,20 +131,36 @@ static int check_start(segue__file_instance *instance, segue_error *err) {
   return rc;
 }
 
-static void staged(void *data, int status, const segue_error *error) {
+/* The preview comes before the check: a check that fails is understood by the difference. */
+static void previewed(void *data, int status, segue__file_changes *changes) {
   segue__file_instance *instance = data;
   segue_error failure;
-  if (instance->cancelled) {
+  (void)segue__file_changes_move(&instance->preview, changes);
+  if (instance->cancelled || status) {
     instance_cancelled(instance);
     return;
   }
-  bool checked =
-      !status && instance->module->check.count && segue__file_set_changed(instance->shared->set);
-  if (checked) {
-    status = check_start(instance, &failure);
-    error = &failure;
-  }
-  if (!checked || status) instance_end(instance, status, error);
+  bool checked = instance->module->check.count;
+  if (checked) status = check_start(instance, &failure);
+  if (!checked || status) instance_end(instance, status, &failure);
+}
+
+static void staged(void *data, int status, const segue_error *error) {
+  segue__file_instance *instance = data;
+  if (instance->cancelled)
+    instance_cancelled(instance);
+  else if (status || !segue__file_set_changed(instance->shared->set))
+    instance_end(instance, status, error);
+  else
+    segue__file_preview_start(
+        &(segue__file_preview_options){.size = sizeof(segue__file_preview_options),
+                                       .shared = instance->shared,
+                                       .module = instance->module->name,
+                                       .next = instance->next,
+                                       .prev = instance->prev,
+                                       .plan = instance->planned,
+                                       .done = previewed,
+                                       .data = instance});
 }
 
 static void render_next(segue__file_instance *instance);
@@ -227,7 +244,6 @@ static int instance_new(segue__file_instance **out, segue__file_module *module) 
 static void module_prepare(void *userdata, segue_op *op, const segue_slice *next,
                            const segue_slice *prev, void **out) {
   segue__file_instance *instance = NULL;
-  (void)prev;
   int rc = instance_new(&instance, userdata);
   *out = instance;
   if (rc) {
@@ -236,6 +252,8 @@ static void module_prepare(void *userdata, segue_op *op, const segue_slice *next
   }
   instance->op = op;
   instance->next = next;
+  instance->prev = prev;
+  instance->planned = instance->module->planning;
   segue__op_on_cancel(op, on_cancel, instance);
   render_next(instance);
 }
@@ -258,6 +276,7 @@ static void module_destroy(void *object) {
   segue__set_work_start(instance->shared, destroy_set, destroyed, NULL);
   segue__shared_set_unref(instance->shared);
   segue__file_module_unref(instance->module);
+  segue__file_changes_deinit(&instance->preview);
   segue__free(instance);
 }
 

@@ -6,6 +6,7 @@
 #ifndef SEGUE_FILES_MODULE_H
 #define SEGUE_FILES_MODULE_H
 
+#include "../record/file_change.h"
 #include "command.h"
 #include "kind.h"
 #include "set.h"
@@ -50,6 +51,7 @@ typedef struct segue__file_module {
   char *root, *config;
   segue__file_command check, apply;
   uint64_t timeout_ms, retry_times, retry_pause_ms;
+  bool planning; /* the instance that is built now is one of a plan */
 } segue__file_module;
 void segue__file_module_unref(segue__file_module *module);
 
@@ -74,8 +76,8 @@ void segue__shared_set_unref(segue__shared_set *shared);
 typedef struct segue__file_instance {
   segue__file_module *module;
   segue__shared_set *shared;
-  segue_op *op; /* of prepare */
-  const segue_slice *next;
+  segue_op *op;                   /* of prepare */
+  const segue_slice *next, *prev; /* while it is prepared */
   size_t rendered;
   bool rendering_now, cancelled;
   bool committed, applied; /* these have begun */
@@ -84,6 +86,8 @@ typedef struct segue__file_instance {
   segue__file_command_run *apply;   /* of a commit or an undo */
   bool hurried;                     /* the process stops: apply is not tried again */
   char check_folder[64];
+  bool planned;                /* it is one of a plan */
+  segue__file_changes preview; /* of its staged set, until a result has taken it */
 } segue__file_instance;
 extern const segue_module_ops segue__file_module_ops;
 

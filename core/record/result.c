@@ -86,6 +86,7 @@ void segue__result_unref(segue__result *result) {
   for (size_t i = 0; i < result->untried_count; i++)
     segue__free(result->untried[i]);
   segue__free(result->untried);
+  segue__file_changes_deinit(&result->outputs);
   segue__free(result);
 }
 

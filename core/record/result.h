@@ -8,6 +8,7 @@
 
 #include "../config/mask.h"
 #include "../config/tree.h"
+#include "file_change.h"
 #include "inputs.h"
 
 /* X(name, text, automatic): the triggers of a reload. Automatic ones are debounced and skip an
@@ -97,8 +98,9 @@ typedef struct segue__result {
   segue__errors errors; /* why not applied; warnings of an applied one */
   segue__plan_step *steps;
   size_t step_count;
-  segue__changes changes; /* from and to are NULL here; texts instead: */
-  char **change_texts;    /* JSON of the new value (NULL for a removal), cut at 200 bytes */
+  segue__file_changes outputs; /* files that it changes, or would change */
+  segue__changes changes;      /* from and to are NULL here; texts instead: */
+  char **change_texts;         /* JSON of the new value (NULL for a removal), cut at 200 bytes */
 } segue__result;
 const char *segue__result_outcome(const segue__result *result); /* or "unconfirmed" */
 segue__result *segue__result_ref(segue__result *result);

@@ -28,6 +28,7 @@
 #include "../os/log.h"
 #include "../os/loop.h"
 #include "../os/os.h"
+#include "../record/file_change.h"
 #include "../record/journal.h"
 #include "../segue.h"
 
@@ -59,6 +60,9 @@ typedef struct segue__action {
    * have the reason. */
   int (*intend)(segue__step *step, segue__intent *intent, segue_error *error);
   void (*recover)(segue__recovery *recovery); /* ends by one segue__recovery_done */
+  /* Moves the files that the step changes into *out, for the result. Called once, after prepare or
+   * its failure, before settle and undo; step->next may be NULL. NULL: it changes none. */
+  void (*report)(segue__step *step, segue__file_changes *out);
 } segue__action;
 
 /* An intent that a process left behind. finish: its generation is the last good one, so the change

@@ -119,4 +119,23 @@ describe("the secrets of a mask", function()
     assert.equal("doc-***", ffi.string(err[0].file))
     assert.equal("from ***", ffi.string(err[0].source))
   end)
+
+  it("leave the lines of a text where they are, also those that they go over", function()
+    local mask = document.mask { "keys" }
+    local doc = document.good('{"keys":["sk-live-1","first line\\nsecond line\\nAB="]}',
+      { format = "json" })
+    C.check(C.segue__mask_learn(mask, document.at(doc, "")))
+    local function lines(text)
+      local buf = ffi.new "segue__buf[1]"
+      C.segue__buf_init(buf)
+      local found = C.segue__mask_lines(mask, text, #text, buf)
+      local out = ffi.string(buf[0].data, buf[0].len)
+      C.segue__buf_deinit(buf)
+      return out, found
+    end
+    assert.same({ "a ***\nb\n", true }, { lines "a sk-live-1\nb\n" })
+    assert.same({ "k=***\n***\n***\nb\n", true }, { lines "k=first line\nsecond line\nAB=\nb\n" })
+    assert.same({ "a\0b\n\n", false }, { lines "a\0b\n\n" })
+    assert.same({ "a\0***", true }, { lines "a\0sk-live-1" })
+  end)
 end)

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Changed files in tables, and the colours of diffs.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../admin/render.h"
+#include "table.h"
+
+/* ---- Colours ---- */
+
+/* The code of a line of a diff; NULL: it has no colour. */
+static const char *diff_colour(const char *line, size_t len) {
+  if (len >= 4 && (!memcmp(line, "--- ", 4) || !memcmp(line, "+++ ", 4))) return "\033[1m";
+  return line[0] == '@'   ? "\033[36m"
+         : line[0] == '+' ? "\033[32m"
+         : line[0] == '-' ? "\033[31m"
+                          : NULL;
+}
+
+/* A diff begins at "--- " and ends with the first line that no line of a diff begins with. A
+ * removed line with the text "-- " has another colour so, and nothing else. */
+void segue__table_paint_diffs(segue__buf *out, const char *text, size_t len, bool colour) {
+  bool inside = false;
+  for (const char *at = text, *end = text + len; at < end;) {
+    const char *stop = memchr(at, '\n', (size_t)(end - at));
+    size_t n = stop ? (size_t)(stop - at) : (size_t)(end - at);
+    inside = n && (inside ? strchr("+-@ \\", *at) != NULL : n > 4 && !memcmp(at, "--- ", 4));
+    const char *code = colour && inside ? diff_colour(at, n) : NULL;
+    if (code) segue__buf_adds(out, code);
+    segue__buf_add(out, at, n);
+    if (code) segue__buf_adds(out, "\033[0m");
+    if (stop) segue__buf_addc(out, '\n');
+    at += n + (stop != NULL);
+  }
+}
+
+/* ---- Files ---- */
+
+static void files_take_side(const segue_node *node, segue__file_side *side) {
+  int64_t mode = 0;
+  const char *text = NULL;
+  *side = (segue__file_side){.exists = segue_node_type(node) == SEGUE_MAP};
+  if (!side->exists) return;
+  if (!segue_node_string(segue_node_get(node, "mode"), &text, NULL)) mode = strtol(text, NULL, 8);
+  side->mode = (unsigned)mode;
+  side->uid = (unsigned)segue__table_number(node, "uid");
+  side->gid = (unsigned)segue__table_number(node, "gid");
+  side->size = (uint64_t)segue__table_number(node, "size");
+  segue_node_bool(segue_node_get(node, "link"), &side->link);
+  snprintf(side->hash, sizeof side->hash, "%s", segue__table_text(node, "hash"));
+}
+
+/* The texts are borrowed from the node. */
+static void files_take(const segue_node *node, segue__file_change *change) {
+  const char *diff = NULL, *note = NULL;
+  segue_node_string(segue_node_get(node, "diff"), &diff, NULL);
+  segue_node_string(segue_node_get(node, "note"), &note, NULL);
+  *change = (segue__file_change){.module = (char *)segue__table_text(node, "module"),
+                                 .path = (char *)segue__table_text(node, "path"),
+                                 .diff = (char *)diff,
+                                 .note = note,
+                                 .added = (size_t)segue__table_number(node, "added"),
+                                 .removed = (size_t)segue__table_number(node, "removed"),
+                                 .left_out = (size_t)segue__table_number(node, "left_out")};
+  files_take_side(segue_node_get(node, "before"), &change->before);
+  files_take_side(segue_node_get(node, "after"), &change->after);
+}
+
+void segue__table_files(segue__buf *out, const segue_node *list, bool colour) {
+  segue__buf text;
+  size_t count = segue_node_count(list);
+  segue__file_changes files = {segue__calloc(count + 1, sizeof *files.items), count};
+  if (!files.items) {
+    out->failed = 1;
+    return;
+  }
+  for (size_t i = 0; i < count; i++)
+    files_take(segue_node_at(list, i, NULL), &files.items[i]);
+  segue__buf_init(&text);
+  segue__render_files_text(&text, &files);
+  if (text.len) segue__table_paint_diffs(out, text.data, text.len, colour);
+  if (text.failed) out->failed = 1;
+  segue__buf_deinit(&text);
+  segue__free(files.items);
+}
