@@ -46,6 +46,7 @@ DEPS += util-linux         # specs under limits and in mount namespaces of their
 DEPS += bsdutils           # script: commands on a terminal of their own
 DEPS += openssl            # certificates and a TLS server, to judge our client
 DEPS += nginx-light        # a real server for URLs, to judge our client; nginx -s reload for `make bench`
+DEPS += wrk                # load on an example
 DEPS += systemd            # judges the units, and runs them: process 1 of namespaces in specs
 DEPS += zsh                # tries its completion (bash is there anyway)
 DEPS += patch             # applies the differences of texts, to judge ours
@@ -67,7 +68,6 @@ DEV_DEPS += $(PEER_DEPS)
 AFL_DEPS := afl++        # make fuzz AFL=1
 # What `make bench` compares with.
 BENCH_DEPS := $(PEER_DEPS)
-BENCH_DEPS += wrk         # load for the HTTP rows
 BENCH_DEPS += prometheus  # POST /-/reload
 BENCH_DEPS += caddy       # POST /load
 BENCH_DEPS += lua-yaml    # YAML straight into Lua tables
@@ -250,6 +250,7 @@ RUN_COPY = mkdir -p $(OUT)/$(EXAMPLE) && cp -n examples/$(EXAMPLE)/* $(OUT)/$(EX
 RUN_quickstart = $(RUN_COPY)
 RUN_apply = $(RUN_COPY)
 RUN_front = $(RUN_COPY)
+RUN_nginx-upstreams = $(RUN_COPY)
 RUN_bigpipe = cd $(PIPE) && exec $(abspath $(OUT)/segue) run
 .PHONY: run
 run: ## install what is missing, build, and run an example: make run [EXAMPLE=quickstart]

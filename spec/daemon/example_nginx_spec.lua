@@ -1,0 +1,112 @@
+-- SPDX-License-Identifier: MIT
+-- examples/nginx-upstreams: backends come and go under load, and no request fails.
+local http = require "spec.support.http"
+local port = require "spec.support.port"
+local process = require "spec.support.process"
+local read = require("spec.support.file").read
+local segue = require "spec.support.segue"
+local uv = require "luv"
+local wait = require "spec.support.wait"
+
+local base = "examples/nginx-upstreams/"
+local servers = {}
+
+-- A backend on a port of its own, in a folder of its own.
+local function backend(d, name)
+  local number = port.free()
+  d.dir:write(name .. "/nginx.conf", ([[
+pid nginx.pid; daemon off; error_log stderr; events {}
+http { access_log off; client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f;
+  uwsgi_temp_path u; scgi_temp_path s;
+  server { listen 127.0.0.1:%d; return 200 %s; } }
+]]):format(number, name))
+  local server = process.start { "nginx", "-p", d.dir:at(name), "-c", "nginx.conf", name = name }
+  servers[name] = server
+  wait.until_true(function()
+    local connection = http.connect({ port = number }, true)
+    if connection then connection:close() end
+    return connection ~= nil
+  end)
+  return { name = name, port = number }
+end
+
+local function services(backends)
+  local lines = { "services:", "  api:" }
+  for _, b in ipairs(backends) do
+    lines[#lines + 1] = ("    - { ID: %s, Address: 127.0.0.1, Port: %s }"):format(b.name, b.port)
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+local function start()
+  local front = port.free()
+  local function text(name)
+    return (read(base .. name):gsub("8080", tostring(front)):gsub("7377", "@PORT@"))
+  end
+  local d = segue.folder { policy = text "reload.lua", files = {
+    ["nginx.conf"] = text "nginx.conf", ["upstreams.tmpl"] = text "upstreams.tmpl",
+    ["reload-or-start"] = text "reload-or-start" } }
+  assert(uv.fs_chmod(d.dir:at "reload-or-start", 493)) -- 0755
+  d.front = front
+  return d
+end
+
+local function change(d, backends)
+  d.dir:save("services.yaml", services(backends))
+  local status, answer = d:reload()
+  return status, answer.errors and answer.errors[1] and answer.errors[1].message
+end
+
+-- Load until INT. A connection for each request: nginx -s reload closes idle connections, and a
+-- request that is under way on one of them fails.
+local function load_on(d)
+  return process.start { "wrk", "-t1", "-c8", "-d600s", "--timeout", "60s", "-H",
+    "Connection: close", ("http://127.0.0.1:%d/"):format(d.front), name = "wrk" }
+end
+
+local function stop(name)
+  if servers[name] then servers[name]:stop() end
+  servers[name] = nil
+end
+
+describe("examples/nginx-upstreams", function()
+  local d
+  after_each(function()
+    -- The apply command started nginx as a daemon: it is no child of the spec.
+    local pid = d and tonumber(d.dir:read "nginx.pid" or "")
+    segue.cleanup()
+    if pid then
+      uv.kill(pid, "sigterm")
+      wait.until_true(function() return uv.kill(pid, 0) ~= 0 end)
+    end
+    for name in pairs(servers) do stop(name) end
+    d = nil
+  end)
+
+  it("loses no request while backends come and go, and keeps what nginx rejects away", function()
+    d = start()
+    local a, b = backend(d, "a"), backend(d, "b")
+    d.dir:write("services.yaml", services { a, b })
+    d:spawn()
+    d:wait_ready()
+    local wrk = load_on(d)
+    local c = backend(d, "c")
+    assert.equal(200, (change(d, { a, b, c })))
+    assert.equal(200, (change(d, { b, c })))
+    stop "a"
+    local status, message = change(d, { b, { name = "c", port = "x" } })
+    assert.equal(422, status)
+    assert.matches('invalid port in upstream "127.0.0.1:x"', message, 1, true)
+    a = backend(d, "a")
+    assert.equal(200, (change(d, { a, c })))
+    stop "b"
+    assert.equal(200, (change(d, { a })))
+    stop "c"
+    wrk:kill "int"
+    assert.equal(0, wrk:wait_exit(20000), wrk:describe())
+    assert.not_matches("Socket errors", wrk.stdout)
+    assert.not_matches("Non-2xx", wrk.stdout)
+    assert.is_true(tonumber(wrk.stdout:match "(%d+) requests in") > 100, wrk.stdout)
+    assert.equal(1, select(2, d.dir:read("conf.d/upstreams.conf"):gsub("server ", "")))
+  end)
+end)
