@@ -371,7 +371,7 @@ asan: dev-deps ## the specs of make test under AddressSanitizer, LeakSanitizer a
 
 .PHONY: asan-run
 asan-run:
-	@SEGUE_SPEC_PRELOAD=$(SAN_PRELOAD) \
+	@SEGUE_SPEC_PRELOAD=$(SAN_PRELOAD) SEGUE_SPEC_COLLECT=$${SEGUE_SPEC_COLLECT-some} \
 	  ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=1 \
 	  UBSAN_OPTIONS=print_stacktrace=1 $(RUN_SPECS)
 

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Documents and trees for specs: parse a text, look at the tree as JSON or node by node.
+local borrowed = require "spec.support.borrowed"
 local C = require "spec.support.c"
 local ffi = C.ffi
 
@@ -27,7 +28,7 @@ function M.new(text, options)
   out[0].by_file = options.by_file or false
   out[0].allow_empty = options.empty == "allow"
   out[0].foreign = options.foreign or false
-  return ffi.gc(out[0], C.segue__document_unref)
+  return borrowed.keep(ffi.gc(out[0], C.segue__document_unref))
 end
 
 --- A mask of patterns. Without any it knows that there are no secrets. The collector unrefs it.
@@ -37,7 +38,7 @@ function M.mask(patterns)
   for i, text in ipairs(patterns) do list[i - 1] = text end
   local out, err = ffi.new("segue__mask *[1]"), C.error()
   C.check(C.segue__mask_new(out, list, #patterns, err), err)
-  return ffi.gc(out[0], C.segue__mask_unref)
+  return borrowed.keep(ffi.gc(out[0], C.segue__mask_unref))
 end
 
 local nothing_secret = M.mask()
@@ -145,6 +146,7 @@ end
 
 --- Allocations that are live when what the collector can free is freed.
 function M.live()
+  borrowed.release()
   collectgarbage()
   collectgarbage()
   return tonumber(C.segue__mem_live())
@@ -156,7 +158,7 @@ function M.merge(...)
   local list = ffi.new("segue__document *[?]", #docs + 1, docs)
   local out, err = ffi.new("segue__config *[1]"), C.error()
   C.check(C.segue__config_merge(out, list, #docs, err), err)
-  return ffi.gc(out[0], C.segue__config_unref)
+  return borrowed.keep(ffi.gc(out[0], C.segue__config_unref))
 end
 
 --- The differences of two nodes as lines "+ path value", "- path value", "~ path old -> new", and

@@ -6,4 +6,5 @@ local ffi = require "ffi"
 ffi.cdef "int unsetenv(const char *name);"
 ffi.C.unsetenv("LD_PRELOAD")
 
+require("spec.support.borrowed").release_after_each_spec()
 require("spec.support.held").judge_each_spec()

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Schemas for specs: compile a text, judge a text by it.
+local borrowed = require "spec.support.borrowed"
 local C = require "spec.support.c"
 local ffi = C.ffi
 
@@ -14,7 +15,7 @@ function M.document(text, name)
   local out, err = ffi.new("segue__document *[1]"), C.error()
   C.check(C.segue__document_new(out, next_id, "", name, yaml and C.SEGUE__YAML or C.SEGUE__JSON,
     data, len))
-  local doc = ffi.gc(out[0], C.segue__document_unref)
+  local doc = borrowed.keep(ffi.gc(out[0], C.segue__document_unref))
   doc.foreign = true
   C.check(C.segue__document_parse(doc, nil, nil, nil, err), err)
   return doc
@@ -44,7 +45,7 @@ function M.compile(text, options)
   C.segue__errors_deinit(warnings)
   if rc == 0 then
     assert(total == 0, "a schema that compiles has no errors")
-    return ffi.gc(out[0], C.segue__schema_unref), warned
+    return borrowed.keep(ffi.gc(out[0], C.segue__schema_unref)), warned
   end
   assert(total > 0 and out[0] == nil, "a refusal says why")
   return nil, told, C.name(rc)

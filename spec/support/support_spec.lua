@@ -203,6 +203,53 @@ describe("http", function()
   end)
 end)
 
+describe("a value that C borrows", function()
+  local borrowed = require "spec.support.borrowed"
+  local values = setmetatable({}, { __mode = "v" })
+  local function collect() for _ = 1, 2 do collectgarbage() end end
+  values.of_file = borrowed.keep {}
+
+  it("lives until its spec ends", function()
+    values.of_spec, values.not_kept = borrowed.keep {}, {}
+    collect()
+    assert.is_nil(values.not_kept)
+    assert.is_truthy(values.of_spec)
+  end)
+
+  it("lives as long as the file if no spec made it", function()
+    collect()
+    assert.is_nil(values.of_spec)
+    assert.is_truthy(values.of_file)
+  end)
+
+  it("is freed before its spec ends where the spec releases its values", function()
+    values.of_spec = borrowed.keep {}
+    borrowed.release()
+    collect()
+    assert.is_nil(values.of_spec)
+    assert.is_truthy(values.of_file)
+  end)
+
+  it("is freed at a use of C where the collector runs at each one", function()
+    local dir = tempdir.new()
+    dir:write("x_spec.lua", [[local C = require "spec.support.c"
+      local ffi, freed = C.ffi, {}
+      local function new(name)
+        return ffi.gc(ffi.new("int[1]"), function() freed[name] = true end)
+      end
+      it("frees it", function()
+        new "lost"
+        local held = new "held"
+        local _ = C.segue__mem_live
+        assert.same({ lost = true }, freed)
+        assert.is_truthy(held)
+      end)]])
+    local p = process.run { "luajit", "spec/support/run.lua", dir.path,
+      env = { SEGUE_SPEC_COLLECT = "all" } }
+    assert.equal(0, p.code, p:describe())
+  end)
+end)
+
 describe("the runner", function()
   local function run(text, env)
     local dir = tempdir.new()

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- One row is an option: it is judged, filled, and in every text that is made from the tables. And
 -- the defaults of the rows are those that the engine has for policies without tables.
+local borrowed = require "spec.support.borrowed"
 local C = require "spec.support.c"
 local document = require "spec.support.document"
 local schema = require "spec.support.schema"
@@ -21,14 +22,16 @@ end
 describe("a new option of a new kind", function()
   -- Everything that an author writes: a struct, a row, a table, and its place in a family.
   ffi.cdef "typedef struct options_parrot { uint64_t words; } options_parrot;"
-  local row = ffi.new("segue_option[1]", { { name = "words", type = C.SEGUE_OPTION_COUNT,
+  local keep = borrowed.keep
+  local row = keep(ffi.new("segue_option[1]", { { name = "words", type = C.SEGUE_OPTION_COUNT,
     offset = ffi.offsetof("options_parrot", "words"), fallback = "12", max = 40,
-    doc = "how many it knows" } })
+    doc = "how many it knows" } }))
   local nowhere = ffi.cast("size_t", -1)
-  local parrot = ffi.new("segue_option_table[1]", { { size = ffi.sizeof "segue_option_table",
-    row_size = ffi.sizeof "segue_option", name = "parrot", doc = "A parrot.", rows = row, count = 1,
-    struct_size = ffi.sizeof "options_parrot", key_offset = nowhere, kind_offset = nowhere } })
-  local kinds = ffi.new("segue__option_kind[?]", tonumber(C.options_topics.count) + 1)
+  local parrot = keep(ffi.new("segue_option_table[1]", { {
+    size = ffi.sizeof "segue_option_table", row_size = ffi.sizeof "segue_option", name = "parrot",
+    doc = "A parrot.", rows = row, count = 1, struct_size = ffi.sizeof "options_parrot",
+    key_offset = nowhere, kind_offset = nowhere } }))
+  local kinds = keep(ffi.new("segue__option_kind[?]", tonumber(C.options_topics.count) + 1))
   for i = 0, tonumber(C.options_topics.count) - 1 do kinds[i] = C.options_topics.items[i] end
   kinds[C.options_topics.count] = { family = "pet", name = "parrot", table = parrot }
   local topics = ffi.new("segue__topics[1]", { { kinds, C.options_topics.count + 1 } })
@@ -111,7 +114,7 @@ describe("the kinds of sources", function()
 end)
 
 describe("the default of a row", function()
-  local room = ffi.new("segue__option_kind[96]")
+  local room = borrowed.keep(ffi.new("segue__option_kind[96]"))
   local topics = ffi.new("segue__topics[1]", { C.options_policy_topics(room) })
 
   -- The row of "drain.within" in a table.
