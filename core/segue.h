@@ -747,8 +747,11 @@ typedef struct segue_source_ops {
    * has not ended two seconds after the stop of the instance is abandoned: close is not called, and
    * the memory that the operation may use is never freed. */
   void (*cancel)(void *instance, segue_op *op);
-  /* The policy uses only the documents of these names; a later call replaces the list. The names
-   * are borrowed for the call. Documents of other names may be left out of deliveries. */
+  /* The names that templates request, such as "services/api" for `service "api"` and "app/port" for
+   * `key "app/port"`: paths in the configuration whose keys are joined by "/". A later call
+   * replaces the list. A source that delivers on demand begins to fetch and watch them, and ends
+   * with names that are not in the list any more: no template has used these for three generations.
+   * A fetch follows each call. The names are borrowed for the call. */
   void (*want)(void *instance, const char *const *names, size_t count);
   /* A reload that used a delivery of this source has settled. If it was rejected together with its
    * policy, the source of the same name in the live policy is called. */

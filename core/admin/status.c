@@ -2,6 +2,7 @@
  *
  * Status, modules, sources and readiness, read from the engine when the request arrives.
  */
+#include "../reload/wants.h"
 #include "internal.h"
 #include "render.h"
 
@@ -158,6 +159,25 @@ static void open_changes_json(segue__buf *out, const segue__engine *engine) {
   segue__buf_addc(out, ']');
 }
 
+/* Names that templates ask sources for. */
+static void wants_json(segue__buf *out, const segue__engine *engine) {
+  segue__buf modules;
+  segue__buf_init(&modules);
+  segue__buf_addc(out, '[');
+  for (size_t i = 0; i < segue__engine_want_count(engine); i++) {
+    segue__want_status want;
+    segue__engine_want(engine, i, &modules, &want);
+    segue__buf_adds(out, i ? ",{" : "{");
+    segue__render_clean(out, engine, "name", want.name);
+    segue__buf_addc(out, ',');
+    segue__render_member(out, "modules", want.modules);
+    segue__buf_addf(out, ",\"missing\":%s,\"unused\":%u}", want.missing ? "true" : "false",
+                    want.unused);
+  }
+  segue__buf_addc(out, ']');
+  segue__buf_deinit(&modules);
+}
+
 static void status_live(segue__buf *out, segue__admin *admin) {
   const segue_snapshot *live = segue__engine_live(admin->engine);
   const segue__policy *policy = segue__engine_policy(admin->engine);
@@ -223,6 +243,8 @@ void segue__handle_status(segue__admin *admin, segue__http_request *request, con
   modules_json(&body, admin);
   segue__buf_adds(&body, ",\"sources\":");
   sources_json(&body, admin->engine);
+  segue__buf_adds(&body, ",\"wants\":");
+  wants_json(&body, admin->engine);
   segue__buf_adds(&body, "}\n");
   segue__answer_json(request, 200, &body);
 }

@@ -192,6 +192,7 @@ static int offline_open_all(trial *t, segue_error *err) {
   options.loop = t->loop;
   options.publication = t->owner->publication;
   options.gates = t->owner->gates;
+  options.wants = segue__file_world_wants(t->files);
   rc = segue__engine_new(&t->engine, &options);
   if (rc < 0) return rc;
   t->secret_observer = (segue__observer){.on_secrets = offline_on_secrets, .data = t};

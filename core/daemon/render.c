@@ -75,7 +75,7 @@ static int render_one(segue__template *t, const segue__cli *cli) {
                              .missingkey = cli->missingkey,
                              .left = cli->left,
                              .right = cli->right};
-  rc = segue__template_render(t, &job, &out, &failure, &err);
+  rc = segue__template_render(t, &job, &out, &failure, NULL, &err);
   if (rc < 0)
     code = fail_template(rc, &failure, &err);
   else

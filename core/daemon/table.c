@@ -186,6 +186,26 @@ static void add_open_changes(segue__buf *out, const segue_node *status, bool col
   }
 }
 
+/* The names that templates request: missing ones first, because a reload is held by them. */
+static void add_wants(segue__buf *out, const segue_node *status, bool colour) {
+  const segue_node *list = segue_node_get(status, "wants");
+  for (int missing = 1; missing >= 0; missing--) {
+    for (size_t i = 0; i < segue_node_count(list); i++) {
+      const segue_node *want = segue_node_at(list, i, NULL);
+      if (table_flag(want, "missing") != (missing != 0)) continue;
+      const char *modules = segue__table_text(want, "modules");
+      segue__buf_addf(out, "\n%-12s %s%s%s", missing ? "missing" : "wanted",
+                      segue__table_paint(colour, missing ? "\033[31m" : ""),
+                      segue__table_text(want, "name"), segue__table_paint(colour, "\033[0m"));
+      if (*modules)
+        segue__buf_addf(out, ": used by %s", modules);
+      else
+        segue__buf_addf(out, ": not used for %" PRId64 " generations",
+                        segue__table_number(want, "unused"));
+    }
+  }
+}
+
 static void table_add_head(segue__buf *out, const segue_node *status, bool colour) {
   bool ready = table_flag(status, "ready");
   segue__buf_addf(out, "%-12s %s%s%s", segue__table_text(status, "name"),
@@ -199,6 +219,7 @@ static void table_add_head(segue__buf *out, const segue_node *status, bool colou
                     segue__table_paint(colour, "\033[0m"));
   add_decisions(out, status, colour);
   add_open_changes(out, status, colour);
+  add_wants(out, status, colour);
   if (segue__table_number(status, "generation"))
     segue__buf_addf(out, "\n%-12s %" PRId64 " (%s)\n%-12s ", "generation",
                     segue__table_number(status, "generation"), segue__table_text(status, "hash"),

@@ -17,6 +17,7 @@
 static void world_unref(segue__file_world *world) {
   if (--world->refs) return;
   segue__file_book_free(world->book);
+  segue__wants_free(world->wants);
   segue__free(world);
 }
 
@@ -27,8 +28,9 @@ int segue__file_world_new(segue__file_world **out, segue__loop *loop, const segu
   if (!world) return UV_ENOMEM;
   *world = (segue__file_world){.refs = 1, .loop = loop, .log = log, .os = os};
   int rc = segue__file_book_new(&world->book, record);
+  if (!rc) rc = segue__wants_new(&world->wants);
   if (rc)
-    segue__free(world);
+    world_unref(world);
   else
     *out = world;
   return rc;
@@ -37,6 +39,10 @@ int segue__file_world_new(segue__file_world **out, segue__loop *loop, const segu
 void segue__file_world_rehearse(segue__file_world *world) {
   segue__file_book_free(world->book);
   world->book = NULL;
+}
+
+segue__wants *segue__file_world_wants(segue__file_world *world) {
+  return world->wants;
 }
 
 /* A job that hangs in the disk may end later, when there is nothing left to log to. */
@@ -122,6 +128,7 @@ static int kind_fill(segue__file_module *module, const segue__files_options *opt
   module->folder = kind_folder(folder);
   module->root = segue__strdup(options->root);
   module->timeout_ms = options->timeout_ms;
+  module->wait_ms = options->wait_ms;
   module->retry_times = options->retries ? options->retry_times : 0;
   module->retry_pause_ms = options->retry_pause_ms;
   if (!module->name || !module->config || !module->folder || (options->root && !module->root))
@@ -142,7 +149,8 @@ static segue__hash kind_hash(const segue__file_module *module, segue__hash texts
   segue__hash hash = {0, 0};
   for (size_t i = 0; i < module->count; i++)
     if (!module->templates[i].path) hash = texts;
-  uint64_t numbers[] = {module->timeout_ms, module->retry_times, module->retry_pause_ms};
+  uint64_t numbers[] = {module->timeout_ms, module->wait_ms, module->retry_times,
+                        module->retry_pause_ms};
   hash = segue__hash_bytes(numbers, sizeof numbers, hash);
   hash = kind_hash_text(module->root, hash);
   for (size_t i = 0; i < module->count; i++) {
@@ -150,7 +158,7 @@ static segue__hash kind_hash(const segue__file_module *module, segue__hash texts
     unsigned rest[] = {file->mode, file->backups, file->replace_link};
     hash = segue__hash_bytes(rest, sizeof rest, hash);
     hash = kind_hash_text(file->owner, kind_hash_text(file->to, hash));
-    hash = segue__file_template_hash(&module->templates[i], hash);
+    hash = segue__hash_bytes(&module->templates[i].hash, sizeof(segue__hash), hash);
   }
   for (size_t i = 0; i < module->check.count; i++)
     hash = kind_hash_text(module->check.words[i], hash);
@@ -188,6 +196,7 @@ int segue__file_module_resolve(segue__file_world *world, const void *options,
   spec->userdata = module;
   spec->free = kind_free;
   spec->inputs = kind_hash(module, place->texts);
+  spec->differs = segue__file_module_differs;
   return 0;
 }
 
@@ -222,6 +231,12 @@ static const segue_option file_rows[] = {
      .choices = SEGUE__FILE_FUNCTIONS,
      .fallback = "segue",
      .doc = "the functions that the template may call"},
+    {.name = "keys",
+     .type = SEGUE_OPTION_TEXT,
+     FILE_AT(keys),
+     .absent = "the whole configuration",
+     .example = "keys = \"web\"",
+     .doc = "the part of the configuration that functions such as key, service and getv read"},
     {.name = "missingkey",
      .type = SEGUE_OPTION_CHOICE,
      FILE_AT(missingkey),
@@ -270,6 +285,7 @@ static void file_check(void *options, segue_option_report *report) {
     bool given;
   } of_template[] = {{"functions", file->has_functions},
                      {"missingkey", file->has_missingkey},
+                     {"keys", file->keys != NULL},
                      {"left_delimiter", file->left != NULL},
                      {"right_delimiter", file->right != NULL}};
   if (!file->template && !file->has_content)
@@ -344,6 +360,12 @@ static const segue_option files_rows[] = {
      .min = 1,
      .fallback = "10s",
      .doc = "time limit of each command"},
+    {.name = "wait",
+     .type = SEGUE_OPTION_DURATION,
+     FILES_AT(wait_ms),
+     .fallback = "10s",
+     .doc = "how long a reload waits for sources to deliver values that are not there yet and that "
+            "templates request by name, such as service \"x\"; then its outcome is held"},
     {.name = "retry",
      .type = SEGUE_OPTION_TABLE,
      .table = &retry_table,

@@ -6,8 +6,10 @@
 #ifndef SEGUE_FILES_KIND_H
 #define SEGUE_FILES_KIND_H
 
+#include "../config/touched.h"
 #include "../reload/action.h"
 #include "../reload/policy.h"
+#include "../reload/wants.h"
 
 /* The files of one instance of segue: what its modules share. */
 typedef struct segue__file_world segue__file_world;
@@ -19,6 +21,8 @@ void segue__file_world_close(segue__file_world *world); /* NULL allowed */
 /* Nothing is locked, and staged files of other processes stay: for a plan beside a daemon that
  * owns the files. */
 void segue__file_world_rehearse(segue__file_world *world);
+/* The names that templates of its modules request; for the engine. */
+segue__wants *segue__file_world_wants(segue__file_world *world);
 
 /* A file that is being rendered. */
 typedef struct segue__rendering segue__rendering;
@@ -27,6 +31,9 @@ struct segue__rendering {
   void (*done)(segue__rendering *rendering, int status, const char *data, size_t len,
                const segue_error *error);
   void *private; /* of the renderer */
+  /* Of a template, set before done runs, which borrows them. */
+  const segue__touched *touched; /* what it has read; NULL: not known */
+  bool reused;                   /* nothing of that has changed: it was not rendered again */
 };
 
 /* A template, with its text as it was when the policy was loaded. */
@@ -36,7 +43,17 @@ typedef struct segue__file_template {
   const char *functions, *missingkey; /* constants; missingkey NULL: the default of functions */
   char *left, *right;                 /* delimiters; NULL: those of Go */
   const char *config;                 /* path of the module's part of the configuration */
+  char *keys;       /* path of what functions read; NULL: the whole configuration */
+  segue__hash hash; /* of all of it */
 } segue__file_template;
+/* The roots of what it has touched; each may be NULL: there is nothing. */
+const segue_node *segue__file_template_part(const segue__file_template *template,
+                                            const segue_snapshot *snapshot);
+const segue_node *segue__file_template_keys(const segue__file_template *template,
+                                            const segue_snapshot *snapshot);
+/* Appends a path that a function has read as it is in the whole configuration. */
+void segue__file_template_name(const segue__file_template *template, const char *path,
+                               segue__buf *out);
 
 /* The renderer of the files of a policy: the Lua functions that it names, and templates. */
 typedef struct segue__renderer {

@@ -5,6 +5,7 @@
  */
 #include "module.h"
 
+#include <inttypes.h>
 #include <stddef.h>
 #include <string.h>
 #include <unistd.h>
@@ -165,12 +166,72 @@ static void staged(void *data, int status, const segue_error *error) {
 
 static void render_next(segue__file_instance *instance);
 
+/* Whether the file cannot be rendered without a value that is not there. The names are wanted
+ * from now on. */
+static int note_touched(segue__file_instance *instance, bool *waits, segue_error *err) {
+  segue__file_module *module = instance->module;
+  const segue__file_template *template = &module->templates[instance->rendered];
+  const segue__touched *touched = instance->rendering.touched;
+  int rc = segue__touched_copy(&instance->touched[instance->rendered], touched);
+  for (size_t i = 0; i < touched->count && !rc; i++) {
+    const segue__touch *touch = &touched->items[i];
+    segue__buf name;
+    if (!touch->wanted) continue;
+    segue__buf_init(&name);
+    segue__file_template_name(template, touch->path, &name);
+    rc = name.failed
+             ? UV_ENOMEM
+             : segue__wants_use(module->world->wants, module->name, name.data, touch->missing);
+    segue__buf_deinit(&name);
+    *waits |= touch->missing;
+  }
+  return rc ? segue__errorf(err, rc, "%s: out of memory", template->path) : 0;
+}
+
+/* "a.tmpl needs services/x, app/port, which are not there yet (source consul)" */
+static int missing_error(const segue__file_instance *instance, segue_error *err) {
+  const segue__file_module *module = instance->module;
+  segue__buf text, sources;
+  size_t count = 0;
+  segue__buf_init(&text);
+  segue__buf_init(&sources);
+  for (size_t i = 0; i < module->count; i++) {
+    const segue__touched *touched = &instance->touched[i];
+    const char *path = module->templates[i].path, *slash = path ? strrchr(path, '/') : NULL;
+    const char *name = slash ? slash + 1 : path;
+    for (size_t k = 0, of_file = 0; k < touched->count; k++) {
+      if (!touched->items[k].missing || !touched->items[k].wanted) continue;
+      if (!of_file) segue__buf_addf(&text, "%s%s needs ", count ? "; " : "", name);
+      segue__buf_adds(&text, of_file++ ? ", " : "");
+      segue__file_template_name(&module->templates[i], touched->items[k].path, &text);
+      count++;
+    }
+  }
+  segue__wants_describe_sources(module->world->wants, &sources);
+  int rc = segue__errorf(err, SEGUE_EHELD, "%s, %s not there yet: %s",
+                         text.failed ? "a template" : text.data,
+                         count == 1 ? "which is" : "which are", sources.failed ? "" : sources.data);
+  segue__buf_deinit(&text);
+  segue__buf_deinit(&sources);
+  return rc;
+}
+
 static void rendered(segue__rendering *rendering, int status, const char *data, size_t len,
                      const segue_error *error) {
   segue__file_instance *instance =
       (segue__file_instance *)((char *)rendering - offsetof(segue__file_instance, rendering));
   segue_error failure;
-  if (!status) {
+  bool lacks = false;
+  if (rendering->touched && (!status || status == SEGUE_ECONFIG)) {
+    int rc = note_touched(instance, &lacks, &failure);
+    /* An error of a template that lacks data may be one of the lack: the data decide later. */
+    if (lacks || rc) status = rc;
+    if (rc) error = &failure;
+  }
+  instance->reuses += rendering->reused;
+  instance->renders += rendering->touched && !rendering->reused;
+  instance->waits |= lacks;
+  if (!status && !lacks) {
     segue__file_want want = instance->module->files[instance->rendered];
     want.data = data;
     want.len = len;
@@ -197,6 +258,8 @@ static void render_next(segue__file_instance *instance) {
   while (instance->rendered < module->count) {
     size_t index = instance->rendered;
     instance->rendering.done = rendered;
+    instance->rendering.touched = NULL;
+    instance->rendering.reused = false;
     instance->rendering_now = true;
     const segue__file_template *template = &module->templates[index];
     module->renderer.render(module->renderer.impl, module->name, index,
@@ -204,7 +267,12 @@ static void render_next(segue__file_instance *instance) {
     instance->rendering_now = false;
     if (instance->rendered == index || instance->rendered == SIZE_MAX) return;
   }
-  segue__set_work_start(instance->shared, segue__file_set_stage, staged, instance);
+  if (!instance->waits) {
+    segue__set_work_start(instance->shared, segue__file_set_stage, staged, instance);
+    return;
+  }
+  segue_error error;
+  instance_end(instance, missing_error(instance, &error), &error);
 }
 
 static void on_cancel(void *data) {
@@ -225,8 +293,10 @@ static int instance_new(segue__file_instance **out, segue__file_module *module) 
                                            .root = module->root};
   segue__file_instance *instance = segue__calloc(1, sizeof *instance);
   segue__shared_set *shared = segue__calloc(1, sizeof *shared);
-  int rc = instance && shared ? segue__file_set_new(&shared->set, &options) : UV_ENOMEM;
+  segue__touched *touched = segue__calloc(module->count, sizeof *touched);
+  int rc = instance && shared && touched ? segue__file_set_new(&shared->set, &options) : UV_ENOMEM;
   if (rc) {
+    segue__free(touched);
     segue__free(instance);
     segue__free(shared);
     return rc;
@@ -234,6 +304,7 @@ static int instance_new(segue__file_instance **out, segue__file_module *module) 
   shared->refs = 1;
   shared->world = world;
   world->refs++;
+  instance->touched = touched;
   instance->shared = shared;
   instance->module = module;
   module->refs++;
@@ -244,7 +315,9 @@ static int instance_new(segue__file_instance **out, segue__file_module *module) 
 static void module_prepare(void *userdata, segue_op *op, const segue_slice *next,
                            const segue_slice *prev, void **out) {
   segue__file_instance *instance = NULL;
-  int rc = instance_new(&instance, userdata);
+  const segue__file_module *module = userdata;
+  int rc = segue__wants_begin(module->world->wants, module->name, module->wait_ms);
+  if (!rc) rc = instance_new(&instance, userdata);
   *out = instance;
   if (rc) {
     segue_op_done(op, rc, NULL);
@@ -275,10 +348,52 @@ static void module_destroy(void *object) {
   segue__file_instance *instance = object;
   segue__set_work_start(instance->shared, destroy_set, destroyed, NULL);
   segue__shared_set_unref(instance->shared);
+  for (size_t i = 0; i < instance->module->count; i++)
+    segue__touched_deinit(&instance->touched[i]);
+  segue__free(instance->touched);
   segue__file_module_unref(instance->module);
   segue__file_changes_deinit(&instance->preview);
   segue__free(instance);
 }
 
-const segue_module_ops segue__file_module_ops = {
-    .size = sizeof segue__file_module_ops, .prepare = module_prepare, .destroy = module_destroy};
+/* ---- Reasons to replace it, and metrics ---- */
+
+const char *segue__file_module_differs(const void *object, const segue_snapshot *next) {
+  const segue__file_instance *instance = object;
+  const segue__file_module *module = instance->module;
+  for (size_t i = 0; i < module->count; i++) {
+    const segue__file_template *template = &module->templates[i];
+    if (!template->path) continue;
+    const char *path =
+        segue__touched_differs(&instance->touched[i], segue__file_template_part(template, next),
+                               segue__file_template_keys(template, next));
+    if (path) return path;
+  }
+  return NULL;
+}
+
+static void module_inherit(void *object, void *prev) {
+  segue__file_instance *instance = object;
+  const segue__file_instance *before = prev;
+  instance->renders += before->renders;
+  instance->reuses += before->reuses;
+}
+
+static void module_metrics(void *object, void (*add)(void *sink, const char *text, size_t len),
+                           void *sink) {
+  const segue__file_instance *instance = object;
+  segue__buf out;
+  segue__buf_init(&out);
+  segue__buf_addf(&out, "segue_templates_rendered_total{module=\"%s\"} %" PRIu64 "\n",
+                  instance->module->name, instance->renders);
+  segue__buf_addf(&out, "segue_templates_unchanged_total{module=\"%s\"} %" PRIu64 "\n",
+                  instance->module->name, instance->reuses);
+  if (!out.failed) add(sink, out.data, out.len);
+  segue__buf_deinit(&out);
+}
+
+const segue_module_ops segue__file_module_ops = {.size = sizeof segue__file_module_ops,
+                                                 .prepare = module_prepare,
+                                                 .destroy = module_destroy,
+                                                 .inherit = module_inherit,
+                                                 .metrics = module_metrics};

@@ -17,6 +17,7 @@ struct segue__file_world {
   const segue__logger *log;
   const segue__os *os;
   segue__file_book *book; /* NULL: a rehearsal */
+  segue__wants *wants;
 };
 
 typedef struct segue__file_options {
@@ -25,7 +26,7 @@ typedef struct segue__file_options {
   uint64_t backups;
   bool replace_link;
   int content; /* a function; has_content: it is given */
-  char *template, *left, *right;
+  char *template, *left, *right, *keys;
   int functions, missingkey; /* indexes of choices */
   bool has_content, has_functions, has_missingkey;
 } segue__file_options;
@@ -35,7 +36,7 @@ typedef struct segue__files_options {
   size_t count;
   char *root;
   segue__file_command check, apply;
-  uint64_t timeout_ms, retry_times, retry_pause_ms;
+  uint64_t timeout_ms, wait_ms, retry_times, retry_pause_ms;
   bool retries;
 } segue__files_options;
 
@@ -50,7 +51,7 @@ typedef struct segue__file_module {
   size_t count;
   char *root, *config;
   segue__file_command check, apply;
-  uint64_t timeout_ms, retry_times, retry_pause_ms;
+  uint64_t timeout_ms, wait_ms, retry_times, retry_pause_ms;
   bool planning; /* the instance that is built now is one of a plan */
 } segue__file_module;
 void segue__file_module_unref(segue__file_module *module);
@@ -59,7 +60,6 @@ void segue__file_module_unref(segue__file_module *module);
 int segue__file_template_load(segue__file_template *template, const segue__file_options *options,
                               const segue__file_module_place *place, segue_error *err);
 void segue__file_template_clear(segue__file_template *template);
-segue__hash segue__file_template_hash(const segue__file_template *template, segue__hash seed);
 /* "segue|confd|..." of the options functions and missingkey. */
 #define SEGUE__FILE_FUNCTIONS "segue|confd|consul-template|go"
 #define SEGUE__FILE_MISSINGKEY "default|zero|error|invalid"
@@ -79,7 +79,10 @@ typedef struct segue__file_instance {
   segue_op *op;                   /* of prepare */
   const segue_slice *next, *prev; /* while it is prepared */
   size_t rendered;
+  segue__touched *touched; /* of each file that is a template */
+  uint64_t renders, reuses;
   bool rendering_now, cancelled;
+  bool waits;              /* a file needs what is not there yet */
   bool committed, applied; /* these have begun */
   segue__rendering rendering;
   segue__file_command_run *command; /* the check */
@@ -90,6 +93,9 @@ typedef struct segue__file_instance {
   segue__file_changes preview; /* of its staged set, until a result has taken it */
 } segue__file_instance;
 extern const segue_module_ops segue__file_module_ops;
+/* The path of a value that a template of the instance has read by a function, and that is another
+ * one in next; NULL: none. */
+const char *segue__file_module_differs(const void *object, const segue_snapshot *next);
 
 /* A job of the queue "files" on a set; `done` always runs, on the control thread: with
  * SEGUE_ECANCELLED if the loop closes before the job ran. */

@@ -22,6 +22,16 @@ static bool template_is_input(const segue__policy *policy, const char *path) {
   return false;
 }
 
+static segue__hash template_hash(const segue__file_template *template) {
+  const char *const texts[] = {template->path, template->functions, template->missingkey,
+                               template->left, template->right,     template->config,
+                               template->keys};
+  segue__hash hash = {0, 0};
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+    hash = segue__hash_bytes(texts[i] ? texts[i] : "", texts[i] ? strlen(texts[i]) + 1 : 0, hash);
+  return segue__hash_bytes(template->text ? template->text : "", template->len, hash);
+}
+
 int segue__file_template_load(segue__file_template *template, const segue__file_options *options,
                               const segue__file_module_place *place, segue_error *err) {
   segue__bytes bytes = {0};
@@ -33,15 +43,17 @@ int segue__file_template_load(segue__file_template *template, const segue__file_
   template->path = segue__strdup(options->template);
   template->left = segue__strdup(options->left);
   template->right = segue__strdup(options->right);
+  template->keys = segue__strdup(options->keys);
   template->functions = function_names[options->functions];
   template->missingkey = options->has_missingkey ? missingkey_names[options->missingkey] : NULL;
-  bool full =
-      !template->path || (options->left && !template->left) || (options->right && !template->right);
+  bool full = !template->path || (options->left && !template->left) ||
+              (options->right && !template->right) || (options->keys && !template->keys);
   const segue__input input = {.path = template->path,
                               .hash =
                                   segue__hash_bytes(bytes.data, bytes.len, (segue__hash){0, 0})};
   if (!full && !template_is_input(place->policy, template->path))
     full = segue__policy_add_input(place->policy, &input) != 0;
+  template->hash = template_hash(template);
   return full ? segue__errorf(err, UV_ENOMEM, "%s: out of memory", options->template) : 0;
 }
 
@@ -50,13 +62,25 @@ void segue__file_template_clear(segue__file_template *template) {
   segue__free(template->text);
   segue__free(template->left);
   segue__free(template->right);
+  segue__free(template->keys);
   *template = (segue__file_template){0};
 }
 
-segue__hash segue__file_template_hash(const segue__file_template *template, segue__hash seed) {
-  const char *const texts[] = {template->path, template->functions, template->missingkey,
-                               template->left, template->right};
-  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-    seed = segue__hash_bytes(texts[i] ? texts[i] : "", texts[i] ? strlen(texts[i]) + 1 : 0, seed);
-  return segue__hash_bytes(template->text ? template->text : "", template->len, seed);
+const segue_node *segue__file_template_part(const segue__file_template *template,
+                                            const segue_snapshot *snapshot) {
+  return segue_node_get(segue_snapshot_root(snapshot), template->config);
+}
+
+const segue_node *segue__file_template_keys(const segue__file_template *template,
+                                            const segue_snapshot *snapshot) {
+  const segue_node *root = segue_snapshot_root(snapshot);
+  return template->keys ? segue_node_get(root, template->keys) : root;
+}
+
+void segue__file_template_name(const segue__file_template *template, const char *path,
+                               segue__buf *out) {
+  for (const char *at = template->keys ? template->keys : ""; *at; at++)
+    segue__buf_addc(out, *at == '.' ? '/' : *at);
+  if (template->keys && *template->keys && *path) segue__buf_addc(out, '/');
+  segue__buf_adds(out, path);
 }

@@ -426,6 +426,7 @@ static int instance_open_engine(segue *s, segue_error *error) {
   }
   options.os = segue__instance_os(s);
   options.record = s->record;
+  if (s->files) options.wants = segue__file_world_wants(s->files);
   options.actions = actions;
   options.action_count = sizeof actions / sizeof *actions;
   if (rc == 0) rc = segue__engine_new(&s->engine, &options);

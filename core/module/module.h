@@ -101,6 +101,10 @@ typedef struct segue__module_spec {
   /* Its action, if a reload does more than replace an instance; NULL: the one of `replace`. */
   const struct segue__action *action;
   void (*free)(void *userdata); /* frees userdata, for the maker of the spec; NULL: none */
+  /* A reason to replace a live instance that its part of the configuration and `inputs` do not
+   * show: the path of a value that it has read elsewhere, and that is another one in next; NULL:
+   * none. Borrowed until the instance is destroyed. May be NULL. */
+  const char *(*differs)(const void *object, const segue_snapshot *next);
   bool on_workers;              /* its code runs on the worker threads, whether it listens or not */
   segue__plugin *plugin;        /* a reference; NULL: the ops are the host's */
   segue_option_kind_value made; /* from the policy's table: the kind's own options */

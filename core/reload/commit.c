@@ -15,6 +15,7 @@
 #include "remote.h"
 #include "run.h"
 #include "step.h"
+#include "wants.h"
 
 static void prepare_walk(segue__txn *txn);
 static void commit_walk(segue__txn *txn);
@@ -89,6 +90,7 @@ static int reserve_undo(segue__txn *txn) {
 
 void segue__prepare_run(segue__txn *txn) {
   txn->cursor = 0;
+  segue__wants_try(txn->engine, txn->policy, txn->run->plan_only);
   if (reserve_undo(txn)) {
     step_failed(txn, UV_ENOMEM, "prepare");
     return;
@@ -363,6 +365,7 @@ void segue__commit_settle(segue__txn *txn) {
       engine->sources[i]->asked = false;
     segue__remotes_settle(engine);
   }
+  segue__wants_settle(engine);
   segue__guards_settle(txn);
 }
 

@@ -11,6 +11,7 @@
 
 typedef struct segue__engine segue__engine;
 typedef struct segue__record segue__record;
+struct segue__wants;
 
 typedef struct segue__reload_request {
   segue__trigger trigger;
@@ -133,6 +134,7 @@ typedef struct segue__engine_options {
   /* Actions with effects outside memory, so that a start finds their recover by name. */
   const struct segue__action *const *actions;
   size_t action_count;
+  struct segue__wants *wants; /* names that modules ask sources for; borrowed; NULL: none does */
 } segue__engine_options;
 
 int segue__engine_new(segue__engine **out, const segue__engine_options *options);

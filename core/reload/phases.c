@@ -16,6 +16,7 @@
 #include "run.h"
 #include "step.h"
 #include "validate.h"
+#include "wants.h"
 
 /* ---- The phases ---- */
 
@@ -120,7 +121,8 @@ int segue__txn_start(segue__engine *engine, segue__queued_run *run) {
   txn->result->trigger = run->trigger;
   engine->txn = txn;
   segue__confirm_reset(engine->confirm);
-  if (engine->policy) txn->policy = segue__policy_ref(engine->policy);
+  segue__policy *policy = run->policy ? run->policy : engine->policy;
+  if (policy) txn->policy = segue__policy_ref(policy);
   txn_reserve(txn);
   return 0;
 }
@@ -278,6 +280,7 @@ static void collect_failed(segue__txn *txn, int code) {
 }
 
 static void collect_start(segue__txn *txn, bool look_at_inputs) {
+  if (!txn->run->plan_only) segue__wants_tell(txn->engine, txn->policy);
   int rc = segue__collect_start(txn, look_at_inputs, txn_collected);
   if (rc < 0) {
     collect_failed(txn, rc);

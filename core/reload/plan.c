@@ -53,6 +53,16 @@ static char *why_slice(const segue__txn *txn, const char *slice) {
   return why;
 }
 
+/* "services/api changed" */
+static char *why_read(const char *path) {
+  segue__buf text;
+  segue__buf_init(&text);
+  segue__buf_addf(&text, "%s changed", *path ? path : "the configuration");
+  if (!text.failed) return text.data;
+  segue__buf_deinit(&text);
+  return NULL;
+}
+
 const segue__action *segue__action_of(const segue__module_spec *spec) {
   static const segue__action *const actions[] = {[SEGUE__SWAP] = &segue__action_swap,
                                                  [SEGUE__HANDOVER] = &segue__action_handover,
@@ -87,6 +97,9 @@ static char *plan_validate(segue__txn *txn, const segue__module_spec *spec, segu
   if (!segue__hash_equal(slice_hash(engine->live, was->config),
                          slice_hash(txn->next, spec->config)))
     return why_slice(txn, spec->config);
+  const char *path =
+      spec->differs ? spec->differs(segue__instance_object(step->old), txn->next) : NULL;
+  if (path) return why_read(path);
   if (txn->run->force) return segue__strdup("forced");
   step->action = &segue__action_keep;
   return segue__strdup("unchanged");

@@ -20,6 +20,7 @@
 #include "remote.h"
 #include "run.h"
 #include "step.h"
+#include "wants.h"
 
 enum { RETRY_FIRST_MS = SEGUE__RETRY_FIRST_MS, CAUSE_MOST = 400 };
 
@@ -78,6 +79,7 @@ static void queue_run_free(segue__queued_run *run) {
   if (!run) return;
   segue__buf_deinit(&run->cause);
   segue__files_unref(run->files);
+  segue__policy_unref(run->policy);
   segue__free(run);
 }
 
@@ -577,6 +579,16 @@ static void run_again(segue__engine *engine, segue__queued_run *run) {
   run->id = 0;
 }
 
+/* The waiters stay with the run. Its number stays too: it is one reload with one outcome. */
+static void wait_again(segue__engine *engine, segue__queued_run *run) {
+  bool explicit_ = run->explicit_, accepts = run->accept_shrink;
+  put_back(engine, run);
+  run->due_ms = run->explicit_ ? run->due_ms : run->next_try_ms; /* explicit: one that joined */
+  run->pull = true;
+  run->explicit_ |= explicit_;
+  run->accept_shrink |= accepts;
+}
+
 static void report_files(segue__engine *engine, segue__txn *txn) {
   if (!txn->files) (void)segue__inputs_take(segue__record_inputs(engine->record), &txn->files);
   txn->result->files = segue__files_ref(txn->files);
@@ -595,13 +607,25 @@ static void record_settled(segue__engine *engine, const segue__txn *txn, bool ke
   segue__inputs_end(segue__record_inputs(engine->record));
 }
 
+/* Whether the run tries again: the sources get the names that its templates lack, and time. */
+static bool run_waits(segue__engine *engine, segue__txn *txn) {
+  segue__wants_tell(engine, txn->policy);
+  if (!segue__wants_wait(engine, txn->run)) return false;
+  segue__policy_ref(txn->policy);
+  segue__policy_unref(txn->run->policy);
+  txn->run->policy = txn->policy;
+  return true;
+}
+
 void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
   segue__result *result = segue__result_ref(txn->result);
   segue__queued_run *run = txn->run;
   segue__gates_settle(engine);
   bool put_off = run->put_off && !txn->failed && result->outcome == SEGUE__UNCHANGED;
   bool good_first = txn->good_first;
-  if (!good_first) segue__operator_started(txn);
+  bool waits = result->outcome == SEGUE__HELD && run_waits(engine, txn);
+  put_off |= waits;
+  if (!good_first && !waits) segue__operator_started(txn);
   result->deferred = put_off;
   if (result->skipped)
     engine->stats.skipped++;
@@ -622,9 +646,11 @@ void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
   segue__files_unref(result->files);
   result->files = NULL;
   int status = !put_off ? 0 : good_first ? SEGUE_ECLOSED : SEGUE_EDEFERRED;
-  bool again = good_first && !engine->stopping;
+  bool again = (good_first || waits) && !engine->stopping;
   if (!again) segue__run_answer(run, status, put_off ? NULL : result);
-  if (again)
+  if (again && waits)
+    wait_again(engine, run);
+  else if (again)
     run_again(engine, run);
   else if (put_off && !engine->stopping)
     put_back(engine, run);

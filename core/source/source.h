@@ -160,6 +160,7 @@ struct segue__source {
   void *impl;            /* the kind's own */
   struct segue__plugin *plugin; /* whose code it is; a reference, freed with the policy */
   size_t index;
+  uint64_t wants_passed; /* the list of names that it has (reload/wants.c); 0: none */
 };
 
 void segue__source_deinit(segue__source *source);

@@ -527,7 +527,7 @@
 --- runs as long as it can, and calls emit with the content, or with changes against the revision
 --- base, when it changes
 ---@field watch? fun(self: table, emit: fun(documents?: table, revision?: string, base?: string))
---- is called with the names of the documents that are used; the others may be left out
+--- is called with the names that templates request, such as services/api; a fetch follows
 ---@field want? fun(self: table, names: string[])
 --- is called when a reload that used a delivery has ended; of several that wait only with the
 --- last
@@ -735,6 +735,9 @@
 ---@field apply? string|(string)[]
 --- time limit of each command. Default: 10s. Longer than 0.
 ---@field timeout? segue.Duration
+--- how long a reload waits for sources to deliver values that are not there yet and that
+--- templates request by name, such as service "x"; then its outcome is held. Default: 10s.
+---@field wait? segue.Duration
 --- when apply is run again. Default: a failure undoes the reload at once.
 ---@field retry? true|segue.ApplyRetry
 
@@ -750,6 +753,9 @@
 ---@field template? string
 --- the functions that the template may call. Default: "segue".
 ---@field functions? "segue"|"confd"|"consul-template"|"go"
+--- the part of the configuration that functions such as key, service and getv read. Default: the
+--- whole configuration.
+---@field keys? string
 --- a key that the data of the template lacks: no value, the zero value, or an error. Default:
 --- zero for consul-template, else default.
 ---@field missingkey? "default"|"zero"|"error"|"invalid"

@@ -54,7 +54,7 @@ web: { i: 1000000, f: 1000000.0, big: 9007199254740993, list: [b, a], map: { z: 
   end)
 
   it("has functions, delimiters and a mode of missing keys as its options say", function()
-    local d = start { config = "web:\n  x: 1\n  services:\n    api: [{ ID: one }]\n",
+    local d = start { config = "web:\n  x: 1\nservices:\n  api: [{ ID: one }]\n",
       file = [[functions = "consul-template", missingkey = "error", left_delimiter = "<%",
         right_delimiter = "%>",]],
       template = [[<% range service "api" %><% .ID | toUpper %><% end %> {{<% .x %>}}]] }

@@ -76,7 +76,8 @@ describe("the dialect consul-template", function()
       {"ID":"a2","Address":"10.0.0.2","Port":80,"Tags":["b","a"],"Node":"n1",
         "ServiceMeta":{"v":"7"}},
       {"ID":"a1","Port":81,"Node":"n1","NodeAddress":"1.1.1.1","Tags":["a"]},
-      {"ID":"a3","Status":"critical"}],"web":[{"ID":"w"}]}}]]
+      {"ID":"a3","Status":"critical"}],"web":[{"ID":"w"}]},
+    "secrets":{"kv":{"db":{"password":"hush"}}},"nomadVars":{"app":{"a":"b"}}}]]
   json = json:gsub("\n *", "")
 
   it("reads keys, services and nodes", function()
@@ -154,7 +155,12 @@ describe("the dialect consul-template", function()
       { '{{file "/etc/y"}}', { "open /etc/y: no such file or directory" } },
       { '{{timestamp}} {{timestamp "unix"}} {{timestamp "02.01.06 3:04PM"}}',
         "2024-02-29T12:34:56Z 1709210096 29.02.24 12:34PM" },
-      { '{{secret "x"}}', { "it is not supported here" } },
+      { '{{with secret "kv/db"}}{{.Data.password}}{{.LeaseID}}{{end}} {{secrets "kv"}}',
+        "hush [db]" },
+      { '{{secret "none" "a=b"}}', { "writing is not supported" } },
+      { '{{range $k, $v := nomadVar "app"}}{{$k}}={{$v}}{{end}}{{(nomadVar "none").x}}',
+        "a=b<no value>" },
+      { '{{sockaddr "x"}}', { "it is not supported here" } },
     })
   end)
 

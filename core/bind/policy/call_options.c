@@ -382,7 +382,8 @@ static const segue_option script_rows[] = {
      .type = SEGUE_OPTION_FUNCTION,
      NOWHERE,
      .signature = "fun(self: table, names: string[])",
-     .doc = "is called with the names of the documents that are used; the others may be left out"},
+     .doc =
+         "is called with the names that templates request, such as services/api; a fetch follows"},
     {.name = "outcome",
      .type = SEGUE_OPTION_FUNCTION,
      NOWHERE,

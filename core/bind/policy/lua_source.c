@@ -291,6 +291,7 @@ static void lua_source_fetch(const segue__source *source, const char *revision,
   feeding *f = feeding_new(source, revision, op);
   if (!f) return;
   f->out = out;
+  segue__source_call_first(source);
   lua_source_start(f);
 }
 

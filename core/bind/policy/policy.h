@@ -107,6 +107,8 @@ extern const segue__source_kind segue__source_script, segue__source_url;
 bool segue__lua_source_want(const segue__source *source, const char *const *names, size_t count);
 void segue__lua_source_outcome(const segue__source *source, const segue_source_outcome *outcome);
 void segue__source_calls_free(segue__loaded *loaded);
+/* Starts a call of want that waits for its turn. */
+void segue__source_call_first(const segue__source *source);
 /* Of a source in C until it is opened (plugin_source.c). */
 extern const segue__source_kind segue__source_plugin;
 /* call_options.c: the options of these kinds. */

@@ -164,8 +164,17 @@ static void source_call_arrived(segue__message *message) {
   n->posted = false;
   if (!n->loaded)
     source_call_release(n);
-  else
+  else if (n->has_next)
     source_call_start(n);
+}
+
+/* The list of names comes before the fetch that it is meant for. */
+void segue__source_call_first(const segue__source *source) {
+  segue__loaded *loaded = source->impl;
+  segue__source_call *n = loaded->source_calls;
+  while (n && (n->source != source || !n->is_want))
+    n = n->next;
+  if (n && n->has_next && !n->runs) source_call_start(n);
 }
 
 static void source_call_post(segue__source_call *n) {

@@ -9,12 +9,14 @@
 #include <uv.h>
 
 #include "../template/template.h"
+#include "outputs.h"
 #include "policy.h"
 
 struct segue__templates {
   int refs; /* control thread */
   segue__loop *loop;
   segue__template *engine;
+  segue__outputs outputs;
 };
 
 int segue__templates_new(segue__templates **out, segue__loop *loop, const char *lua_dir) {
@@ -36,6 +38,7 @@ int segue__templates_new(segue__templates **out, segue__loop *loop, const char *
 void segue__templates_unref(segue__templates *templates) {
   if (!templates || --templates->refs) return;
   segue__template_free(templates->engine);
+  segue__outputs_deinit(&templates->outputs);
   segue__free(templates);
 }
 
@@ -47,6 +50,9 @@ typedef struct template_run {
   const segue__file_template *template;
   const segue_slice *next;
   segue__rendering *rendering;
+  const segue_node *part, *keys;
+  segue__hash key; /* of its output */
+  segue__template_read read;
   segue__buf text;
   int status;
   segue_error error;
@@ -80,23 +86,37 @@ static void run_on_worker(segue__job *job) {
   const segue__template_job work = {.name = slash ? slash + 1 : template->path,
                                     .text = template->text,
                                     .len = template->len,
-                                    .node = run->next->config,
+                                    .given = true,
+                                    .node = run->part,
+                                    .keys = run->keys,
                                     .config = run->next->snapshot->config,
                                     .dialect = template->functions,
                                     .missingkey = template->missingkey,
                                     .left = template->left,
                                     .right = template->right};
-  run->status =
-      segue__template_render(run->templates->engine, &work, &run->text, &failure, &run->error);
+  run->status = segue__template_render(run->templates->engine, &work, &run->text, &failure,
+                                       &run->read, &run->error);
   if (run->status) run_failed(run, &failure);
   segue__template_failure_clear(&failure);
 }
 
+/* Whether anything is missing that it requested. Then the output makes no sense. */
+static bool run_lacks(const template_run *run) {
+  for (size_t i = 0; i < run->read.touched.count; i++)
+    if (run->read.touched.items[i].missing) return true;
+  return false;
+}
+
 static void run_done(segue__job *job) {
   template_run *run = (template_run *)job;
+  if (!run->status && !run->read.changing && !run_lacks(run))
+    segue__outputs_put(&run->templates->outputs, run->key, &run->read.touched, run->text.data,
+                       run->text.len);
+  run->rendering->touched = &run->read.touched;
   run->rendering->done(run->rendering, run->status, run->text.data, run->text.len,
                        run->status ? &run->error : NULL);
   segue__templates_unref(run->templates);
+  segue__template_read_clear(&run->read);
   segue__buf_deinit(&run->text);
   segue__free(run);
 }
@@ -108,8 +128,25 @@ static void run_abandoned(segue__job *job) {
   run_done(job);
 }
 
+/* Two files of a policy may have one template: they share its output. */
+static bool templates_reuse(segue__templates *templates, const template_run *run) {
+  const segue__output *output =
+      segue__outputs_find(&templates->outputs, run->key, run->part, run->keys);
+  if (!output) return false;
+  segue__rendering *rendering = run->rendering;
+  rendering->touched = &output->touched;
+  rendering->reused = true;
+  rendering->done(rendering, 0, output->text, output->len, NULL);
+  return true;
+}
+
 void segue__templates_render(segue__templates *templates, const segue__file_template *template,
                              const segue_slice *next, segue__rendering *rendering) {
+  const template_run asked = {.rendering = rendering,
+                              .part = next->config,
+                              .keys = segue__file_template_keys(template, next->snapshot),
+                              .key = template->hash};
+  if (templates_reuse(templates, &asked)) return;
   template_run *run = segue__calloc(1, sizeof *run);
   segue_error error;
   if (!run) {
@@ -121,7 +158,10 @@ void segue__templates_render(segue__templates *templates, const segue__file_temp
                         .templates = templates,
                         .template = template,
                         .next = next,
-                        .rendering = rendering};
+                        .rendering = rendering,
+                        .part = asked.part,
+                        .keys = asked.keys,
+                        .key = asked.key};
   segue__buf_init(&run->text);
   templates->refs++;
   int rc = segue__job_submit(templates->loop, SEGUE__QUEUE_FILES, &run->job);

@@ -19,6 +19,7 @@ enum { RENDER_MS = 10000 };
 
 /* Set by setup, kept in the registry by these keys. */
 static const char setup_key[] = "segue.template.setup";
+static const char parts_key[] = "segue.template.parts"; /* weak: hash -> table */
 
 /* setup { null, map, list, float, big }: the types of lua/segue/template/value.lua. */
 static int host_setup(lua_State *L) {
@@ -144,12 +145,56 @@ static int host_parse(lua_State *L) {
   return count;
 }
 
-/* given(): the data of a job that has a node. */
-static int host_given(lua_State *L) {
-  const segue_node *node = segue__template_of(L)->node;
+/* Pushes a part of the configuration. Equal parts are one table, as long as the collector leaves
+ * it: hundreds of templates may read the same data in one reload, and no template changes them. */
+static void host_push_part(lua_State *L, const segue_node *node) {
   lua_settop(L, 0);
   lua_getfield(L, LUA_REGISTRYINDEX, setup_key);
+  if (node->type != SEGUE_MAP && node->type != SEGUE_LIST) {
+    host_push_node(L, node);
+    return;
+  }
+  segue__hash hash = segue__node_hash(node);
+  lua_getfield(L, LUA_REGISTRYINDEX, parts_key);
+  lua_pushlstring(L, (const char *)&hash, sizeof hash);
+  lua_rawget(L, -2);
+  if (!lua_isnil(L, -1)) return;
+  lua_pop(L, 1);
   host_push_node(L, node);
+  lua_pushlstring(L, (const char *)&hash, sizeof hash);
+  lua_pushvalue(L, -2);
+  lua_rawset(L, -4);
+}
+
+/* given(): the data of a job that has a part of the configuration; nil: there is no such part. */
+static int host_given(lua_State *L) {
+  const segue_node *node = segue__template_of(L)->node;
+  if (!node) return 0;
+  host_push_part(L, node);
+  return 1;
+}
+
+/* Below the root that functions read, at a path: keys joined by "/". */
+static const segue_node *host_at(lua_State *L) {
+  size_t len;
+  const char *path = luaL_checklstring(L, 1, &len);
+  return segue__keys_find(segue__template_of(L)->keys, path, len);
+}
+
+/* find(path, leaves) -> the value, or nothing; leaves: nothing for a list or a map */
+static int host_find(lua_State *L) {
+  const segue_node *node = host_at(L);
+  bool leaf = node && node->type != SEGUE_MAP && node->type != SEGUE_LIST;
+  if (!node || (lua_toboolean(L, 2) && !leaf)) return 0;
+  host_push_part(L, node);
+  return 1;
+}
+
+/* kind(path) -> "map", "list", "leaf", or nothing */
+static int host_kind(lua_State *L) {
+  const segue_node *node = host_at(L);
+  if (!node) return 0;
+  lua_pushstring(L, node->type == SEGUE_MAP ? "map" : node->type == SEGUE_LIST ? "list" : "leaf");
   return 1;
 }
 
@@ -157,7 +202,7 @@ static int host_given(lua_State *L) {
  * a value of a configuration; nil: unknown. */
 static int host_where(lua_State *L) {
   segue__template *t = segue__template_of(L);
-  const segue_node *node = t->node ? t->node : t->doc ? &t->doc->root : NULL;
+  const segue_node *node = t->given ? t->node : t->doc ? &t->doc->root : NULL;
   for (int i = 1; node && i <= lua_gettop(L); i++) {
     if (lua_type(L, i) == LUA_TNUMBER) {
       lua_Integer at = lua_tointeger(L, i);
@@ -173,7 +218,7 @@ static int host_where(lua_State *L) {
   if (!node || !node->line) return 0;
   lua_pushnumber(L, node->line);
   lua_pushnumber(L, node->column);
-  const segue__document *doc = t->node ? segue__config_document(t->config, node) : NULL;
+  const segue__document *doc = t->given ? segue__config_document(t->config, node) : NULL;
   if (!doc) return 2;
   lua_pushstring(L, doc->name);
   return 3;
@@ -227,12 +272,26 @@ static void locale_open(lua_State *L) {
 
 int segue__template_host_open(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"setup", host_setup},       {"decode", host_decode},     {"parse", host_parse},
-      {"given", host_given},       {"where", host_where},       {"cpu_seconds", host_cpu_seconds},
-      {"to_upper", host_to_upper}, {"to_lower", host_to_lower}, {NULL, NULL},
+      {"setup", host_setup},
+      {"decode", host_decode},
+      {"parse", host_parse},
+      {"given", host_given},
+      {"where", host_where},
+      {"cpu_seconds", host_cpu_seconds},
+      {"find", host_find},
+      {"kind", host_kind},
+      {"to_upper", host_to_upper},
+      {"to_lower", host_to_lower},
+      {NULL, NULL},
   };
   locale_open(L);
-  lua_createtable(L, 0, 13);
+  lua_createtable(L, 0, 0);
+  lua_createtable(L, 0, 1);
+  lua_pushliteral(L, "v");
+  lua_setfield(L, -2, "__mode");
+  lua_setmetatable(L, -2);
+  lua_setfield(L, LUA_REGISTRYINDEX, parts_key);
+  lua_createtable(L, 0, 16);
   for (const luaL_Reg *f = functions; f->name; f++) {
     lua_pushcfunction(L, f->func);
     lua_setfield(L, -2, f->name);

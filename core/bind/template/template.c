@@ -116,6 +116,7 @@ typedef struct template_call {
   size_t len;
   segue__buf *out;
   segue__template_failure *failure;
+  segue__template_read *read;
   int rc;
 } template_call;
 
@@ -134,7 +135,7 @@ static void push_job(lua_State *L, const segue__template_job *job) {
     template_set_text(L, names[i], values[i], values[i] ? strlen(values[i]) : 0);
   template_set_text(L, "template", job->text, job->len);
   template_set_text(L, "data", job->data, job->data_len);
-  lua_pushboolean(L, job->node != NULL);
+  lua_pushboolean(L, job->given);
   lua_setfield(L, -2, "given");
 }
 
@@ -144,20 +145,56 @@ static char *template_text(lua_State *L, int index) {
   return text ? segue__strndup(text, len) : NULL;
 }
 
-/* render(job) -> output, or nil and the failure: { message, usage, path, origin, line, column } */
+static bool read_flag(lua_State *L, const char *key) {
+  lua_getfield(L, -1, key);
+  bool flag = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return flag;
+}
+
+/* The table of what was read is on top: { paths, asked, changing } (command.lua). */
+static void template_take_read(lua_State *L, template_call *call) {
+  const segue__template_job *job = call->job;
+  segue__touched *touched = &call->read->touched;
+  int rc = 0;
+  call->read->changing = read_flag(L, "changing");
+  lua_getfield(L, -1, "paths");
+  for (int i = 1, n = (int)lua_objlen(L, -1); i <= n && !rc; i++) {
+    lua_rawgeti(L, -1, i);
+    const segue__touch touch = {.path = (char *)lua_tostring(L, -1)};
+    rc = segue__touched_add(touched, &touch, job->node);
+    lua_pop(L, 1);
+  }
+  lua_getfield(L, -2, "asked");
+  for (int i = 1, n = (int)lua_objlen(L, -1); i <= n && !rc; i++) {
+    lua_rawgeti(L, -1, i);
+    segue__touch touch = {
+        .whole = true, .wanted = read_flag(L, "wanted"), .missing = read_flag(L, "missing")};
+    lua_getfield(L, -1, "path");
+    touch.path = (char *)lua_tostring(L, -1);
+    rc = segue__touched_add(touched, &touch, job->keys);
+    lua_pop(L, 2);
+  }
+  if (rc) call->out->failed = true;
+}
+
+/* render(job) -> output, or nil and the failure: { message, usage, path, origin, line, column };
+ * and what it has read, where its data are given. */
 static int template_render_protected(lua_State *L) {
   template_call *call = lua_touserdata(L, 1);
   size_t len;
   lua_getfield(L, LUA_REGISTRYINDEX, "segue.template.command");
   lua_getfield(L, -1, "render");
   push_job(L, call->job);
-  lua_call(L, 1, 2);
-  const char *text = lua_tolstring(L, -2, &len);
+  lua_call(L, 1, 3);
+  if (lua_istable(L, -1) && call->read) template_take_read(L, call);
+  const int output = 3, failure = 4;
+  lua_settop(L, failure);
+  const char *text = lua_tolstring(L, output, &len);
   if (text) {
     segue__buf_add(call->out, text, len);
     return 0;
   }
-  int failure = lua_gettop(L);
   static const char *const keys[] = {"usage", "message", "path", "origin", "line", "column"};
   for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
     lua_getfield(L, failure, keys[i]);
@@ -204,13 +241,22 @@ void segue__template_failure_clear(segue__template_failure *failure) {
   *failure = (segue__template_failure){0};
 }
 
+void segue__template_read_clear(segue__template_read *read) {
+  segue__touched_deinit(&read->touched);
+  *read = (segue__template_read){0};
+}
+
 int segue__template_render(segue__template *t, const segue__template_job *job, segue__buf *out,
-                           segue__template_failure *failure, segue_error *err) {
-  template_call call = {.job = job, .out = out, .failure = failure};
+                           segue__template_failure *failure, segue__template_read *read,
+                           segue_error *err) {
+  template_call call = {.job = job, .out = out, .failure = failure, .read = read};
+  t->given = job->given;
   t->node = job->node;
+  t->keys = job->keys;
   t->config = job->config;
   int rc = template_run(t, template_render_protected, &call, err);
-  t->node = NULL;
+  t->given = false;
+  t->node = t->keys = NULL;
   t->config = NULL;
   if (rc == UV_ENOMEM)
     segue__errorf(err, rc, "templates: %s", segue_strerror(rc));

@@ -8,6 +8,7 @@
 #define SEGUE_BIND_TEMPLATE_H
 
 #include "../../config/config.h"
+#include "../../config/touched.h"
 #include "../../os/error.h"
 #include "../../os/mem.h"
 
@@ -26,8 +27,10 @@ typedef struct segue__template_job {
   const char *data_name; /* the end decides between JSON and YAML */
   const char *data;      /* NULL: no data */
   size_t data_len;
-  /* Instead of data: a value of a configuration. */
-  const segue_node *node;
+  /* Instead of data: a value of a configuration, or NULL where it has no such value. Functions read
+   * what is below keys. */
+  bool given;
+  const segue_node *node, *keys;
   const segue__config *config;
   const char *dialect, *missingkey, *left, *right;
 } segue__template_job;
@@ -41,11 +44,20 @@ typedef struct segue__template_failure {
 } segue__template_failure;
 void segue__template_failure_clear(segue__template_failure *failure);
 
+/* The values that a run has read, also one that failed. Owned. */
+typedef struct segue__template_read {
+  segue__touched touched;
+  bool changing; /* also something that is no part of the configuration: the time, a file */
+} segue__template_read;
+void segue__template_read_clear(segue__template_read *read);
+
 /* Appends the output, all or nothing. SEGUE_EUSAGE: dialect or missingkey is unknown.
  * SEGUE_ECONFIG: the template or its data has an error. failure is zeroed before, and cleared by
- * the caller. */
+ * the caller. read, which may be NULL, is filled for a job that is given; zeroed before, and
+ * cleared by the caller. */
 int segue__template_render(segue__template *t, const segue__template_job *job, segue__buf *out,
-                           segue__template_failure *failure, segue_error *err);
+                           segue__template_failure *failure, segue__template_read *read,
+                           segue_error *err);
 
 /* Renders a case of a batch: one line of JSON. Appends the line of its answer, without a newline.
  * Fails only if no Lua state can be had. */

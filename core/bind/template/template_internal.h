@@ -18,8 +18,9 @@ struct segue__template {
   bool starved; /* and the state was within its limit: the machine has no memory */
   /* Of the running call; owned here, because an error of Lua frees nothing. */
   segue__document *doc, *parsed;
-  /* Of the running call, borrowed: the data of a job that has a node. */
-  const segue_node *node;
+  /* Of the running call, borrowed: the data of a job that is given. */
+  bool given;
+  const segue_node *node, *keys;
   const segue__config *config;
 };
 

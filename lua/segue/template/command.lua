@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The command `segue render`: renders one template, or the cases of a batch. Called from C
 -- (core/bind/template/template.c).
+local context = require "segue.template.context"
 local dialects = require "segue.template.dialects"
 local gotime = require "segue.template.gotime"
 local host = require "segue.template.host"
@@ -57,10 +58,24 @@ local function place_in(message, name)
   return tonumber(line), tonumber(column)
 end
 
+---@class segue.template.read what a run has read
+---@field paths string[] of its data, keys joined by "/"
+---@field asked segue.template.asked[] by functions, of the configuration
+---@field changing boolean and something that is no part of the configuration
+
+local function read_of(compiled)
+  local asked, run = {}, context.get()
+  for _, one in pairs(run.asked) do asked[#asked + 1] = one end
+  table.sort(asked, function(a, b) return a.path < b.path end)
+  return { paths = compiled and template.touches(compiled) or {}, asked = asked,
+    changing = run.changing or false }
+end
+
 -- Renders one template.
 ---@param job table see segue__template_job
 ---@return string? output
 ---@return segue.template.failure?
+---@return segue.template.read? of a job whose data are given
 function command.render(job)
   local problem = usage_problem(job.dialect, job.missingkey)
   if problem then return nil, { message = problem, usage = true } end
@@ -74,12 +89,13 @@ function command.render(job)
   if data == value.NULL then data = nil end
   local compiled, failure = template.compile(job.template, job)
   local output
-  if compiled then output, failure = template.render(compiled, data) end
-  if output then return output end
+  if compiled then output, failure = template.render(compiled, data, { config = job.given }) end
+  local read = compiled and job.given and read_of(compiled) or nil
+  if output then return output, nil, read end
   local path, place = origin.find(failure, data, job.data_name)
   local line, column = place_in(failure.message, job.name or "")
   return nil, { message = failure.message, path = path, origin = place, line = line,
-    column = column }
+    column = column }, read
 end
 
 local function text_of(case, key)

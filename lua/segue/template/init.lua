@@ -10,6 +10,7 @@ local node = require "segue.template.node"
 local parser = require "segue.template.parser"
 local quote = require "segue.template.quote"
 local runtime = require "segue.template.runtime"
+local touches = require "segue.template.touches"
 
 local template = {}
 
@@ -33,6 +34,8 @@ local template = {}
 ---@field code segue.template.code
 ---@field functions table the functions of its code
 ---@field main integer the one that renders
+---@field trees? segue.template.trees until its touches are known
+---@field paths? string[] see template.touches
 
 -- Limits of one run, unless others are given.
 template.limits = { seconds = host.seconds_max, output = 64 * 1024 * 1024 }
@@ -91,11 +94,21 @@ function template.compile(text, options)
   local code = compiler.compile(trees, { functions = functions, missingkey = mode,
     force_large = options.force_large })
   local compiled = { name = name, text = text, code = code, functions = load_code(code),
-    main = code.ids[name] }
+    main = code.ids[name], trees = trees }
   if cached >= CACHED_MAX then cache, cached, of_options = {}, 0, nil end
   of_options = of_options or {}
   cache[key], of_options[text], cached = of_options, compiled, cached + 1
   return compiled
+end
+
+-- The paths of its data that a template reads, keys joined by "/"; "": all of them.
+---@param compiled segue.template.compiled
+---@return string[]
+function template.touches(compiled)
+  if not compiled.paths then
+    compiled.paths, compiled.trees = touches.find(compiled.trees), nil
+  end
+  return compiled.paths
 end
 
 -- Renders a compiled template: the whole output, or nil and the error.

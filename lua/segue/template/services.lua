@@ -72,26 +72,35 @@ local function new_service(name, item)
   }, Service)
 end
 
--- Every instance of every service, by name.
-local function instances()
-  local given, out = context.mock "services", {}
-  local function add(name, item)
+-- The instances in a list, or the one that a map is, by the name of their service; name is that of
+-- instances that have none.
+local function add_instances(out, name, list)
+  if value.kind(list) == "map" then list = { list } end
+  if type(list) ~= "table" then return end
+  for _, item in ipairs(list) do
     local service = new_service(name, item)
     out[service.Name] = out[service.Name] or {}
     table.insert(out[service.Name], service)
   end
+end
+
+-- Every instance of every service, by name.
+local function instances()
+  local given, out = context.mock "services", {}
   if value.kind(given) == "list" then
-    for _, item in ipairs(given) do add("", item) end
+    add_instances(out, "", given)
   elseif value.kind(given) == "map" then
-    for _, name in ipairs(value.sorted_keys(given)) do
-      local list = given[name]
-      if value.kind(list) == "map" then list = { list } end
-      if type(list) == "table" then
-        for _, item in ipairs(list) do add(name, item) end
-      end
-    end
+    for _, name in ipairs(value.sorted_keys(given)) do add_instances(out, name, given[name]) end
   end
   return out
+end
+
+-- The instances of one service. A list of the data may hold those of others too.
+local function instances_of(name)
+  local out = {}
+  local given, is_list = context.member("services", name)
+  add_instances(out, is_list and "" or name, given)
+  return out[name] or {}
 end
 
 local function by_node_and_id(a, b)
@@ -137,7 +146,7 @@ function services.find(query)
   local q, message = parse_query(query)
   if not q then return nil, message end
   local found = {}
-  for _, service in ipairs(instances()[q.name] or {}) do
+  for _, service in ipairs(instances_of(q.name)) do
     if (q.wanted.any or q.wanted[service.Status]) and (not q.tag or has_tag(service, q.tag))
       and (not q.datacenter or service.NodeDatacenter == ""
         or service.NodeDatacenter == q.datacenter) then

@@ -17,12 +17,18 @@ local function plain_float(v)
   return (v < 0 and "-" or "") .. text.plain_form(text.shortest(math.abs(v)))
 end
 
-local function leaf(v)
+-- The text of a leaf; nil for a list, a map, null and nothing.
+---@param v any
+---@return string?
+function store.leaf(v)
+  if v == nil or type(v) == "table" then return nil end
   if type(v) == "cdata" and value.kind(v) == "float64" then return plain_float(v.v) end
   return text.value(v)
 end
 
-local function add(values, path, v)
+local leaf = store.leaf
+
+local function add(values, path, v, mocks)
   if v == nil or v == value.NULL then return end
   local prefix = path == "" and "" or path .. "/"
   local kind = type(v) == "table" and getmetatable(v).kind
@@ -31,8 +37,7 @@ local function add(values, path, v)
   elseif kind == "map" then
     for key, item in next, v do
       local name = text.value(key)
-      -- "@services" and "@nodes" are mocks.
-      if path ~= "" or name:byte() ~= 64 then add(values, prefix .. name, item) end
+      if not mocks or name:byte() ~= 64 then add(values, prefix .. name, item) end
     end
   elseif path ~= "" then
     values[path] = leaf(v)
@@ -42,15 +47,39 @@ end
 local known = setmetatable({}, { __mode = "k" })
 local empty = { values = {}, keys = {} }
 
+-- The value at a path, as in segue__keys_find (core/config/touched.h).
+---@param data any
+---@param path string
+---@return any? nil: there is none
+function store.find(data, path)
+  if path == "" then return data end
+  local kind = type(data) == "table" and getmetatable(data).kind
+  if kind ~= "map" and kind ~= "list" then return nil end
+  local slash = 0
+  repeat
+    slash = path:find("/", slash + 1, true)
+    local key = path:sub(1, (slash or #path + 1) - 1)
+    local child
+    if kind == "map" then
+      child = data[key]
+    elseif key:find "^%d+$" then
+      child = data[tonumber(key) + 1]
+    end
+    if child ~= nil and slash then child = store.find(child, path:sub(slash + 1)) end
+    if child ~= nil then return child end
+  until not slash
+end
+
 -- The store of a map or list; an empty one for other data.
 ---@param data any
+---@param mocks? boolean its members "@services" and "@nodes" are mocks
 ---@return segue.template.store
-function store.of(data)
+function store.of(data, mocks)
   if type(data) ~= "table" then return empty end
   local found = known[data]
   if found then return found end
   found = { values = {}, keys = {} }
-  add(found.values, "", data)
+  add(found.values, "", data, mocks)
   for path in next, found.values do found.keys[#found.keys + 1] = path end
   table.sort(found.keys)
   known[data] = found

@@ -27,14 +27,16 @@ local function texts(list) return value.list(list, value.STRINGS) end
 
 -- ---- The store ----------------------------------------------------------------------------------
 
--- Keys begin with "/"; the store has them without.
-local function lookup(key)
+-- Keys begin with "/"; the store has them without. held: the output makes no sense without it.
+local function lookup(key, held)
   if key:sub(1, 1) ~= "/" then return nil end
-  return context.store().values[key:sub(2)]
+  local v = context.text(key:sub(2))
+  context.touch(key:sub(2), true, held and v == nil)
+  return v
 end
 
 local function need(site, name, key)
-  local v = lookup(key)
+  local v = lookup(key, true)
   if v == nil then calling(site, name, "key does not exist: " .. key) end
   return v
 end
@@ -42,9 +44,12 @@ end
 local function matching(site, name, pattern)
   local found = {}
   if store.match(pattern, "") == nil then calling(site, name, "syntax error in pattern") end
-  for _, key in ipairs(context.store().keys) do
-    if store.match(pattern, "/" .. key) then
-      found[#found + 1] = pair("/" .. key, context.store().values[key])
+  -- The folder is the part before the first special character, up to its last "/".
+  local keys, folder = context.below(pattern:match "^/?([^*?%[\\]*)/" or "")
+  local head = folder == "" and "/" or "/" .. folder .. "/"
+  for _, key in ipairs(keys.keys) do
+    if store.match(pattern, head .. key) then
+      found[#found + 1] = pair(head .. key, keys.values[key])
     end
   end
   return found
@@ -75,8 +80,10 @@ local function list(folder, only_folders)
     if not seen[name] then names[#names + 1] = name end
     seen[name] = true
   end
-  for _, key in ipairs(context.store().keys) do
-    key = "/" .. key
+  -- Of a leaf too: its store is the one of the folder above it.
+  local keys, above = context.below(folder:sub(2))
+  for _, key in ipairs(keys.keys) do
+    key = (above == "" and "/" or "/" .. above .. "/") .. key
     if folder == "/" then
       if not only_folders and not key:find("/", 2, true) then add(key:sub(2)) end
     elseif key == folder then

@@ -38,11 +38,15 @@ local function key_path(site, name, path)
   return rest
 end
 
-local function lookup(site, name, path)
-  return context.store().values[key_path(site, name, path)]
+-- held: the output makes no sense without the key.
+local function lookup(site, name, path, held)
+  local plain = key_path(site, name, path)
+  local v = context.text(plain)
+  context.touch(plain, true, held and v == nil)
+  return v
 end
 
-data.key = def({ "string" }, function(site, path) return lookup(site, "key", path) or "" end)
+data.key = def({ "string" }, function(site, path) return lookup(site, "key", path, true) or "" end)
 data.keyExists = def({ "string" }, function(site, path)
   return lookup(site, "keyExists", path) ~= nil
 end)
@@ -51,27 +55,31 @@ data.keyOrDefault = def({ "string", "string" }, function(site, path, default)
   return (v == nil or v == "") and default or v
 end)
 
-local function pair(path, key)
-  return setmetatable({ Path = path, Key = key, Value = context.store().values[path],
-    CreateIndex = zero, ModifyIndex = zero, LockIndex = zero, Flags = zero, Session = "" }, Pair)
+local function pair(path, key, v)
+  return setmetatable({ Path = path, Key = key, Value = v, CreateIndex = zero, ModifyIndex = zero,
+    LockIndex = zero, Flags = zero, Session = "" }, Pair)
 end
 
--- The pairs whose path begins with a text; their key is the rest.
-local function below(site, name, prefix, whole_tree)
+-- The pairs whose path begins with a text; their key is the rest. held: none at all make no sense.
+local function below(site, name, prefix, whole_tree, held)
   prefix = key_path(site, name, prefix)
   local found = {}
-  for _, path in ipairs(store.below(context.store(), prefix)) do
-    local key = path:sub(#prefix + 1):gsub("^/+", "")
+  local keys, folder = context.below(prefix:match "^(.*)/[^/]*$" or "")
+  local head = folder == "" and "" or folder .. "/"
+  for _, path in ipairs(store.below(keys, prefix:sub(#head + 1))) do
+    local full = head .. path
+    local key = full:sub(#prefix + 1):gsub("^/+", "")
     if key ~= "" and (whole_tree or not key:find("/", 1, true)) then
-      found[#found + 1] = pair(path, key)
+      found[#found + 1] = pair(full, key, keys.values[path])
     end
   end
+  if held and #found == 0 then context.touch(prefix, true, true) end
   return value.list(found, PAIRS)
 end
 
 for name, whole_tree in pairs { ls = false, safeLs = false, tree = true, safeTree = true } do
   data[name] = def({ "string" }, function(site, prefix)
-    return below(site, name, prefix, whole_tree)
+    return below(site, name, prefix, whole_tree, name:find "^safe" ~= nil)
   end)
 end
 
@@ -141,11 +149,43 @@ data.executeTemplate = def({ "string" }, function(site, n, name, argument)
   return inner:get()
 end, "any")
 
--- Sources that `segue render` does not have.
-for _, name in ipairs { "secret", "secrets", "pkiCert", "nomadVar", "nomadVarList", "nomadService",
-  "nomadServices", "caRoots", "caLeaf", "partitions", "peerings", "sockaddr", "plugin",
-    "writeToFile",
-  "spew_dump", "spew_printf", "spew_sdump", "spew_sprintf" } do
+-- ---- Secrets and variables ----------------------------------------------------------------------
+
+local Secret = structs.new("*dependency.Secret", { "LeaseID", "LeaseDuration", "Renewable", "Data",
+  "Metadata" })
+
+-- A map at NAME/PATH, from any source; an empty one where it is not there.
+local function document(site, name, root, path)
+  local plain = strings.trim_space(path):gsub("^/+", "")
+  if plain == "" then calling(site, name, ("%s: no path given"):format(name)) end
+  local full = root .. "/" .. plain
+  local v = context.find(full)
+  local is_map = value.kind(v) == "map"
+  context.touch(full, true, not is_map)
+  return is_map and v or value.map {}
+end
+
+-- Arguments behind the path would be written to Vault.
+data.secret = def({ "string" }, function(site, n, path)
+  if n > 1 then calling(site, "secret", "secret: writing is not supported") end
+  local found = document(site, "secret", "secrets", path)
+  return setmetatable({ LeaseID = "", LeaseDuration = 0, Renewable = false, Data = found,
+    Metadata = value.map {} }, Secret)
+end, "string")
+data.secrets = def({ "string" }, function(site, path)
+  local names = {}
+  for _, name in ipairs(value.sorted_keys(document(site, "secrets", "secrets", path))) do
+    names[#names + 1] = name
+  end
+  return value.list(names, value.STRINGS)
+end)
+data.nomadVar = def({ "string" }, function(site, path)
+  return document(site, "nomadVar", "nomadVars", path)
+end)
+
+for _, name in ipairs { "pkiCert", "nomadVarList", "nomadService", "nomadServices", "caRoots",
+  "caLeaf", "partitions", "peerings", "sockaddr", "plugin", "writeToFile", "spew_dump",
+  "spew_printf", "spew_sdump", "spew_sprintf" } do
   data[name] = def({}, function(site) calling(site, name, "it is not supported here") end, "any")
 end
 
