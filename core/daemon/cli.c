@@ -141,9 +141,9 @@ static const command commands[] = {
     {"version", "", "print the version", NULL, cli_version, JSON, 0},
     {"help", "[COMMAND]", "print this help, or that of a command",
      "segue help options [TOPIC] describes the options of a policy, segue help options PLUGIN "
-     "those of "
-     "a plugin; with --json as a JSON Schema.",
-     cli_help, JSON, 3},
+     "those of a plugin (-c names the policy whose folders of plugins are searched); with --json "
+     "as a JSON Schema.",
+     cli_help, JSON | POLICY | LUA_DIR, 3},
 };
 enum { WITH_MAX = sizeof((segue__cli *)0)->with / sizeof(char *) };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };

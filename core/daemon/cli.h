@@ -40,6 +40,8 @@ typedef struct segue__cli {
 int segue__cli_run(const segue__cli *cli);
 int segue__cli_check(const segue__cli *cli);
 int segue__cli_help_options(const segue__cli *cli);
+/* Adds the folders in which the policy searches plugins first; evaluates it. */
+int segue__cli_plugin_folders(const segue__cli *cli, segue__names *out, segue_error *err);
 int segue__cli_check_file(const segue__cli *cli); /* check --schema */
 int segue__cli_plan(const segue__cli *cli);
 int segue__cli_reload(const segue__cli *cli);

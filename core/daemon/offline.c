@@ -322,6 +322,29 @@ static int try_it(const segue__cli *cli, void (*text)(segue__buf *out, const tri
   return rc;
 }
 
+/* Only the policy is evaluated: no source is read and no module is prepared. */
+int segue__cli_plugin_folders(const segue__cli *cli, segue__names *out, segue_error *err) {
+  trial t = {.cli = cli};
+  segue__policy *policy = NULL;
+  segue__errors errors;
+  if (segue__sink_init(&t.sink, cli)) return UV_EINVAL;
+  t.log = (segue__logger){.level = SEGUE_ERROR, .sink = offline_on_log, .data = &t};
+  if (uv_loop_init(&t.uv) < 0) return segue__errorf(err, UV_ENOMEM, "cannot create an event loop");
+  segue__errors_init(&errors);
+  int rc = offline_open_all(&t, err);
+  if (!rc) {
+    segue__policy_loader lua = segue__lua_loader_get(t.lua);
+    rc = lua.load(lua.data, cli->policy, &policy, &errors);
+    if (rc && errors.count) *err = errors.items[0];
+  }
+  for (size_t i = 0; policy && i < policy->plugin_count && !rc; i++)
+    rc = segue__names_add(out, "", 0, policy->plugins[i]);
+  segue__policy_unref(policy);
+  segue__errors_deinit(&errors);
+  offline_close_all(&t);
+  return rc;
+}
+
 int segue__cli_check(const segue__cli *cli) {
   if (cli->with_count && !cli->schema)
     return segue__cli_fail(SEGUE__EXIT_USAGE,

@@ -194,8 +194,8 @@ static void help_row(const segue__topics *topics, const segue_option *row, int i
   segue__buf_addf(&head, "%*s%s = ", indent, "", row->name);
   segue__option_word(row, &head);
   segue__option_facts(row, &facts);
-  segue__buf_addf(&text, "%s%s%s", row->doc ? row->doc : "", facts.len ? ". " : "",
-                  facts.len ? facts.data : "");
+  const char *doc = row->doc ? row->doc : "";
+  segue__buf_addf(&text, "%s%s%s", doc, *doc && facts.len ? ". " : "", facts.len ? facts.data : "");
   if (!head.failed && !text.failed && !facts.failed) {
     segue__buf_adds(out, head.data);
     if (head.len + 2 > COLUMN)

@@ -194,6 +194,17 @@ local function lua_plugin(plugin)
   return loaded
 end
 
+-- The options with the defaults that the plugin declares.
+local function plugin_options(declared, given)
+  if type(declared) ~= "table" or type(given) ~= "table" then return given end
+  local options = {}
+  for name, row in pairs(declared) do
+    if type(row) == "table" then options[name] = row.default end
+  end
+  for name, value in pairs(given) do options[name] = value end
+  return options
+end
+
 --- A source of one's own. fetch(self) returns what there is: a list of documents, or a table with
 --- the values; then its revision, if it has one, which self.revision is the next time. `true`:
 --- that revision still holds. nil and a message: it cannot be had. watch(self, emit) runs as long
@@ -214,8 +225,9 @@ function M.source(spec)
   local self = {}
   for key, value in pairs(spec) do self[key] = value end
   if plugin then
+    self.options = plugin_options(plugin.options or {}, spec.options or {})
     core.judged(("segue.source: plugin %s: options"):format(spec.plugin), plugin.options or {},
-      spec.options or {})
+      self.options)
     self.fetch, self.watch = plugin.fetch, plugin.watch
     self.want, self.outcome = plugin.want, plugin.outcome
   end

@@ -75,6 +75,35 @@ describe("a source of a plugin in Lua", function()
     assert.truthy(e.message:find("the option mode has the unknown type 'word'", 1, true), e.text)
   end)
 
+  it("declares an option as a row: type, default, limits, and whether it is required", function()
+    plugin [[return { fetch = function(self) return { ms = self.options.wait } end, options = {
+      wait = { type = "count", default = 30, min = 5, max = 60, doc = "time to wait" },
+      side = { type = { "left", "right" }, required = true } } }]]
+    local result = start 'name = "kv", plugin = "kv", options = { side = "left" }'
+    assert.equal("applied", result.outcome)
+    assert.equal(30, value("ms"))
+    for options, message in pairs {
+      ["wait = 6"] = "options: side is missing",
+      ['side = "left", wait = 61'] = "options: wait must be between 5 and 60, not 61",
+      ['side = "up"'] = 'options: side must be "left" or "right", not "up"',
+    } do
+      local e = b:refused(policy('name = "kv", plugin = "kv", options = { ' .. options .. " }"))
+      assert.truthy(e.message:find(message, 1, true), e.text)
+    end
+  end)
+
+  for row, message in pairs {
+    ["{ default = 1 }"] = "the option a has no type",
+    ['{ type = "count", max = "9" }'] = "the option a must not have the field 'max' of type string",
+    ['{ type = "count", default = {} }'] = "the default of the option a must be a text, a number",
+  } do
+    it("with the row " .. row .. " is rejected by name", function()
+      plugin(("return { fetch = function() end, options = { a = %s } }"):format(row))
+      local e = b:refused(policy 'name = "kv", plugin = "kv"')
+      assert.truthy(e.message:find(message, 1, true), e.text)
+    end)
+  end
+
   it("must have a function fetch", function()
     plugin "return {}"
     local e = b:refused(policy 'name = "kv", plugin = "kv"')

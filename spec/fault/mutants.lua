@@ -37,6 +37,7 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
 local BIND = { delta = "spec/bind/source_delta_spec.lua", codec = "spec/bind/codec_spec.lua",
                hostile = "spec/bind/hostile_spec.lua", copies = "spec/bind/copies_spec.lua",
                family = "spec/bind/family_spec.lua",
+               plugin_source = "spec/bind/plugin_source_spec.lua",
                lua_config = "spec/bind/lua_config_spec.lua",
                module = "spec/bind/module_spec.lua", library = "spec/bind/library_spec.lua" }
 
@@ -806,6 +807,8 @@ local mutants = {
     UNIT.mask_words },
   { "cutting a text of the schema between two words", "core/schema/finding.c",
     "if (space) len = (size_t)(space - hint->v.s);", ";", UNIT.schema },
+  { "limits of an option of a plugin in Lua", "core/bind/policy/plugin_options.c",
+    "row->min = lua_tonumber(L, -1);", ";", BIND.plugin_source },
   { "a table that contains itself", "core/bind/runtime/convert.c",
     "if (l->table == table)", "if (false)", BIND.codec },
   { "keys of a document in their order", "core/bind/runtime/convert.c",

@@ -163,6 +163,68 @@ describe("the options of a plugin", function()
   end)
 end)
 
+describe("segue help options", function()
+  -- A copy of the Lua half with a plugin in Lua beside it.
+  local function library(text)
+    dir:write("tree/plugins/kv/init.lua", text)
+    local copied = process.run { "cp", "-r", require("luv").cwd() .. "/lua", dir:at("tree/lua") }
+    assert.equal(0, copied.code, copied.output)
+    return { SEGUE_LUA_DIR = dir:at("tree/lua") }
+  end
+  local rows = [[return { fetch = function() return {} end, options = { prefix = "text",
+    every = { type = "duration", default = "30s", min = 1000, doc = "time between two polls" },
+    mode = { type = { "all", "some" }, required = true } } }]]
+
+  it("shows the rows of a plugin in Lua, which judge its options too", function()
+    local env = library(rows)
+    local help = segue.cli({ "help", "options", "kv" }, { cwd = dir.path, env = env })
+    assert.equal(0, help.code, help:describe())
+    finds(help.stdout, "time between two polls. Default: 30s. At least 1s.")
+    finds(help.stdout, 'mode = "all" | "some"')
+    finds(help.stdout, "Required.")
+    finds(help.stdout, "prefix = text")
+    local schema = segue.cli({ "help", "options", "kv", "--json" }, { cwd = dir.path, env = env })
+    finds(schema.stdout, '"default": "30s"')
+    segue.folder { dir = dir, files = {}, policy = [[local segue = require "segue"
+      return { sources = { segue.source { name = "kv", plugin = "kv",
+        options = { every = "10ms", mode = "all" } } }, triggers = {} }]] }
+    local result = segue.cli({ "check" }, { cwd = dir.path, env = env })
+    assert.equal(3, result.code, result:describe())
+    finds(result.output, "options: every must be at least 1s, not \"10ms\"")
+  end)
+
+  it("lists the plugins in Lua, those that come with segue, and those of the policy's folders",
+    function()
+      dir:write("own/none", "") -- creates the folder
+      plugin.build(dir:at("own/cache.so"), head .. declared .. code(reading) .. descriptor)
+      dir:write("reload.lua", 'local segue = require "segue"\n'
+        .. 'return { sources = { segue.value {} }, triggers = {}, plugins = "own" }')
+      local env = library(rows)
+      local list = segue.cli({ "help", "options" }, { cwd = dir.path, env = env })
+      assert.equal(0, list.code, list:describe())
+      finds(list.stdout, "Plugins:\n  kv\n  cache\n")
+      finds(segue.cli({ "help", "options" }, { cwd = dir.path }).stdout, "\n  stats\n")
+      local help = segue.cli({ "help", "options", "cache" }, { cwd = dir.path })
+      assert.equal(0, help.code, help:describe())
+      finds(help.stdout, "memory for cached answers")
+      local elsewhere = segue.cli({ "help", "options", "cache", "-c", dir:at("reload.lua") })
+      finds(elsewhere.stdout, "memory for cached answers")
+    end)
+
+  it("reports a plugin in Lua that fails, and a policy that was named and is broken", function()
+    local env = library "error('no luck')"
+    local help = segue.cli({ "help", "options", "kv" }, { cwd = dir.path, env = env })
+    assert.equal(1, help.code, help:describe())
+    finds(help.output, "no luck")
+    dir:write("reload.lua", "return {")
+    help = segue.cli({ "help", "options", "stats" }, { cwd = dir.path })
+    assert.equal(0, help.code, help:describe())
+    help = segue.cli({ "help", "options", "stats", "-c", dir:at("reload.lua") })
+    assert.equal(1, help.code, help:describe())
+    finds(help.output, "reload.lua:1: unexpected symbol")
+  end)
+end)
+
 describe("a plugin", function()
   it("without a table is given no options", function()
     plugin.build(dir:at("cache.so"), (plugin.source { file = dir:at("told") }))

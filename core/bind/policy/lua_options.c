@@ -13,6 +13,7 @@
 #include "../../source/source_options.h"
 #include "../io/async_io.h"
 #include "lua_tree.h"
+#include "plugin_options.h"
 #include "policy.h"
 
 /* ---- Throwing -------------------------------------------------------------------------------- */
@@ -272,90 +273,15 @@ static int table(lua_State *L) {
 
 /* ---- Options of plugins in Lua --------------------------------------------------------------- */
 
-/* The type of a row by its name; raises for a name that is unknown. */
-static void row_type(lua_State *L, const char *name, segue_option *row) {
-  static const struct {
-    const char *name;
-    segue_option_type type, of;
-    unsigned flags;
-  } types[] = {
-      {"text", SEGUE_OPTION_TEXT, 0, 0},
-      {"string", SEGUE_OPTION_STRING, 0, 0},
-      {"duration", SEGUE_OPTION_DURATION, 0, 0},
-      {"size", SEGUE_OPTION_SIZE, 0, 0},
-      {"count", SEGUE_OPTION_COUNT, 0, 0},
-      {"integer", SEGUE_OPTION_INTEGER, 0, 0},
-      {"number", SEGUE_OPTION_NUMBER, 0, 0},
-      {"boolean", SEGUE_OPTION_BOOLEAN, 0, 0},
-      {"function", SEGUE_OPTION_FUNCTION, 0, 0},
-      {"texts", SEGUE_OPTION_LIST, SEGUE_OPTION_TEXT, SEGUE_OPTION_ONE},
-      {"table", SEGUE_OPTION_MAP, SEGUE_OPTION_ANY, SEGUE_OPTION_KEYLESS},
-      {"any", SEGUE_OPTION_ANY, 0, 0},
-  };
-  for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-    if (!strcmp(types[i].name, name)) {
-      row->type = types[i].type;
-      row->of = types[i].of;
-      row->flags = types[i].flags;
-      return;
-    }
-  luaL_error(L, "the option %s has the unknown type '%s'", row->name, name);
-}
-
-/* Fills a row from the value on top: the name of a type, or a list of texts to choose from. Pushes
- * the text of the choices into the table at texts, so that it stays while it is borrowed. */
-static void row_make(lua_State *L, int texts, segue_option *row) {
-  row->offset = SEGUE_OPTION_NOT_STORED;
-  row->doc = "";
-  if (lua_type(L, -1) == LUA_TSTRING) {
-    row_type(L, lua_tostring(L, -1), row);
-    return;
-  }
-  if (!lua_istable(L, -1) || !lua_objlen(L, -1))
-    luaL_error(L, "the type of the option %s must be a name, or a list of texts", row->name);
-  row->type = SEGUE_OPTION_CHOICE;
-  int list = lua_gettop(L);
-  luaL_Buffer b;
-  luaL_buffinit(L, &b);
-  for (int i = 1; i <= (int)lua_objlen(L, list); i++) {
-    if (i > 1) luaL_addchar(&b, '|');
-    lua_rawgeti(L, list, i);
-    if (lua_type(L, -1) != LUA_TSTRING)
-      luaL_error(L, "the choices of the option %s must be texts", row->name);
-    luaL_addvalue(&b);
-  }
-  luaL_pushresult(&b);
-  row->choices = lua_tostring(L, -1);
-  lua_rawseti(L, texts, (int)lua_objlen(L, texts) + 1);
-}
-
-/* judged(subject, types, value): throws the first mistake of a table by the types of its options,
- * { prefix = "text", mode = { "all", "some" } }. */
+/* judged(subject, declared, value): throws the first mistake of a table by the options that a
+ * plugin declares. */
 static int judged(lua_State *L) {
   const char *subject = luaL_checkstring(L, 1);
-  size_t count = 0, n = 0;
   luaL_checktype(L, 2, LUA_TTABLE);
   lua_settop(L, 3);
   judgement *j = judgement_push(L); /* 4 */
   lua_newtable(L);                  /* 5 */
-  for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1))
-    count++;
-  j->rows = segue__calloc(count + 1, sizeof *j->rows);
-  if (!j->rows) return throw_text(L, "out of memory");
-  for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
-    if (lua_type(L, -2) != LUA_TSTRING) luaL_error(L, "%s: a name must be a text", subject);
-    segue_option *row = &j->rows[n++];
-    row->name = lua_tostring(L, -2); /* the table of types keeps it */
-    row_make(L, 5, row);
-  }
-  j->made = (segue_option_table){.size = sizeof j->made,
-                                 .row_size = sizeof *j->rows,
-                                 .rows = j->rows,
-                                 .count = count,
-                                 .key_offset = SEGUE_OPTION_NOT_STORED,
-                                 .kind_offset = SEGUE_OPTION_NOT_STORED,
-                                 .name = "options",
-                                 .doc = ""};
+  segue__lua_rows(L, 2, 5, &j->rows, &j->made);
   judge(L, j, 3, &j->made, subject);
   return 0;
 }
@@ -482,4 +408,60 @@ void segue__lua_library_open(lua_State *L) {
                                        {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   segue__io_open(L);
+}
+
+/* ---- Options of a plugin, without a policy --------------------------------------------------- */
+
+enum { CPU_MS = 1000, MIB = 64 };
+
+typedef struct declaration {
+  const char *name;
+  segue__lua_use_options use;
+  void *data;
+  segue_option *rows; /* here, so that they are freed whatever is raised */
+  bool missing;
+} declaration;
+
+static int declaration_read(lua_State *L, void *data, segue_error *err) {
+  declaration *d = data;
+  segue_option_table table;
+  (void)err;
+  luaL_checkstack(L, 12, "options");
+  int base = lua_gettop(L);
+  lua_pushfstring(L, "segue.plugin.%s", d->name); /* base + 1 */
+  lua_getfield(L, LUA_REGISTRYINDEX, "segue.core");
+  lua_getfield(L, -1, "has_library");
+  lua_pushvalue(L, base + 1);
+  lua_call(L, 1, 1);
+  d->missing = !lua_toboolean(L, -1);
+  if (d->missing) return 0;
+  lua_getglobal(L, "require");
+  lua_pushvalue(L, base + 1);
+  lua_call(L, 1, 1);
+  if (!lua_istable(L, -1)) return d->use(d->data, NULL);
+  lua_getfield(L, -1, "options");
+  if (!lua_istable(L, -1)) return d->use(d->data, NULL);
+  lua_newtable(L);
+  segue__lua_rows(L, lua_gettop(L) - 1, lua_gettop(L), &d->rows, &table);
+  table.name = d->name;
+  return d->use(d->data, &table);
+}
+
+int segue__lua_plugin_options(const char *lua_dir, const char *name, segue__lua_use_options use,
+                              void *data, segue_error *err) {
+  declaration d = {.name = name, .use = use, .data = data};
+  segue__program program = {.sealed = true}; /* it requires no file of a policy */
+  segue__lua_setup setup = {.os = segue__os_default(),
+                            .program = &program,
+                            .open = segue__lua_library_open,
+                            .lua_dir = lua_dir,
+                            .bytes_max = (size_t)MIB << 20};
+  segue__lua *lua = NULL;
+  if (segue__budget_new(&setup.budget, 0)) return segue__errorf(err, UV_ENOMEM, "out of memory");
+  int rc = segue__lua_new(&lua, &setup, err);
+  if (!rc) rc = segue__lua_call(lua, "the plugin", CPU_MS, declaration_read, &d, err);
+  segue__lua_free(lua);
+  segue__budget_free(setup.budget);
+  segue__free(d.rows);
+  return !rc && d.missing ? UV_ENOENT : rc;
 }

@@ -28,4 +28,11 @@ int segue__lua_hint(lua_State *L);
  * table on top, and the functions of core/bind/io. */
 void segue__lua_library_open(lua_State *L);
 
+/* Runs plugins/NAME/init.lua beside lua_dir, within the limits of a policy, and calls use with its
+ * table of options; NULL: it declares none. Returns UV_ENOENT if there is no such plugin; other
+ * codes with err. */
+typedef int (*segue__lua_use_options)(void *data, const segue_option_table *table);
+int segue__lua_plugin_options(const char *lua_dir, const char *name, segue__lua_use_options use,
+                              void *data, segue_error *err);
+
 #endif
