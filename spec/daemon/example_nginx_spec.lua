@@ -1,32 +1,22 @@
 -- SPDX-License-Identifier: MIT
 -- examples/nginx-upstreams: backends come and go under load, and no request fails.
-local http = require "spec.support.http"
+local nginx = require "spec.support.nginx"
 local port = require "spec.support.port"
 local process = require "spec.support.process"
 local read = require("spec.support.file").read
 local segue = require "spec.support.segue"
+local tempdir = require "spec.support.tempdir"
 local uv = require "luv"
 local wait = require "spec.support.wait"
 
 local base = "examples/nginx-upstreams/"
 local servers = {}
 
--- A backend on a port of its own, in a folder of its own.
-local function backend(d, name)
+-- A backend on a port of its own.
+local function backend(name)
   local number = port.free()
-  d.dir:write(name .. "/nginx.conf", ([[
-pid nginx.pid; daemon off; error_log stderr; events {}
-http { access_log off; client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f;
-  uwsgi_temp_path u; scgi_temp_path s;
-  server { listen 127.0.0.1:%d; return 200 %s; } }
-]]):format(number, name))
-  local server = process.start { "nginx", "-p", d.dir:at(name), "-c", "nginx.conf", name = name }
-  servers[name] = server
-  wait.until_true(function()
-    local connection = http.connect({ port = number }, true)
-    if connection then connection:close() end
-    return connection ~= nil
-  end)
+  servers[name] = nginx.serve(tempdir.new(), number,
+    ("server { listen 127.0.0.1:%d; return 200 %s; }"):format(number, name))
   return { name = name, port = number }
 end
 
@@ -85,19 +75,19 @@ describe("examples/nginx-upstreams", function()
 
   it("loses no request while backends come and go, and keeps what nginx rejects away", function()
     d = start()
-    local a, b = backend(d, "a"), backend(d, "b")
+    local a, b = backend("a"), backend("b")
     d.dir:write("services.yaml", services { a, b })
     d:spawn()
     d:wait_ready()
     local wrk = load_on(d)
-    local c = backend(d, "c")
+    local c = backend("c")
     assert.equal(200, (change(d, { a, b, c })))
     assert.equal(200, (change(d, { b, c })))
     stop "a"
     local status, message = change(d, { b, { name = "c", port = "x" } })
     assert.equal(422, status)
     assert.matches('invalid port in upstream "127.0.0.1:x"', message, 1, true)
-    a = backend(d, "a")
+    a = backend("a")
     assert.equal(200, (change(d, { a, c })))
     stop "b"
     assert.equal(200, (change(d, { a })))
@@ -108,5 +98,6 @@ describe("examples/nginx-upstreams", function()
     assert.not_matches("Non-2xx", wrk.stdout)
     assert.is_true(tonumber(wrk.stdout:match "(%d+) requests in") > 100, wrk.stdout)
     assert.equal(1, select(2, d.dir:read("conf.d/upstreams.conf"):gsub("server ", "")))
+    d:stop() -- with the connection of the probe, which is kept for 3 s
   end)
 end)

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- A real nginx in the folder of a daemon: its nginx.conf includes conf.d/*.conf.
+local http = require "spec.support.http"
 local process = require "spec.support.process"
 local wait = require "spec.support.wait"
 
@@ -27,6 +28,19 @@ function M.start(d)
   local server = process.start { "nginx", "-p", d.dir.path, "-c", "nginx.conf",
     cwd = d.dir.path, name = "nginx" }
   M.serves(d, "/", "zero")
+  return server
+end
+
+--- Starts an nginx of its own in a folder: text is its http block without the paths. Returns when
+--- the port accepts; the caller stops it.
+function M.serve(dir, number, text)
+  dir:write("nginx.conf", (M.conf:gsub("include .*$", function() return text .. " }\n" end)))
+  local server = process.start { "nginx", "-p", dir.path, "-c", "nginx.conf", name = "nginx" }
+  wait.until_true(function()
+    local connection = http.connect({ port = number }, true)
+    if connection then connection:close() end
+    return connection ~= nil
+  end, nil, function() return server:describe() end)
   return server
 end
 
