@@ -69,11 +69,29 @@ static int listener_open(segue__admin *admin, const segue__socket_wish *wish,
   return segue__errorf(err, rc, "%s cannot be opened: %s", wish->address->text, segue_strerror(rc));
 }
 
+static bool listener_may_accept(void *data) {
+  return segue__socket_is_deaf(data);
+}
+
+static void listener_closed(void *data) {
+  segue__socket_release(data);
+  segue__free(data);
+}
+
 /* The order keeps the clients in the queue of the socket: first no new ones are taken, then closing
  * the listener accepts the queued ones, then the lease is released. The kernel resets what is in
- * the queue when the last descriptor closes. */
+ * the queue when the last descriptor closes, so a second lease keeps a port open while the listener
+ * lingers. The first one is released at once, because the address is free for the next policy. */
 static void listener_close(segue__http_listener *http_listener, segue__socket_lease *lease) {
   segue__socket_leave(lease);
+  uint64_t ms = segue__socket_linger_ms(lease);
+  segue__socket_lease *kept = ms ? segue__malloc(sizeof *kept) : NULL;
+  if (kept) {
+    segue__socket_keep(lease, kept);
+    const segue__http_linger linger = {
+        .ms = ms, .may_accept = listener_may_accept, .on_closed = listener_closed, .data = kept};
+    segue__http_listener_linger(http_listener, &linger);
+  }
   segue__http_listener_close(http_listener);
   segue__socket_release(lease);
 }

@@ -122,14 +122,19 @@ struct segue__http_listener {
   int accepts;   /* at most, in one turn of the loop */
   bool is_local; /* a unix socket */
   bool is_polled;
-  bool paused; /* out of descriptors, or too many are being refused */
-  bool scarce; /* too few descriptors were left, and since then clients are waiting */
-  bool closed; /* the poll handle is gone; freed with the last connection */
+  bool paused;               /* out of descriptors, or too many are being refused */
+  bool scarce;               /* too few descriptors were left, and since then clients are waiting */
+  bool closed;               /* the poll handle is gone; freed with the last connection */
+  segue__http_linger linger; /* while it closes; zeroed: it closes at once */
+  uint64_t linger_due;
   size_t connections;
   segue__tls_context *tls; /* NULL: plain */
   void *auth;
   void (*free_auth)(void *auth);
 };
+
+/* Ends the listeners whose time to linger is over at now_ms. */
+void segue__http_listeners_end(segue__http_server *server, uint64_t now_ms);
 
 struct segue__http_server {
   uv_loop_t *loop;
@@ -142,9 +147,9 @@ struct segue__http_server {
   segue__http_events events;
   segue__http_link queues[SEGUE__HTTP_QUEUES];
   uint64_t span_ms[SEGUE__HTTP_QUEUES];
-  uint64_t timer_due, accept_due, close_due; /* UINT64_MAX: never */
+  uint64_t timer_due, accept_due, linger_due, close_due; /* UINT64_MAX: never */
   uint64_t last_call_ms; /* while closing: a request that arrives earlier is still answered */
-  segue__http_listener *listeners;
+  segue__http_listener *listeners, *lingering;
   segue__http_exchange *pool, *left;
   unsigned pooled;
   unsigned handles; /* timer, idle and listeners with a pending close callback */

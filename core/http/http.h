@@ -188,6 +188,17 @@ void segue__http_listener_drop(segue__http_listener *http_listener);
 /* Accepts the clients that have connected before, which the kernel would reset, and closes the
  * descriptor. Connections continue. NULL allowed. */
 void segue__http_listener_close(segue__http_listener *http_listener);
+/* How a listener closes: it keeps the descriptor for ms longer, then accepts once more
+ * if may_accept returns true, closes the descriptor, and calls on_closed. Call it right before the
+ * close; on_closed is called in any case. */
+typedef struct segue__http_linger {
+  uint64_t ms;
+  bool (*may_accept)(void *data);
+  void (*on_closed)(void *data);
+  void *data;
+} segue__http_linger;
+void segue__http_listener_linger(segue__http_listener *http_listener,
+                                 const segue__http_linger *linger);
 /* Sets the TLS context of connections that are accepted from now on (tls NULL: plain HTTP; takes a
  * reference), and the listener data of their requests. All requests get door, also on connections
  * that are open; free_door gets it when the listener and its last connection are gone, or when

@@ -288,17 +288,61 @@ static void on_listener_closed(uv_handle_t *handle) {
   segue__http_server_check(server);
 }
 
-/* Clients that have connected already are accepted first: the kernel would reset them. */
-void segue__http_listener_close(segue__http_listener *http_listener) {
-  if (!http_listener) return;
-  segue__http_listener **at = &http_listener->server->listeners;
+static void listener_unlink(segue__http_listener **at, const segue__http_listener *http_listener) {
   while (*at && *at != http_listener)
     at = &(*at)->next;
   if (*at) *at = http_listener->next;
-  accept_some(http_listener, QUEUED_MAX, true);
-  listener_ignore(http_listener); /* the set would keep the socket, of which others have copies */
+}
+
+static void listener_end(segue__http_listener *http_listener) {
+  segue__http_linger linger = http_listener->linger;
   uv_close((uv_handle_t *)&http_listener->poll, on_listener_closed);
   segue__fork_close(http_listener->fd);
+  if (linger.on_closed) linger.on_closed(linger.data);
+}
+
+void segue__http_listener_linger(segue__http_listener *http_listener,
+                                 const segue__http_linger *linger) {
+  http_listener->linger = *linger;
+}
+
+/* Clients that have connected already are accepted first: the kernel would reset them. A client
+ * whose handshake is under way is not among them. It is in the queue once its last packet has come,
+ * so the descriptor stays open for a moment (linger), and the queue is emptied a second time. */
+void segue__http_listener_close(segue__http_listener *http_listener) {
+  if (!http_listener) return;
+  segue__http_server *server = http_listener->server;
+  listener_unlink(&server->listeners, http_listener);
+  accept_some(http_listener, QUEUED_MAX, true);
+  listener_ignore(http_listener); /* the set would keep the socket, of which others have copies */
+  if (!http_listener->linger.ms) {
+    listener_end(http_listener);
+    return;
+  }
+  http_listener->next = server->lingering;
+  server->lingering = http_listener;
+  uv_update_time(server->loop);
+  http_listener->linger_due = uv_now(server->loop) + http_listener->linger.ms;
+  if (http_listener->linger_due < server->linger_due)
+    server->linger_due = http_listener->linger_due;
+  segue__http_timer_arm(server, server->linger_due);
+}
+
+void segue__http_listeners_end(segue__http_server *server, uint64_t now_ms) {
+  segue__http_listener *list = server->lingering;
+  server->lingering = NULL;
+  server->linger_due = UINT64_MAX;
+  for (segue__http_listener *next; list; list = next) {
+    next = list->next;
+    if (list->linger_due > now_ms) {
+      list->next = server->lingering;
+      server->lingering = list;
+      if (list->linger_due < server->linger_due) server->linger_due = list->linger_due;
+      continue;
+    }
+    if (list->linger.may_accept(list->linger.data)) accept_some(list, QUEUED_MAX, true);
+    listener_end(list);
+  }
 }
 
 void segue__http_listener_set(segue__http_listener *http_listener, segue__tls_context *tls,

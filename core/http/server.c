@@ -133,12 +133,18 @@ static void server_on_timer(uv_timer_t *timer) {
          (conn = server_first(server, (segue__http_queue)queue)) && conn->due_ms <= now;)
       segue__http_conn_expired(conn);
   if (server->accept_due <= now) resume_accepting(server);
+  if (server->linger_due <= now) {
+    segue__http_listeners_end(server, now);
+    if (server->closing) server_hush(server);
+    if (server->cut) server->close_due = now + SEGUE__HTTP_QUIET_MS; /* for the new ones */
+  }
   if (server->close_due <= now) server_close_all(server);
   for (int queue = 0; queue < SEGUE__HTTP_QUEUES; queue++) {
     segue__http_conn *conn = server_first(server, (segue__http_queue)queue);
     due = conn ? server_least(due, conn->due_ms) : due;
   }
   due = server_least(due, server_least(server->accept_due, server->close_due));
+  due = server_least(due, server->linger_due);
   server->timer_due = NEVER;
   if (due != NEVER) segue__http_timer_arm(server, due);
 }
@@ -227,7 +233,7 @@ int segue__http_server_make(segue__http_server **out, const segue__http_limits *
   server->on_request = on_request;
   server->data = data;
   server->total = &server->own_total;
-  server->timer_due = server->accept_due = server->close_due = NEVER;
+  server->timer_due = server->accept_due = server->linger_due = server->close_due = NEVER;
   server_set_limits(&server->limits);
   set_queues(server);
   segue__http_descriptors_look(server);
@@ -321,6 +327,9 @@ void segue__http_server_abandon(segue__http_server *server) {
   for (const segue__http_listener *http_listener = server->listeners; http_listener;
        http_listener = http_listener->next)
     if (http_listener->fd >= 0 && !http_listener->closed) close(http_listener->fd);
+  for (const segue__http_listener *http_listener = server->lingering; http_listener;
+       http_listener = http_listener->next)
+    close(http_listener->fd);
   for (size_t i = 0; i < SEGUE__HTTP_QUEUES; i++) {
     const segue__http_link *queue = &server->queues[i];
     for (const segue__http_link *link = queue->next; link != queue; link = link->next)

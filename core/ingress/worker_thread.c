@@ -112,17 +112,39 @@ static void worker_begin(segue__thread_listener *thread_listener) {
              SEGUE__FIELD("error", uv_strerror(rc)));
 }
 
+static bool worker_may_accept(void *data) {
+  const segue__thread_listener *thread_listener = data;
+  return segue__socket_is_deaf(&thread_listener->lease);
+}
+
+static void worker_on_listener_closed(void *data) {
+  segue__thread_listener *thread_listener = data;
+  segue__listener_left(thread_listener->listener, thread_listener);
+}
+
+/* Without a listener (it could not be watched) nothing keeps the lease. */
+static void worker_leave(segue__thread_listener *thread_listener) {
+  segue__http_listener *http_listener = thread_listener->http_listener;
+  segue__socket_leave(&thread_listener->lease);
+  const segue__http_linger linger = {.ms = segue__socket_linger_ms(&thread_listener->lease),
+                                     .may_accept = worker_may_accept,
+                                     .on_closed = worker_on_listener_closed,
+                                     .data = thread_listener};
+  thread_listener->closing = true;
+  thread_listener->http_listener = NULL;
+  if (http_listener)
+    segue__http_listener_linger(http_listener, &linger);
+  else
+    worker_on_listener_closed(thread_listener);
+}
+
 /* The lease leaves first, so that no further client connects; closing the server then accepts the
  * clients that have connected; only after that the thread's part of the socket is released. A
  * second call (a stop after the end of a listener) shortens the time limit only. */
 static void close_server(segue__thread_listener *thread_listener, uint64_t grace_ms) {
-  bool again = thread_listener->closing;
-  thread_listener->closing = true;
-  segue__socket_leave(&thread_listener->lease);
+  if (!thread_listener->closing) worker_leave(thread_listener);
   segue__http_server_close(thread_listener->server, grace_ms, worker_on_server_closed,
                            thread_listener);
-  thread_listener->http_listener = NULL;
-  if (!again) segue__listener_left(thread_listener->listener, thread_listener);
 }
 
 static void worker_obey(segue__thread_listener *thread_listener, bool to_begin, bool to_end,

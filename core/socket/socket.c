@@ -20,10 +20,14 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "../os/fault.h"
 #include "../os/fork.h"
 #include "../os/fork_fds.h"
 #include "../os/mem.h"
 #include "bind.h"
+#include "handshakes.h"
+
+enum { LINGER_MS = 250 }; /* longer than the way to most clients and back */
 
 struct segue__socket {
   segue__sockets *registry; /* a reference */
@@ -413,6 +417,29 @@ void segue__socket_release(segue__socket_lease *lease) {
     sockets_unref_unlock(sockets, 1);
   else
     pthread_mutex_unlock(&sockets->lock);
+}
+
+bool segue__socket_is_deaf(const segue__socket_lease *lease) {
+  const segue__socket *socket = lease->socket;
+  if (!socket) return false;
+  pthread_mutex_lock(&socket->registry->lock);
+  bool is_deaf = socket->is_deaf && socket_has_port(socket);
+  pthread_mutex_unlock(&socket->registry->lock);
+  return is_deaf;
+}
+
+/* Waits only for a handshake that exists. A deaf port drops the first packet of other clients,
+ * which then try again after a second, so it must not stay deaf without need. */
+uint64_t segue__socket_linger_ms(const segue__socket_lease *lease) {
+  if (!segue__socket_is_deaf(lease)) return 0;
+  return segue__socket_handshakes(lease->socket->fd) ? SEGUE_TEST_MS("LINGER_MS", LINGER_MS) : 0;
+}
+
+void segue__socket_keep(const segue__socket_lease *lease, segue__socket_lease *out) {
+  *out = (segue__socket_lease){.socket = lease->socket, .has_left = true};
+  pthread_mutex_lock(&lease->socket->registry->lock);
+  lease->socket->leases++;
+  pthread_mutex_unlock(&lease->socket->registry->lock);
 }
 
 const segue__address *segue__socket_address(const segue__socket_lease *lease) {

@@ -61,6 +61,17 @@ int segue__socket_share(const segue__socket_lease *lease);
  * connected before, closes its duplicate, and releases. Does nothing for a passed socket, and
  * nothing the second time. [any thread] */
 void segue__socket_leave(segue__socket_lease *lease);
+/* Returns whether the kernel drops the first packets of connections to this TCP socket, because all
+ * leases have left. False for sockets of other kinds and for passed ones. [any thread] */
+bool segue__socket_is_deaf(const segue__socket_lease *lease);
+/* Returns how long the user that has left waits before it accepts again, for the last time, and
+ * closes its duplicate; 0: it need not wait, because no handshake is under way. A connection whose
+ * first packet came before the socket became deaf, and whose third packet has not come yet, is in
+ * no queue, and the kernel would reset it. If the socket is not deaf any more by then, another user
+ * accepts. [any thread] */
+uint64_t segue__socket_linger_ms(const segue__socket_lease *lease);
+/* A further lease that has left: it only keeps the socket open until it is released. [control] */
+void segue__socket_keep(const segue__socket_lease *lease, segue__socket_lease *out);
 /* Leaves, and returns the lease. The last one closes the socket unless it was passed. [any thread]
  */
 void segue__socket_release(segue__socket_lease *lease);

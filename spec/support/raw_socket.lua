@@ -15,6 +15,7 @@ int listen(int fd, int backlog);
 int connect(int fd, const void *address, unsigned length);
 int getsockopt(int fd, int level, int name, void *value, unsigned *length);
 int fcntl(int fd, int command, ...);
+long write(int fd, const void *bytes, size_t size);
 ]])
 pcall(ffi.cdef, "int socket(int domain, int type, int protocol);")
 pcall(ffi.cdef, "int close(int fd);")

@@ -6,6 +6,7 @@ local Tempdir = require "spec.support.tempdir"
 local port = require "spec.support.port"
 local raw = require "spec.support.raw_socket"
 local uv = require "luv"
+local wait = require "spec.support.wait"
 local ffi = C.ffi
 
 local PRIVATE = tonumber("600", 8)
@@ -334,6 +335,31 @@ describe("the registry", function()
     assert.equal("ENOMEM", C.name(adopt { { fd } }))
     C.segue__mem_fail_at(0)
     assert.is_false(reachable(p))
+  end)
+end)
+
+-- The socket option makes the kernel keep a handshake open until the client has sent bytes.
+describe("a handshake that is under way", function()
+  local TCP, DEFER_ACCEPT = 6, 9
+
+  for name, hosts in pairs { ["of IPv4"] = { "127.0.0.1", "127.0.0.1" },
+    ["of IPv6"] = { "::1", "::1" }, ["of IPv4 at a socket of IPv6"] = { "::", "127.0.0.1" } } do
+    it("is found at its own port until it is complete: " .. name, function()
+      local fd, other = raw.tcp(hosts[1], 0), raw.tcp(hosts[1], 0)
+      assert.equal(0, ffi.C.setsockopt(fd, TCP, DEFER_ACCEPT, ffi.new("int[1]", 60), 4))
+      local address = C.new "segue__address[1]"
+      C.check(C.segue__address_of_fd(fd, address))
+      assert.equal(0, C.segue__socket_handshakes(fd))
+      local client = raw.connection(hosts[2], address[0].port)
+      assert.equal(1, C.segue__socket_handshakes(fd))
+      assert.equal(0, C.segue__socket_handshakes(other))
+      assert.equal(1, ffi.C.write(client, "x", 1))
+      wait.until_true(function() return C.segue__socket_handshakes(fd) == 0 end)
+    end)
+  end
+
+  it("is not known for a descriptor that is no socket", function()
+    assert.is_true(C.segue__socket_handshakes(raw.file "/dev/null") < 0)
   end)
 end)
 
