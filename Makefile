@@ -312,6 +312,7 @@ install: all ## install into PREFIX (default /usr/local), below DESTDIR
 	$(OUT)/segue completion zsh > $(DESTDIR)$(ZSH_DIR)/_segue
 	install -m 644 core/dist/segue.1 $(DESTDIR)$(MAN_DIR)/man1/segue.1
 	install -m 644 core/dist/reload.lua.5 $(DESTDIR)$(MAN_DIR)/man5/reload.lua.5
+	install -m 644 core/dist/segue-template.5 $(DESTDIR)$(MAN_DIR)/man5/segue-template.5
 	install -m 644 core/dist/reload.schema.json $(DESTDIR)$(PREFIX)/share/segue/reload.schema.json
 
 .PHONY: uninstall
@@ -321,7 +322,8 @@ uninstall: ## remove what install put there
 	  $(DESTDIR)$(PREFIX)/lib/pkgconfig/segue.pc $(DESTDIR)$(UNIT_DIR)/segue.service \
 	  $(DESTDIR)$(UNIT_DIR)/segue.socket \
 	  $(DESTDIR)$(UNIT_DIR)/segue@.service $(DESTDIR)$(BASH_DIR)/segue $(DESTDIR)$(ZSH_DIR)/_segue \
-	  $(DESTDIR)$(MAN_DIR)/man1/segue.1 $(DESTDIR)$(MAN_DIR)/man5/reload.lua.5
+	  $(DESTDIR)$(MAN_DIR)/man1/segue.1 $(DESTDIR)$(MAN_DIR)/man5/reload.lua.5 \
+	  $(DESTDIR)$(MAN_DIR)/man5/segue-template.5
 	rm -rf $(DESTDIR)$(PREFIX)/share/segue $(DESTDIR)$(PREFIX)/lib/segue
 
 # Where it is installed is compiled in, so it is linked apart, from the objects that are there.
@@ -462,6 +464,7 @@ $(OUT)/tidy/%.ok: $(SPEC_OUT)/obj/%.o .clang-tidy
 .PHONY: options
 options: all ## write what is made from the tables of options: manual, types for editors, JSON Schema
 	@luajit spec/support/options.lua $(OUT)/segue
+	@luajit spec/support/template_page.lua
 
 .PHONY: format
 format: ## lay out every C file

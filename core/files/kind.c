@@ -228,7 +228,7 @@ static const segue_option file_rows[] = {
      .type = SEGUE_OPTION_CHOICE,
      FILE_AT(functions),
      .given = 1 + offsetof(segue__file_options, has_functions),
-     .choices = SEGUE__FILE_FUNCTIONS,
+     .choices = SEGUE__TEMPLATE_DIALECTS,
      .fallback = "segue",
      .doc = "the functions that the template may call"},
     {.name = "keys",

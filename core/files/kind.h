@@ -11,6 +11,10 @@
 #include "../reload/policy.h"
 #include "../reload/wants.h"
 
+/* The dialects of templates, sets of functions: the option `functions`, and the names that
+ * lua/segue/template/dialects.lua has functions for. */
+#define SEGUE__TEMPLATE_DIALECTS "segue|confd|consul-template|sprig|go"
+
 /* The files of one instance of segue: what its modules share. */
 typedef struct segue__file_world segue__file_world;
 /* record: the file of the versions that were written last (book.h); NULL: none. loop, log and os
@@ -40,11 +44,12 @@ struct segue__rendering {
 typedef struct segue__file_template {
   char *path, *text; /* path NULL: there is no template */
   size_t len;
-  const char *functions, *missingkey; /* constants; missingkey NULL: the default of functions */
-  char *left, *right;                 /* delimiters; NULL: those of Go */
-  const char *config;                 /* path of the module's part of the configuration */
-  char *keys;       /* path of what functions read; NULL: the whole configuration */
-  segue__hash hash; /* of all of it */
+  char *functions;        /* the dialect */
+  const char *missingkey; /* a constant; NULL: the default of the dialect */
+  char *left, *right;     /* delimiters; NULL: those of Go */
+  const char *config;     /* path of the module's part of the configuration */
+  char *keys;             /* path of what functions read; NULL: the whole configuration */
+  segue__hash hash;       /* of all of it */
 } segue__file_template;
 /* The roots of what it has touched; each may be NULL: there is nothing. */
 const segue_node *segue__file_template_part(const segue__file_template *template,

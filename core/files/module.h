@@ -61,7 +61,6 @@ int segue__file_template_load(segue__file_template *template, const segue__file_
                               const segue__file_module_place *place, segue_error *err);
 void segue__file_template_clear(segue__file_template *template);
 /* "segue|confd|..." of the options functions and missingkey. */
-#define SEGUE__FILE_FUNCTIONS "segue|confd|consul-template|go"
 #define SEGUE__FILE_MISSINGKEY "default|zero|error|invalid"
 
 /* A set that jobs may use after its instance is gone. Counted, on the control thread. */

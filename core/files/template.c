@@ -13,13 +13,19 @@
 
 #define TEMPLATE_MAX ((size_t)16 << 20)
 
-static const char *const function_names[] = {"segue", "confd", "consul-template", "go"};
 static const char *const missingkey_names[] = {"default", "zero", "error", "invalid"};
 
 static bool template_is_input(const segue__policy *policy, const char *path) {
   for (size_t i = 0; i < policy->input_count; i++)
     if (!strcmp(policy->inputs[i].path, path)) return true;
   return false;
+}
+
+static char *template_dialect(int index) {
+  const char *name = SEGUE__TEMPLATE_DIALECTS;
+  while (index--)
+    name = strchr(name, '|') + 1;
+  return segue__strndup(name, strcspn(name, "|"));
 }
 
 static segue__hash template_hash(const segue__file_template *template) {
@@ -44,9 +50,9 @@ int segue__file_template_load(segue__file_template *template, const segue__file_
   template->left = segue__strdup(options->left);
   template->right = segue__strdup(options->right);
   template->keys = segue__strdup(options->keys);
-  template->functions = function_names[options->functions];
+  template->functions = template_dialect(options->functions);
   template->missingkey = options->has_missingkey ? missingkey_names[options->missingkey] : NULL;
-  bool full = !template->path || (options->left && !template->left) ||
+  bool full = !template->path || !template->functions || (options->left && !template->left) ||
               (options->right && !template->right) || (options->keys && !template->keys);
   const segue__input input = {.path = template->path,
                               .hash =
@@ -62,6 +68,7 @@ void segue__file_template_clear(segue__file_template *template) {
   segue__free(template->text);
   segue__free(template->left);
   segue__free(template->right);
+  segue__free(template->functions);
   segue__free(template->keys);
   *template = (segue__file_template){0};
 }

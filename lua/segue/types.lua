@@ -752,7 +752,7 @@
 --- content renders the file.
 ---@field template? string
 --- the functions that the template may call. Default: "segue".
----@field functions? "segue"|"confd"|"consul-template"|"go"
+---@field functions? "segue"|"confd"|"consul-template"|"sprig"|"go"
 --- the part of the configuration that functions such as key, service and getv read. Default: the
 --- whole configuration.
 ---@field keys? string

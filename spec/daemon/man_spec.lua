@@ -10,7 +10,7 @@ local function has_word(text, word)
   return text:find("%f[%w_.-]" .. word:gsub("%p", "%%%0") .. "%f[^%w_-]") ~= nil
 end
 
-local pages = { "core/dist/segue.1", "core/dist/reload.lua.5" }
+local pages = { "core/dist/segue.1", "core/dist/reload.lua.5", "core/dist/segue-template.5" }
 
 describe("the man pages", function()
   after_each(segue.cleanup)
@@ -113,6 +113,12 @@ describe("the man pages", function()
     it("and the other texts made from the tables of options are those of the tables", function()
       local p = process.run { "luajit", "spec/support/options.lua",
         (os.getenv("SEGUE_SPEC_BUILD") or "build/spec") .. "/segue", "--check" }
+      assert.equal("", p.output)
+      assert.equal(0, p.code)
+    end)
+
+    it("and the lists of functions of segue-template(5) are those of the functions", function()
+      local p = process.run { "luajit", "spec/support/template_page.lua", "--check" }
       assert.equal("", p.output)
       assert.equal(0, p.code)
     end)

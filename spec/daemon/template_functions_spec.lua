@@ -63,7 +63,7 @@ describe("the dialect confd", function()
         "Thu Feb 29 12:34:56 2024 Z 1709210096" },
       { '{{add "2" 1}}', { 'expected integer; found "2"' } },
       { '{{contains 1 "x"}}', { "expected string; found 1" } },
-      { '{{cgetv "/x"}}', { "encrypted keys are not supported" } },
+      { '{{cgetv "/x"}}', { "(it is not supported: encrypted keys)" } },
       { '{{keyOrDefault "a" "b"}}', { "(it is a function of consul-template and segue)" } },
     })
   end)
@@ -160,7 +160,7 @@ describe("the dialect consul-template", function()
       { '{{secret "none" "a=b"}}', { "writing is not supported" } },
       { '{{range $k, $v := nomadVar "app"}}{{$k}}={{$v}}{{end}}{{(nomadVar "none").x}}',
         "a=b<no value>" },
-      { '{{sockaddr "x"}}', { "it is not supported here" } },
+      { '{{sockaddr "x"}}', { "(it is not supported: the interfaces of the machine)" } },
     })
   end)
 

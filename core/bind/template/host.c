@@ -11,6 +11,7 @@
 #include <uv.h>
 #include <wctype.h>
 
+#include "../../files/kind.h"
 #include "../../os/fault.h"
 #include "template_internal.h"
 
@@ -298,6 +299,8 @@ int segue__template_host_open(lua_State *L) {
   }
   lua_pushnumber(L, (lua_Number)SEGUE_TEST_MS("RENDER_MS", RENDER_MS) / 1000);
   lua_setfield(L, -2, "seconds_max");
+  lua_pushliteral(L, SEGUE__TEMPLATE_DIALECTS);
+  lua_setfield(L, -2, "dialects");
   segue__template_regex_open(L);
   return 1;
 }

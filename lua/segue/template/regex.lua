@@ -107,6 +107,69 @@ local function expand(replacement, re, s, positions)
   end))
 end
 
+-- Calls each(positions) for each match, at most n times (-1: all); nil and a message on failure.
+local function each_match(re, s, n, each)
+  local at, last_end, count = 1, 0, 0
+  while at <= #s + 1 and count ~= n do
+    local positions = { host.regex_match(re.regex, s, at) }
+    if positions[1] == false then return nil, positions[2] end
+    local first, last = positions[1], positions[2]
+    if not first then break end
+    -- An empty match right behind another match does not count.
+    if last >= first or first - 1 ~= last_end or last_end == 0 and first == 1 then
+      each(first, last, positions)
+      count, last_end = count + 1, last
+    end
+    at = last + 1
+    if last < first then
+      local _, length = 1, 1
+      if first <= #s then _, length = quote.decode(s, first) end
+      at = first + length
+    end
+  end
+  return true
+end
+
+-- The texts that match, at most n (-1: all).
+---@param pattern string
+---@param s string
+---@param n integer
+---@return string[]? found
+---@return string? message
+function regex.find_all(pattern, s, n)
+  local re, message = compile(pattern)
+  if not re then return nil, message end
+  local out = {}
+  local good, why = each_match(re, s, n, function(first, last)
+    out[#out + 1] = s:sub(first, last)
+  end)
+  if not good then return nil, why end
+  return out
+end
+
+-- The texts between matches, at most n (-1: all; 0: none), as Go's Regexp.Split has them.
+---@param pattern string
+---@param s string
+---@param n integer
+---@return string[]? parts
+---@return string? message
+function regex.split(pattern, s, n)
+  local re, message = compile(pattern)
+  if not re then return nil, message end
+  if n == 0 then return {} end
+  if pattern ~= "" and s == "" then return { "" } end
+  local out, from, ended = {}, 1, 0
+  local good, why = each_match(re, s, n, function(first, last)
+    if n > 0 and #out == n - 1 then return end
+    ended = first - 1
+    if last ~= 0 then out[#out + 1] = s:sub(from, ended) end
+    from = last + 1
+  end)
+  if not good then return nil, why end
+  if ended ~= #s then out[#out + 1] = s:sub(from) end
+  return out
+end
+
 ---@param pattern string
 ---@param replacement string
 ---@param s string
@@ -115,26 +178,13 @@ end
 function regex.replace_all(pattern, replacement, s)
   local re, message = compile(pattern)
   if not re then return nil, message end
-  local out, at, copied, last_end = {}, 1, 1, 0
-  while at <= #s + 1 do
-    local positions = { host.regex_match(re.regex, s, at) }
-    if positions[1] == false then return nil, positions[2] end
-    local first, last = positions[1], positions[2]
-    if not first then break end
-    -- An empty match right behind another match does not count.
-    if last >= first or first - 1 ~= last_end or last_end == 0 and first == 1 then
-      out[#out + 1] = s:sub(copied, first - 1)
-      out[#out + 1] = expand(replacement, re, s, positions)
-      copied, last_end = last + 1, last
-    end
-    if last >= first then
-      at = last + 1
-    else
-      local _, length = 1, 1
-      if first <= #s then _, length = quote.decode(s, first) end
-      at = first + length
-    end
-  end
+  local out, copied = {}, 1
+  local good, why = each_match(re, s, -1, function(first, last, positions)
+    out[#out + 1] = s:sub(copied, first - 1)
+    out[#out + 1] = expand(replacement, re, s, positions)
+    copied = last + 1
+  end)
+  if not good then return nil, why end
   out[#out + 1] = s:sub(copied)
   return table.concat(out)
 end

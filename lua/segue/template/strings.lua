@@ -123,12 +123,24 @@ function strings.base(path)
   return path == "" and "/" or path:match "[^/]*$"
 end
 
+-- path.Clean: without empty parts, "." and "x/..".
+---@param path string
+---@return string
+function strings.clean(path)
+  local rooted, out = path:sub(1, 1) == "/", {}
+  for part in path:gmatch "[^/]+" do
+    if part == ".." and #out > 0 and out[#out] ~= ".." then
+      out[#out] = nil
+    elseif part ~= "." and not (part == ".." and rooted) then
+      out[#out + 1] = part
+    end
+  end
+  local cleaned = (rooted and "/" or "") .. table.concat(out, "/")
+  return cleaned == "" and "." or cleaned
+end
+
 function strings.dir(path)
-  local folder = path:match "^(.*)/[^/]*$"
-  if not folder then return "." end
-  folder = folder:gsub("/+", "/"):gsub("(.)/$", "%1")
-  if folder == "" then return "/" end
-  return folder
+  return strings.clean(path:match "^(.*/)[^/]*$" or "")
 end
 
 -- ---- base64 -------------------------------------------------------------------------------------

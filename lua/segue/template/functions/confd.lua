@@ -220,10 +220,5 @@ for _, name in ipairs { "lookupIP", "lookupIPV4", "lookupIPV6" } do
   confd[name] = def({ "string" }, function() return texts {} end)
 end
 confd.lookupSRV = def({ "string", "string", "string" }, function() return value.list {} end)
-for _, name in ipairs { "cget", "cgetv", "cgets", "cgetvs" } do
-  confd[name] = def({ "string" }, function(site)
-    calling(site, name, "encrypted keys are not supported")
-  end)
-end
 
 return confd

@@ -183,10 +183,4 @@ data.nomadVar = def({ "string" }, function(site, path)
   return document(site, "nomadVar", "nomadVars", path)
 end)
 
-for _, name in ipairs { "pkiCert", "nomadVarList", "nomadService", "nomadServices", "caRoots",
-  "caLeaf", "partitions", "peerings", "sockaddr", "plugin", "writeToFile", "spew_dump",
-  "spew_printf", "spew_sdump", "spew_sprintf" } do
-  data[name] = def({}, function(site) calling(site, name, "it is not supported here") end, "any")
-end
-
 return data

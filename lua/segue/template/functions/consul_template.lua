@@ -11,6 +11,7 @@ local number = require "segue.template.number"
 local quote = require "segue.template.quote"
 local regex = require "segue.template.regex"
 local strings = require "segue.template.strings"
+local toml = require "segue.template.toml"
 local value = require "segue.template.value"
 local yaml = require "segue.template.yaml"
 
@@ -93,6 +94,10 @@ for name, options in pairs { toJSON = { html = true }, toJSONPretty = { html = t
     return out or calling(site, name, name .. ": " .. message)
   end)
 end
+ct.toTOML = def({ "any" }, function(site, v)
+  local out, message = toml.encode(v)
+  return out and strings.trim_space(out) or calling(site, "toTOML", "toTOML: " .. message)
+end)
 ct.toYAML = def({ "any" }, function(_, v) return strings.trim_space(yaml.encode(v)) end)
 
 ct.parseJSON = def({ "string" }, function(site, s)

@@ -1,0 +1,338 @@
+-- SPDX-License-Identifier: MIT
+-- sprig's lists and maps. Go changes the maps that it is given; here only a map that a function has
+-- made can be changed, because templates share their data.
+local calling = require("segue.template.runtime").calling
+local strings = require "segue.template.strings"
+local text = require "segue.template.format"
+local value = require "segue.template.value"
+
+local NULL, truth = value.NULL, value.truth
+
+local sprig = {}
+
+local function def(params, call, variadic)
+  return { params = params, call = call, variadic = variadic }
+end
+local function text_of(v) return type(v) == "string" and v or text.value(v) end
+
+-- Maps that functions have made.
+local own = setmetatable({}, { __mode = "k" })
+local function new_map(members)
+  local map = value.map(members or {})
+  own[map] = true
+  return map
+end
+
+-- ---- Lists --------------------------------------------------------------------------------------
+
+local kinds = { struct = "struct", null = "invalid" }
+local function need_list(site, name, v, message)
+  local kind = value.kind(v)
+  if kind == "list" then return v end
+  if v == nil or v == NULL then
+    calling(site, name, "runtime error: invalid memory address or nil pointer dereference")
+  end
+  calling(site, name, message:format(kinds[kind] or kind))
+end
+
+-- A function of one list, and its must form.
+local function of_list(name, message, call, params, variadic)
+  for _, own_name in ipairs { name, "must" .. name:sub(1, 1):upper() .. name:sub(2) } do
+    local all = { "any" }
+    for _, param in ipairs(params or {}) do all[#all + 1] = param end
+    if variadic then
+      sprig[own_name] = def(all, function(site, n, list, ...)
+        return call(need_list(site, own_name, list, message), n - 1, ...)
+      end, variadic)
+    else
+      sprig[own_name] = def(all, function(site, list, ...)
+        return call(need_list(site, own_name, list, message), ...)
+      end)
+    end
+  end
+end
+
+local function part(list, from, to)
+  local out = {}
+  for i = from, to do out[#out + 1] = list[i] end
+  return value.list(out)
+end
+
+local function same(a, b)
+  if type(a) == "table" and type(b) == "table" then
+    if a == b then return true end
+    if getmetatable(a).type ~= getmetatable(b).type then return false end
+    for key, v in next, a do
+      if b[key] == nil or not same(v, b[key]) then return false end
+    end
+    for key in next, b do
+      if a[key] == nil then return false end
+    end
+    return true
+  end
+  if type(a) == "cdata" or type(b) == "cdata" then
+    return value.kind(a) == value.kind(b) and text.value(a) == text.value(b)
+  end
+  return a == b
+end
+
+local function holds(list, n, v)
+  for i = 1, n do
+    if same(list[i], v) then return true end
+  end
+  return false
+end
+
+local function filter(list, keeps)
+  local out = {}
+  for _, v in ipairs(list) do
+    if keeps(v, out) then out[#out + 1] = v end
+  end
+  return value.list(out)
+end
+
+sprig.list = def({}, function(_, n, ...)
+  local out = { ... }
+  out[n + 1] = nil
+  return value.list(out)
+end, "any")
+sprig.tuple = sprig.list
+
+of_list("first", "Cannot find first on type %s", function(l)
+  if #l == 0 then return NULL end
+  return l[1]
+end)
+of_list("last", "Cannot find last on type %s", function(l)
+  if #l == 0 then return NULL end
+  return l[#l]
+end)
+of_list("rest", "Cannot find rest on type %s", function(l) return part(l, 2, #l) end)
+of_list("initial", "Cannot find initial on type %s", function(l) return part(l, 1, #l - 1) end)
+of_list("append", "Cannot push on type %s", function(l, v)
+  local out = part(l, 1, #l)
+  out[#out + 1] = v
+  return out
+end, { "any" })
+sprig.push, sprig.mustPush = sprig.append, sprig.mustAppend
+of_list("prepend", "Cannot prepend on type %s", function(l, v)
+  local out = part(l, 1, #l)
+  table.insert(out, 1, v)
+  return out
+end, { "any" })
+of_list("reverse", "Cannot find reverse on type %s", function(l)
+  local out = {}
+  for i = #l, 1, -1 do out[#out + 1] = l[i] end
+  return value.list(out)
+end)
+of_list("compact", "Cannot compact on type %s", function(l) return filter(l, truth) end)
+of_list("uniq", "Cannot find uniq on type %s", function(l)
+  return filter(l, function(v, out) return not holds(out, #out, v) end)
+end)
+of_list("without", "Cannot find without on type %s", function(l, n, ...)
+  local omitted = { ... }
+  return filter(l, function(v) return not holds(omitted, n, v) end)
+end, {}, "any")
+for _, name in ipairs { "slice", "mustSlice" } do
+  sprig[name] = def({ "any" }, function(site, n, list, from, to)
+    need_list(site, name, list, "list should be type of slice or array but %s")
+    if #list == 0 then return NULL end
+    from, to = n > 1 and tonumber(from) or 0, n > 2 and tonumber(to) or #list
+    if from < 0 or to > #list or from > to then
+      calling(site, name, "reflect.Value.Slice: slice index out of bounds")
+    end
+    return part(list, from + 1, to)
+  end, "any")
+end
+
+for _, name in ipairs { "has", "mustHas" } do
+  sprig[name] = def({ "any", "any" }, function(site, v, list)
+    if list == nil or list == NULL then return false end
+    return holds(need_list(site, name, list, "Cannot find has on type %s"), #list, v)
+  end)
+end
+for _, name in ipairs { "chunk", "mustChunk" } do
+  sprig[name] = def({ "int", "any" }, function(site, size, list)
+    local out = {}
+    size = tonumber(size)
+    need_list(site, name, list, "Cannot chunk type %s")
+    if size < 1 then calling(site, name, "runtime error: integer divide by zero") end
+    for i = 1, #list, size do out[#out + 1] = part(list, i, math.min(i + size - 1, #list)) end
+    return value.list(out, value.new_type("list", "[][]interface {}",
+      { elem_type = "[]interface {}" }))
+  end)
+end
+sprig.concat = def({}, function(site, n, ...)
+  local out = {}
+  for i = 1, n do
+    local list = need_list(site, "concat", (select(i, ...)), "Cannot concat type %s as list")
+    for _, v in ipairs(list) do out[#out + 1] = v end
+  end
+  return value.list(out)
+end, "any")
+
+local function texts_of(v)
+  local out = {}
+  if v == nil or v == NULL then return out end
+  if value.kind(v) ~= "list" then return { text_of(v) } end
+  for _, item in ipairs(v) do
+    if item ~= NULL then out[#out + 1] = text_of(item) end
+  end
+  return out
+end
+sprig.toStrings = def({ "any" }, function(_, v) return value.list(texts_of(v), value.STRINGS) end)
+sprig.join = def({ "string", "any" }, function(_, separator, v)
+  return table.concat(texts_of(v), separator)
+end)
+sprig.sortAlpha = def({ "any" }, function(_, v)
+  local out = texts_of(v)
+  table.sort(out)
+  return value.list(out, value.STRINGS)
+end)
+sprig.splitList = def({ "string", "string" }, function(_, separator, s)
+  return value.list(strings.split(s, separator), value.STRINGS)
+end)
+
+local function numbered(parts)
+  local out = {}
+  for i, item in ipairs(parts) do out["_" .. i - 1] = item end
+  return value.map(out, value.STRING_MAP)
+end
+sprig.split = def({ "string", "string" }, function(_, separator, s)
+  return numbered(strings.split(s, separator))
+end)
+sprig.splitn = def({ "string", "int", "string" }, function(_, separator, n, s)
+  local parts = strings.split(s, separator)
+  n = tonumber(n)
+  if n == 0 then return numbered {} end
+  if n > 0 and #parts > n then
+    parts[n] = table.concat(parts, separator, n)
+    for i = #parts, n + 1, -1 do parts[i] = nil end
+  end
+  return numbered(parts)
+end)
+
+-- ---- Maps ---------------------------------------------------------------------------------------
+
+sprig.dict = def({}, function(_, n, ...)
+  local out, args = {}, { ... }
+  for i = 1, n, 2 do
+    local v = args[i + 1]
+    if i == n then v = "" end
+    out[text_of(args[i])] = v
+  end
+  return new_map(out)
+end, "any")
+sprig.get = def({ "map", "string" }, function(_, map, key)
+  local v = map and map[key]
+  if v == nil then return "" end
+  return v
+end)
+sprig.hasKey = def({ "map", "string" }, function(_, map, key)
+  return map ~= nil and map[key] ~= nil
+end)
+
+local function need_own(site, name, map)
+  if own[map] then return map end
+  calling(site, name, "the data cannot be changed: change a copy that deepCopy makes")
+end
+sprig.set = def({ "map", "string", "any" }, function(site, map, key, v)
+  need_own(site, "set", map)[key] = v
+  value.forget_keys(map)
+  return map
+end)
+sprig.unset = def({ "map", "string" }, function(site, map, key)
+  need_own(site, "unset", map)[key] = nil
+  value.forget_keys(map)
+  return map
+end)
+-- Go gives keys and values in an order of chance; here they are sorted.
+sprig.keys = def({}, function(_, n, ...)
+  local out = {}
+  for i = 1, n do
+    for _, key in ipairs(value.sorted_keys((select(i, ...)))) do out[#out + 1] = key end
+  end
+  return value.list(out, value.STRINGS)
+end, "map")
+sprig.values = def({ "map" }, function(_, map)
+  local out = {}
+  for i, key in ipairs(map and value.sorted_keys(map) or {}) do out[i] = map[key] end
+  return value.list(out)
+end)
+sprig.pluck = def({ "string" }, function(_, n, key, ...)
+  local out = {}
+  for i = 1, n - 1 do
+    local v = (select(i, ...))[key]
+    if v ~= nil then out[#out + 1] = v end
+  end
+  return value.list(out)
+end, "map")
+sprig.pick = def({ "map" }, function(_, n, map, ...)
+  local out = {}
+  for i = 1, n - 1 do
+    local key = (select(i, ...))
+    out[key] = map[key]
+  end
+  return new_map(out)
+end, "string")
+sprig.omit = def({ "map" }, function(_, n, map, ...)
+  local out = {}
+  for key, v in next, map do out[key] = v end
+  for i = 1, n - 1 do out[(select(i, ...))] = nil end
+  return new_map(out)
+end, "string")
+
+-- A copy of a map or list, with all that is in it.
+local function deep_copy(v)
+  local kind = value.kind(v)
+  if kind ~= "map" and kind ~= "list" then return v end
+  local out = {}
+  for key, item in next, v do out[key] = deep_copy(item) end
+  setmetatable(out, getmetatable(v))
+  if kind == "map" then own[out] = true end
+  return out
+end
+sprig.deepCopy = def({ "any" }, function(_, v) return deep_copy(v) end)
+sprig.mustDeepCopy = sprig.deepCopy
+
+-- Members that are there win, or with overwrites those of `from`, if they are not empty.
+local function merge(into, from, overwrites)
+  for key, v in next, from do
+    local old = into[key]
+    if value.kind(old) == "map" and value.kind(v) == "map" then
+      into[key] = merge(own[old] and old or deep_copy(old), v, overwrites)
+    elseif not truth(old) or (overwrites and truth(v)) then
+      into[key] = deep_copy(v)
+    end
+  end
+  value.forget_keys(into)
+  return into
+end
+for name, overwrites in pairs { merge = false, mergeOverwrite = true } do
+  local call = function(_, n, into, ...)
+    if not own[into] then into = deep_copy(into) end
+    for i = 1, n - 1 do merge(into, (select(i, ...)), overwrites) end
+    return into
+  end
+  sprig[name] = def({ "map" }, call, "map")
+  sprig["must" .. name:sub(1, 1):upper() .. name:sub(2)] = sprig[name]
+end
+
+-- dig KEY ... DEFAULT MAP
+sprig.dig = def({}, function(site, n, ...)
+  if n < 3 then calling(site, "dig", "dig needs at least three arguments") end
+  local args = { ... }
+  local at = args[n]
+  for i = 1, n - 2 do
+    if value.kind(at) ~= "map" then
+      calling(site, "dig", ("interface conversion: interface {} is %s, not map[string]interface {}")
+        :format(value.type_name(at)))
+    end
+    at = at[args[i]]
+    if at == nil then return args[n - 1] end
+  end
+  return at
+end, "any")
+
+sprig.deepEqual = def({ "any", "any" }, function(_, a, b) return same(a, b) end)
+
+return sprig
