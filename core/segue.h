@@ -330,7 +330,8 @@ typedef struct segue_option {
   const char *doc;       /* one line: a phrase without a full stop */
   const char *example;   /* for the error where it is missing or empty: sources = { ... } */
   const struct segue_option_table *table; /* TABLE, and LIST and MAP of it */
-  const char *shorthand; /* TABLE: a value that is no table stands for a table with this option */
+  const char *shorthand; /* TABLE: a value that is no table stands for a table with this option; a
+                            function for one with the option that takes a function */
 } segue_option;
 
 /* For judgements that rows cannot express: called after the rows of the table are filled without an

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The action "files": commit moves the staged files into place and runs the command, undo brings
- * the previous ones back and runs it again. The command is due from the moment on at which the
- * intent is in the journal: recovery.c runs it in the process after a crash.
+ * The action "files": commit moves the staged files into place and applies them, undo brings
+ * the previous ones back and applies these. Applying them is due from the moment on at which the
+ * intent is in the journal: recovery.c does it in the process after a crash.
  */
 #include <string.h>
 #include <uv.h>
@@ -11,6 +11,7 @@
 #include "../os/error.h"
 #include "../os/fault.h"
 #include "../reload/step.h"
+#include "ask.h"
 #include "module.h"
 #include "recovery.h"
 
@@ -18,9 +19,11 @@ static segue__file_instance *action_instance(const segue__step *step) {
   return segue__instance_object(step->next);
 }
 
+/* The place of a function of the policy stays. */
 static void action_failed(segue__step *step, int status, const segue_error *error) {
   segue_error named;
   segue__errorf(&named, status, "module '%s': %s", step->spec->name, error->message);
+  if (error->file[0]) segue__error_set_place(&named, error->file, error->line, error->column);
   segue__step_done(step, status, &named);
 }
 
@@ -31,40 +34,95 @@ static void action_undo_failed(segue__step *step, int status, const segue_error 
   segue__step_undo_failed(step, &named);
 }
 
-static int action_apply(segue__step *step, const segue__file_module *module,
-                        void (*cb)(void *data, int status, const segue_error *error),
-                        segue_error *err) {
+static int action_start_effect(segue__step *step, const char *title, const segue__effect *effect,
+                               void (*cb)(void *data, int status, const segue_error *error),
+                               segue_error *err) {
   segue__file_instance *instance = action_instance(step);
-  const segue__file_command_options options = {.size = sizeof options,
-                                               .loop = module->world->loop,
-                                               .os = module->world->os,
-                                               .title = "apply",
-                                               .command = &module->apply,
-                                               .folder = module->folder,
-                                               .timeout_ms = module->timeout_ms,
-                                               .times = instance->hurried ? 0 : module->retry_times,
-                                               .pause_ms = module->retry_pause_ms,
-                                               .cb = cb,
-                                               .data = step};
+  const segue__file_module *module = instance->module;
+  const segue__effect_options options = {.size = sizeof options,
+                                         .loop = module->world->loop,
+                                         .os = module->world->os,
+                                         .title = title,
+                                         .effect = effect,
+                                         .times = instance->hurried ? 0 : module->retry_times,
+                                         .pause_ms = module->retry_pause_ms,
+                                         .cb = cb,
+                                         .data = step};
   int rc = SEGUE_FAULT("files.apply");
-  if (rc) return segue__errorf(err, rc, "apply command: %s", segue_strerror(rc));
-  return segue__file_command_start(&instance->apply, &options, err);
+  if (rc) return segue__errorf(err, rc, "apply: %s", segue_strerror(rc));
+  return segue__effect_start(&instance->apply, &options, err);
+}
+
+static int action_ask(segue__step *step, const char *function, uint64_t within_ms,
+                      void (*cb)(void *data, int status, const segue_error *error),
+                      segue_error *err) {
+  segue__file_instance *instance = action_instance(step);
+  const segue__ask_options options = {.size = sizeof options,
+                                      .module = instance->module,
+                                      .function = function,
+                                      .within_ms = within_ms,
+                                      .again = !strcmp(function, "verify"),
+                                      .cb = cb,
+                                      .data = step};
+  if (instance->hurried)
+    return segue__errorf(err, SEGUE_ECANCELLED, "%s: the process stops", function);
+  return segue__ask_start(&instance->ask, &options, err);
 }
 
 /* ---- Commit ---- */
 
-static void action_applied(void *data, int status, const segue_error *error) {
+static void action_verified(void *data, int status, const segue_error *error) {
   segue__step *step = data;
   segue_error failure;
-  action_instance(step)->apply = NULL;
-  if (!status && (status = SEGUE_FAULT("files.applied"))) {
-    segue__errorf(&failure, status, "apply command: %s", segue_strerror(status));
+  action_instance(step)->ask = NULL;
+  if (!status && (status = SEGUE_FAULT("files.verified"))) {
+    segue__errorf(&failure, status, "verify: %s", segue_strerror(status));
     error = &failure;
   }
   if (status)
     action_failed(step, status, error);
   else
     segue__step_start(step);
+}
+
+/* The server was asked to use the files; verify judges whether it does. */
+static void action_verify(segue__step *step) {
+  const segue__file_module *module = action_instance(step)->module;
+  segue_error failure;
+  if (!module->verify_ms) {
+    segue__step_start(step);
+    return;
+  }
+  int rc = action_ask(step, "verify", module->verify_ms, action_verified, &failure);
+  if (rc) action_failed(step, rc, &failure);
+}
+
+static void action_log_applied(const segue__step *step) {
+  const segue__file_instance *instance = action_instance(step);
+  const segue__file_world *world = instance->module->world;
+  segue__buf by;
+  segue__buf_init(&by);
+  segue__effect_shown(&instance->module->apply, &by);
+  if (!by.failed)
+    SEGUE__LOG(world->log, SEGUE_INFO, "files", "applied",
+               SEGUE__FIELD("module", instance->module->name), SEGUE__FIELD("by", by.data),
+               SEGUE__FIELD("ms", segue__loop_now_ms(world->loop) - instance->apply_since_ms));
+  segue__buf_deinit(&by);
+}
+
+static void action_applied(void *data, int status, const segue_error *error) {
+  segue__step *step = data;
+  segue_error failure;
+  action_instance(step)->apply = NULL;
+  if (!status) action_log_applied(step);
+  if (!status && (status = SEGUE_FAULT("files.applied"))) {
+    segue__errorf(&failure, status, "apply: %s", segue_strerror(status));
+    error = &failure;
+  }
+  if (status)
+    action_failed(step, status, error);
+  else
+    action_verify(step);
 }
 
 static void action_committed(void *data, int status, const segue_error *error) {
@@ -75,23 +133,47 @@ static void action_committed(void *data, int status, const segue_error *error) {
     action_failed(step, status, error);
     return;
   }
-  if (!instance->module->apply.count) {
-    segue__step_start(step);
+  if (!segue__effect_any(&instance->module->apply)) {
+    action_verify(step);
     return;
   }
   instance->applied = true;
-  status = action_apply(step, instance->module, action_applied, &failure);
+  instance->apply_since_ms = segue__loop_now_ms(instance->module->world->loop);
+  status = action_start_effect(step, "apply", &instance->module->apply, action_applied, &failure);
   if (status) action_failed(step, status, &failure);
 }
 
+static void action_move(segue__step *step) {
+  segue__file_instance *instance = action_instance(step);
+  instance->committed = true;
+  segue__set_work_start(instance->shared, segue__file_set_commit, action_committed, step);
+}
+
+static void action_looked(void *data, int status, const segue_error *error) {
+  segue__step *step = data;
+  action_instance(step)->ask = NULL;
+  if (status)
+    action_failed(step, status, error);
+  else
+    action_move(step);
+}
+
+/* A judgement of verify may need the state of the server before it was asked to change: its worker
+ * processes, the time of its last reload. */
 static void action_commit(segue__step *step) {
   segue__file_instance *instance = action_instance(step);
+  const segue__file_module *module = instance->module;
+  segue_error failure;
   if (!segue__file_set_changed(instance->shared->set)) {
     segue__step_start(step);
     return;
   }
-  instance->committed = true;
-  segue__set_work_start(instance->shared, segue__file_set_commit, action_committed, step);
+  if (!module->verify_ms) {
+    action_move(step);
+    return;
+  }
+  int rc = action_ask(step, "before", module->verify_ms, action_looked, &failure);
+  if (rc) action_failed(step, rc, &failure);
 }
 
 /* ---- Undo ---- */
@@ -99,6 +181,7 @@ static void action_commit(segue__step *step) {
 static void action_unapplied(void *data, int status, const segue_error *error) {
   segue__step *step = data;
   action_instance(step)->apply = NULL;
+  action_instance(step)->ask = NULL;
   if (status)
     action_undo_failed(step, status, error);
   else
@@ -111,20 +194,35 @@ static const segue__file_module *action_previous(const segue__step *step) {
   bool same =
       step->old && segue__instance_ops(step->old)->prepare == segue__file_module_ops.prepare;
   const segue__file_instance *old = same ? segue__instance_object(step->old) : NULL;
-  return old && old->module->apply.count ? old->module : action_instance(step)->module;
+  bool applies = old && segue__effect_any(&old->module->apply);
+  return applies ? old->module : action_instance(step)->module;
+}
+
+/* The effect of an undo: what the module has for it, else apply again. */
+static const segue__effect *action_unapply(const segue__step *step) {
+  const segue__file_module *module = action_instance(step)->module;
+  return segue__effect_any(&module->undo) ? &module->undo : &action_previous(step)->apply;
 }
 
 static void action_undone(void *data, int status, const segue_error *error) {
   segue__step *step = data;
+  segue__file_instance *instance = action_instance(step);
+  const segue__effect *undo = &instance->module->undo;
   segue_error failure;
   if (status) {
     action_undo_failed(step, status, error);
-  } else if (!action_instance(step)->applied) {
-    segue__step_unstart(step);
-  } else {
-    status = action_apply(step, action_previous(step), action_unapplied, &failure);
-    if (status) action_undo_failed(step, status, &failure);
+    return;
   }
+  if (!instance->applied) {
+    segue__step_unstart(step);
+    return;
+  }
+  if (undo->has_call && !instance->hurried)
+    status = action_ask(step, "undo", undo->timeout_ms, action_unapplied, &failure);
+  else
+    status = action_start_effect(step, undo == action_unapply(step) ? "undo" : "apply",
+                                 action_unapply(step), action_unapplied, &failure);
+  if (status) action_undo_failed(step, status, &failure);
 }
 
 static void action_undo(segue__step *step) {
@@ -139,7 +237,8 @@ static void action_undo(segue__step *step) {
 static void action_hurry(segue__step *step) {
   segue__file_instance *instance = action_instance(step);
   instance->hurried = true;
-  segue__file_command_hurry(instance->apply);
+  segue__effect_hurry(instance->apply);
+  segue__ask_stop(instance->ask);
 }
 
 /* ---- Settle ---- */
@@ -197,9 +296,10 @@ static void action_add_does(const segue__file_instance *instance, segue__buf *ou
   }
   if (segue__file_set_changed(set) > named)
     segue__buf_addf(out, " and %zu more", segue__file_set_changed(set) - named);
-  if (!instance->module->apply.count) return;
-  segue__buf_adds(out, ", then runs ");
-  segue__file_command_shown(&instance->module->apply, out);
+  const segue__effect *apply = &instance->module->apply;
+  if (!segue__effect_any(apply)) return;
+  segue__buf_adds(out, apply->pidfile || apply->url ? ", then sends " : ", then runs ");
+  segue__effect_shown(apply, out);
 }
 
 static int action_set(segue__intent *intent, const char *name, segue__buf *text) {
@@ -207,15 +307,6 @@ static int action_set(segue__intent *intent, const char *name, segue__buf *text)
   segue__buf_deinit(text);
   segue__buf_init(text);
   return rc;
-}
-
-/* The command with which a recovery that undoes applies the previous files. */
-static int action_intend_undo(const segue__file_module *previous, segue__intent *intent,
-                              segue__buf *text) {
-  segue__recovery_write_command(&previous->apply, text);
-  int rc = action_set(intent, "unapply", text);
-  if (!rc) rc = segue__intent_set(intent, "unapply_folder", previous->folder);
-  return rc ? rc : segue__intent_set_number(intent, "unapply_timeout_ms", previous->timeout_ms);
 }
 
 static int action_intend(segue__step *step, segue__intent *intent, segue_error *error) {
@@ -228,11 +319,10 @@ static int action_intend(segue__step *step, segue__intent *intent, segue_error *
   int rc = action_set(intent, "does", &text);
   segue__file_set_intent(instance->shared->set, &text);
   if (!rc) rc = action_set(intent, "files", &text);
-  segue__recovery_write_command(&module->apply, &text);
+  segue__effect_write(&module->apply, &text);
   if (!rc) rc = action_set(intent, "apply", &text);
-  if (!rc) rc = segue__intent_set(intent, "folder", module->folder);
-  if (!rc) rc = segue__intent_set_number(intent, "timeout_ms", module->timeout_ms);
-  if (!rc) rc = action_intend_undo(action_previous(step), intent, &text);
+  segue__effect_write(action_unapply(step), &text);
+  if (!rc) rc = action_set(intent, "unapply", &text);
   segue__buf_deinit(&text);
   if (rc == UV_E2BIG)
     segue__errorf(error, rc,

@@ -14,12 +14,14 @@
 
 #include "../os/error.h"
 
-/* Arguments: a folder for the work; for each folder of the set "+ FOLDER STAGED NAME STAGED NAME
- * ..."; "--"; the command. All overlays are made before the first one is put in its place: an
- * overlay made of a folder inside of another overlay is refused by the kernel at the third level.
- */
+/* Arguments: a folder for the work; user and group of the command, or empty texts; for each folder
+ * of the set "+ FOLDER STAGED NAME STAGED NAME ..."; "--"; the command. All overlays are made
+ * before the first one is put in its place: an overlay made of a folder inside of another overlay
+ * is refused by the kernel at the third level. The folder in which the command runs is entered
+ * again at the end, because it may be one of those that an overlay covers now. */
+#define CHECK_LONG "--" /* begins an option of setpriv(1), which has no short ones */
 static const char check_script[] =
-    "t=$1; shift; n=0\n"
+    "t=$1; u=$2; g=$3; shift 3; n=0; w=$(pwd -P; echo .); w=${w%??}\n"
     "mount -t tmpfs -o mode=0755 tmpfs \"$t\" || exit 125\n"
     "while [ \"$1\" = + ]; do\n"
     "  f=$2; shift 2; n=$((n+1)); d=$t/$n; mkdir \"$d\" \"$d.top\" || exit 125\n"
@@ -34,37 +36,97 @@ static const char check_script[] =
     "while IFS= read -r f; do\n"
     "  n=$((n+1)); mount -o bind \"$t/$n.top\" \"$f\" || exit 125\n"
     "done <\"$t/folders\"\n"
-    "shift; exec \"$@\"\n";
+    "shift; cd -- \"$w\" || exit 125; [ -n \"$u\" ] || exec \"$@\"\n"
+    "e=$(getent passwd \"$u\") || { echo \"there is no such user: $u\" >&2; exit 125; }\n"
+    "IFS=: read -r USER _ _ p _ HOME _ <<END\n$e\nEND\n"
+    "LOGNAME=$USER; export HOME USER LOGNAME\n"
+    "exec setpriv " CHECK_LONG "reuid \"$USER\" " CHECK_LONG "regid \"${g:-$p}\" " CHECK_LONG
+    "init-groups -- \"$@\"\n";
 
 /* ---- A list of words ---- */
 
-static int check_push(segue__file_command *command, const char *word, size_t len) {
-  char **words = segue__realloc(command->words, (command->count + 2) * sizeof *words);
-  if (!words) return UV_ENOMEM;
-  command->words = words;
-  words[command->count] = segue__strndup(word, len);
-  words[command->count + 1] = NULL;
-  return words[command->count] ? (command->count++, 0) : UV_ENOMEM;
+static int check_push(segue__effect_texts *texts, const char *word, size_t len) {
+  char **items = segue__realloc(texts->items, (texts->count + 1) * sizeof *items);
+  if (!items) return UV_ENOMEM;
+  texts->items = items;
+  items[texts->count] = segue__strndup(word, len);
+  return items[texts->count] ? (texts->count++, 0) : UV_ENOMEM;
 }
 
-static int check_add(segue__file_command *command, const char *word) {
-  return check_push(command, word, strlen(word));
+static int check_add(segue__effect_texts *texts, const char *word) {
+  return check_push(texts, word, strlen(word));
+}
+
+static void check_free_texts(segue__effect_texts *texts) {
+  for (size_t i = 0; i < texts->count; i++)
+    segue__free(texts->items[i]);
+  segue__free(texts->items);
+  *texts = (segue__effect_texts){0};
 }
 
 /* ---- Placeholders ---- */
 
-static void check_add_path(segue__buf *out, const char *path, bool shell) {
-  if (!shell) {
-    segue__buf_adds(out, path);
-    return;
+/* A line for the shell gets the path in a variable of its environment: a value of a variable is
+ * never read as shell text, wherever in the line it stands. The quotes around the reference only
+ * keep the path one word, so it does no harm that the quotes are not followed through every
+ * construct of the shell. */
+enum { CHECK_DEPTH = 32 };
+typedef struct check_line {
+  segue__effect *effect; /* that gets the variables */
+  segue__buf *out;
+  char quote;              /* of the shell, around the place that is written: ' or " or 0 */
+  char outer[CHECK_DEPTH]; /* the quotes around each "(" that is open */
+  size_t depth;
+  bool shell, found;
+} check_line;
+
+static int check_add_variable(check_line *line, const char *path) {
+  segue__effect_pairs *env = &line->effect->env;
+  char name[32];
+  snprintf(name, sizeof name, "segue_staged_%zu", env->count + 1);
+  segue_option_pair *items = segue__realloc(env->items, (env->count + 1) * sizeof *items);
+  if (!items) return UV_ENOMEM;
+  env->items = items;
+  items[env->count] = (segue_option_pair){segue__strdup(name), segue__strdup(path)};
+  env->count++;
+  if (!items[env->count - 1].key || !items[env->count - 1].value) return UV_ENOMEM;
+  const char *around = line->quote == '"' ? "" : line->quote ? "'\"" : "\"";
+  segue__buf_addf(line->out, "%s${%s}%s", around, name, line->quote == '\'' ? "\"'" : around);
+  return 0;
+}
+
+static int check_add_path(check_line *line, const char *path) {
+  line->found = true;
+  if (line->shell) return check_add_variable(line, path);
+  segue__buf_adds(line->out, path);
+  return 0;
+}
+
+/* Follows the quotes of the shell past one character; a command in "$(...)" has quotes of its own.
+ */
+static void check_follow(check_line *line, const char *word) {
+  bool opens = *word == '(' && (!line->quote || (line->quote == '"' && line->out->len &&
+                                                 line->out->data[line->out->len - 1] == '$'));
+  if (opens && line->depth < CHECK_DEPTH) {
+    line->outer[line->depth++] = line->quote;
+    line->quote = 0;
+  } else if (*word == ')' && !line->quote && line->depth) {
+    line->quote = line->outer[--line->depth];
+  } else if (line->quote && *word == line->quote) {
+    line->quote = 0;
+  } else if (!line->quote && (*word == '\'' || *word == '"')) {
+    line->quote = *word;
   }
-  segue__buf_addc(out, '\'');
-  for (; *path; path++)
-    if (*path == '\'')
-      segue__buf_adds(out, "'\\''");
-    else
-      segue__buf_addc(out, *path);
-  segue__buf_addc(out, '\'');
+}
+
+/* Copies a character, or two with a backslash. */
+static const char *check_copy(check_line *line, const char *word) {
+  if (*word == '\\' && word[1] && line->quote != '\'')
+    segue__buf_addc(line->out, *word++);
+  else
+    check_follow(line, word);
+  segue__buf_addc(line->out, *word++);
+  return word;
 }
 
 /* A destination may be written as in the policy, or relative to its folder. */
@@ -75,20 +137,19 @@ static bool check_is_named(const segue__file_status *file, const char *name, siz
   return to == len || file->to[to - len - 1] == '/';
 }
 
-static int check_staged(const segue__file_set *set, const char *name, size_t len, bool shell,
-                        segue__buf *out, segue_error *err) {
+static int check_staged(const segue__file_set *set, const char *name, size_t len, check_line *line,
+                        segue_error *err) {
   segue__file_status file;
   for (size_t i = 0; i < segue__file_set_count(set); i++) {
     segue__file_set_get(set, i, &file);
     if (!check_is_named(&file, name, len)) continue;
-    check_add_path(out, file.source, shell);
-    return 0;
+    return check_add_path(line, file.source);
   }
   return segue__errorf(err, SEGUE_EUSAGE, "check: {staged:%.*s} names no file of this module",
                        (int)(len < 200 ? len : 200), name);
 }
 
-static int check_only(const segue__file_set *set, bool shell, segue__buf *out, segue_error *err) {
+static int check_only(const segue__file_set *set, check_line *line, segue_error *err) {
   segue__file_status file;
   size_t count = segue__file_set_count(set);
   if (count != 1)
@@ -97,43 +158,55 @@ static int check_only(const segue__file_set *set, bool shell, segue__buf *out, s
                          "{staged:PATH}",
                          count);
   segue__file_set_get(set, 0, &file);
-  check_add_path(out, file.source, shell);
-  return 0;
+  return check_add_path(line, file.source);
 }
 
-static int check_word(const segue__file_set *set, const char *word, bool shell, segue__buf *out,
-                      bool *found, segue_error *err) {
+static int check_word(const segue__file_set *set, const char *word, check_line *line,
+                      segue_error *err) {
   static const char staged[] = "{staged:", only[] = "{{.src}}";
   int rc = 0;
   while (*word && !rc) {
     const char *end = !strncmp(word, staged, strlen(staged)) ? strchr(word, '}') : NULL;
     if (end) {
       const char *name = word + strlen(staged);
-      rc = check_staged(set, name, (size_t)(end - name), shell, out, err);
+      rc = check_staged(set, name, (size_t)(end - name), line, err);
       word = end + 1;
-      *found = true;
     } else if (!strncmp(word, only, strlen(only))) {
-      rc = check_only(set, shell, out, err);
+      rc = check_only(set, line, err);
       word += strlen(only);
-      *found = true;
     } else {
-      segue__buf_addc(out, *word++);
+      word = check_copy(line, word);
     }
   }
+  if (rc == UV_ENOMEM || line->out->failed)
+    return segue__errorf(err, UV_ENOMEM, "check: out of memory");
   return rc;
 }
 
-static int check_substitute(const segue__file_set *set, const segue__file_command *check,
-                            segue__file_command *out, bool *found, segue_error *err) {
-  int rc = 0;
-  for (size_t i = 0; i < check->count && !rc; i++) {
-    segue__buf word;
-    segue__buf_init(&word);
-    rc = check_word(set, check->words[i], check->count == 1, &word, found, err);
-    if (!rc && (word.failed || check_push(out, word.len ? word.data : "", word.len)))
-      rc = segue__errorf(err, UV_ENOMEM, "check: out of memory");
+/* Puts the paths into a copy of the word at *text. */
+static int check_replace(const segue__file_set *set, char **text, check_line *line,
+                         segue_error *err) {
+  segue__buf word;
+  segue__buf_init(&word);
+  segue__buf_adds(&word, "");
+  line->out = &word;
+  int rc = check_word(set, *text, line, err);
+  if (rc) {
     segue__buf_deinit(&word);
+    return rc;
   }
+  segue__free(*text);
+  *text = word.data;
+  return 0;
+}
+
+static int check_substitute(const segue__file_set *set, segue__effect *effect, bool *found,
+                            segue_error *err) {
+  check_line line = {.effect = effect, .shell = effect->shell != NULL};
+  int rc = effect->shell ? check_replace(set, &effect->shell, &line, err) : 0;
+  for (size_t i = 0; i < effect->argv.count && !rc; i++)
+    rc = check_replace(set, &effect->argv.items[i], &line, err);
+  *found = line.found;
   return rc;
 }
 
@@ -144,7 +217,7 @@ static bool check_same_folder(const segue__file_status *a, const segue__file_sta
   return !strncmp(a->path, b->path, len + 1) && !strchr(b->path + len + 1, '/');
 }
 
-static int check_add_folder(segue__file_command *out, const segue__file_set *set, size_t first) {
+static int check_add_folder(segue__effect_texts *out, const segue__file_set *set, size_t first) {
   segue__file_status file, other;
   segue__file_set_get(set, first, &file);
   size_t len = (size_t)(strrchr(file.path, '/') - file.path);
@@ -178,7 +251,7 @@ static bool check_is_first(const segue__file_set *set, size_t index) {
 
 /* An outer folder comes before those in it, which its overlay would hide. The path of an outer
  * folder is the shorter one. */
-static int check_add_folders(segue__file_command *out, const segue__file_set *set) {
+static int check_add_folders(segue__effect_texts *out, const segue__file_set *set) {
   size_t count = segue__file_set_count(set), found = 0;
   size_t *firsts = segue__calloc(count + 1, sizeof *firsts);
   if (!firsts) return UV_ENOMEM;
@@ -211,40 +284,68 @@ static int check_folders_fit(const segue__file_set *set, segue_error *err) {
   return 0;
 }
 
-static int check_wrap(segue__check_words *out, const segue__file_set *set,
-                      const segue__file_command *check, segue_error *err) {
-  const char *const root[] = {"unshare", "-m", "sh", "-c", check_script, "segue-check"};
-  const char *const user[] = {"unshare", "-rm", "sh", "-c", check_script, "segue-check"};
-  segue__file_command *command = &out->command;
+static int check_wrap_words(segue__effect_texts *out, const segue__file_set *set,
+                            const segue__effect *effect, const char *folder) {
+  const char *const head[] = {"unshare",
+                              geteuid() ? "-rm" : "-m",
+                              "sh",
+                              "-c",
+                              check_script,
+                              "segue-check",
+                              folder,
+                              effect->user ? effect->user : "",
+                              effect->group ? effect->group : ""};
+  int rc = 0;
+  for (size_t i = 0; i < sizeof head / sizeof *head && !rc; i++)
+    rc = check_add(out, head[i]);
+  if (!rc) rc = check_add_folders(out, set);
+  if (!rc) rc = check_add(out, "--");
+  const char *const shell[] = {"sh", "-c", effect->shell};
+  for (size_t i = 0; effect->shell && i < sizeof shell / sizeof *shell && !rc; i++)
+    rc = check_add(out, shell[i]);
+  for (size_t i = 0; i < effect->argv.count && !rc; i++)
+    rc = check_add(out, effect->argv.items[i]);
+  return rc;
+}
+
+/* The wrapper changes to the user itself, because only root can mount. */
+static void check_take_words(segue__effect *effect, segue__effect_texts *words) {
+  check_free_texts(&effect->argv);
+  effect->argv = *words;
+  segue__free(effect->shell);
+  segue__free(effect->user);
+  segue__free(effect->group);
+  effect->shell = effect->user = effect->group = NULL;
+}
+
+static int check_wrap(segue__check_words *out, const segue__file_set *set, segue_error *err) {
+  segue__effect_texts words = {0};
+  char folder[] = "/tmp/segue-check-XXXXXX";
   int rc = check_folders_fit(set, err);
   if (rc) return rc;
-  snprintf(out->folder, sizeof out->folder, "/tmp/segue-check-XXXXXX");
-  for (size_t i = 0; i < sizeof root / sizeof *root && !rc; i++)
-    rc = check_add(command, geteuid() ? user[i] : root[i]);
-  if (!rc) rc = check_add(command, out->folder); /* mkdtemp changes both */
-  if (!rc) rc = check_add_folders(command, set);
-  if (!rc) rc = check_add(command, "--");
-  if (check->count == 1 && !rc) rc = check_add(command, "sh");
-  if (check->count == 1 && !rc) rc = check_add(command, "-c");
-  for (size_t i = 0; i < check->count && !rc; i++)
-    rc = check_add(command, check->words[i]);
-  if (rc) return segue__errorf(err, rc, "check: out of memory");
-  char *folder = command->words[sizeof root / sizeof *root];
+  if (out->effect.user && geteuid())
+    return segue__errorf(err, SEGUE_EUSAGE,
+                         "check: the option user needs a segue that runs as root");
   if (!mkdtemp(folder))
     return segue__errorf(err, UV_EIO, "check: no folder can be made in /tmp: make room there");
-  memcpy(out->folder, folder, strlen(folder));
+  rc = check_wrap_words(&words, set, &out->effect, folder);
+  if (rc) {
+    check_free_texts(&words);
+    (void)rmdir(folder);
+    return segue__errorf(err, rc, "check: out of memory");
+  }
+  check_take_words(&out->effect, &words);
+  memcpy(out->folder, folder, sizeof folder);
   return 0;
 }
 
 int segue__check_words_make(segue__check_words *out, const segue__file_set *set,
-                            const segue__file_command *check, segue_error *err) {
+                            const segue__effect *check, segue_error *err) {
   bool found = false;
   memset(out, 0, sizeof *out);
-  int rc = check_substitute(set, check, &out->command, &found, err);
-  if (!rc && !found) {
-    segue__file_command_clear(&out->command);
-    rc = check_wrap(out, set, check, err);
-  }
-  if (rc) segue__file_command_clear(&out->command);
+  int rc = segue__effect_copy(check, NULL, 0, &out->effect, err);
+  if (!rc) rc = check_substitute(set, &out->effect, &found, err);
+  if (!rc && !found) rc = check_wrap(out, set, err);
+  if (rc) segue__effect_clear(&out->effect);
   return rc;
 }

@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: MIT
  *
  * check.h: the words of a check command that sees a staged set. Where the command names staged
- * files ("{staged:PATH}", "{{.src}}"), their paths are put in. Else it runs in a private mount
- * namespace, in which each folder shows the staged files in place of the live ones: a server that
- * reads all of its configuration reads the new one.
+ * files ("{staged:PATH}", "{{.src}}"), their paths are put in: into an argument as they are, into a
+ * line for the shell as variables of its environment, so that no path is read as shell text. Else
+ * it runs in a private mount namespace, in which each folder shows the staged files in place of the
+ * live ones: a server that reads all of its configuration reads the new one.
  */
 #ifndef SEGUE_FILES_CHECK_H
 #define SEGUE_FILES_CHECK_H
 
-#include "command.h"
+#include "effect.h"
 #include "set.h"
 
 typedef struct segue__check_words {
-  segue__file_command command;
+  segue__effect effect;
   char
       folder[64]; /* an empty folder, which the caller removes when the command is gone; "": none */
 } segue__check_words;
 
-/* On failure *out needs no clear. err names the word that cannot be used. */
+/* check: with its folder and time limit. On failure *out needs no clear. err names the word that
+ * cannot be used. */
 int segue__check_words_make(segue__check_words *out, const segue__file_set *set,
-                            const segue__file_command *check, segue_error *err);
+                            const segue__effect *check, segue_error *err);
 
 #endif

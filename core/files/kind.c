@@ -10,6 +10,7 @@
 #include <uv.h>
 
 #include "../os/error.h"
+#include "../reload/policy_options.h"
 #include "module.h"
 
 /* ---- The world ---- */
@@ -68,8 +69,9 @@ void segue__file_module_unref(segue__file_module *module) {
     segue__free((char *)module->files[i].owner);
     if (module->templates) segue__file_template_clear(&module->templates[i]);
   }
-  segue__file_command_clear(&module->check);
-  segue__file_command_clear(&module->apply);
+  segue__effect_clear(&module->check);
+  segue__effect_clear(&module->apply);
+  segue__effect_clear(&module->undo);
   segue__free(module->files);
   segue__free(module->templates);
   segue__free(module->config);
@@ -121,26 +123,45 @@ static int kind_load_templates(segue__file_module *module, const segue__files_op
   return rc;
 }
 
+static int kind_copy_effect(const segue__file_module *module, const segue__files_options *options,
+                            const segue__effect *from, segue__effect *out) {
+  segue_error ignored;
+  const char *folder = from->argv.count || from->shell ? module->folder : NULL;
+  return segue__effect_copy(from, folder, options->timeout_ms, out, &ignored);
+}
+
 static int kind_fill(segue__file_module *module, const segue__files_options *options,
                      const segue__module_spec *spec, const char *folder) {
   module->name = segue__strdup(spec->name);
   module->config = segue__strdup(spec->config ? spec->config : "");
   module->folder = kind_folder(folder);
   module->root = segue__strdup(options->root);
-  module->timeout_ms = options->timeout_ms;
   module->wait_ms = options->wait_ms;
   module->retry_times = options->retries ? options->retry_times : 0;
   module->retry_pause_ms = options->retry_pause_ms;
+  module->verify_ms = options->verified ? options->verify_ms : 0;
   if (!module->name || !module->config || !module->folder || (options->root && !module->root))
     return UV_ENOMEM;
   int rc = kind_copy_files(module, options);
-  if (!rc) rc = segue__file_command_copy(&module->check, &options->check);
-  if (!rc) rc = segue__file_command_copy(&module->apply, &options->apply);
+  if (!rc) rc = kind_copy_effect(module, options, &options->check, &module->check);
+  if (!rc) rc = kind_copy_effect(module, options, &options->apply, &module->apply);
+  if (!rc) rc = kind_copy_effect(module, options, &options->undo, &module->undo);
   return rc;
 }
 
 static segue__hash kind_hash_text(const char *text, segue__hash seed) {
   return segue__hash_bytes(text ? text : "", text ? strlen(text) + 1 : 0, seed);
+}
+
+static segue__hash kind_hash_effects(const segue__file_module *module, segue__hash hash) {
+  segue__buf json;
+  segue__buf_init(&json);
+  segue__effect_write(&module->check, &json);
+  segue__effect_write(&module->apply, &json);
+  segue__effect_write(&module->undo, &json);
+  if (!json.failed) hash = segue__hash_bytes(json.data, json.len, hash);
+  segue__buf_deinit(&json);
+  return hash;
 }
 
 /* A command, a mode, an owner or a template that changed is a reason to replace the module, and so
@@ -149,7 +170,8 @@ static segue__hash kind_hash(const segue__file_module *module, segue__hash texts
   segue__hash hash = {0, 0};
   for (size_t i = 0; i < module->count; i++)
     if (!module->templates[i].path) hash = texts;
-  uint64_t numbers[] = {module->timeout_ms, module->wait_ms, module->retry_times,
+  if (module->verify_ms || module->undo.has_call) hash = texts;
+  uint64_t numbers[] = {module->verify_ms, module->wait_ms, module->retry_times,
                         module->retry_pause_ms};
   hash = segue__hash_bytes(numbers, sizeof numbers, hash);
   hash = kind_hash_text(module->root, hash);
@@ -160,12 +182,7 @@ static segue__hash kind_hash(const segue__file_module *module, segue__hash texts
     hash = kind_hash_text(file->owner, kind_hash_text(file->to, hash));
     hash = segue__hash_bytes(&module->templates[i].hash, sizeof(segue__hash), hash);
   }
-  for (size_t i = 0; i < module->check.count; i++)
-    hash = kind_hash_text(module->check.words[i], hash);
-  hash = kind_hash_text("apply", hash);
-  for (size_t i = 0; i < module->apply.count; i++)
-    hash = kind_hash_text(module->apply.words[i], hash);
-  return hash;
+  return kind_hash_effects(module, hash);
 }
 
 static void kind_free(void *module) {
@@ -309,7 +326,7 @@ static const segue_option retry_rows[] = {
      FILES_AT(retry_times),
      .max = 100,
      .fallback = "3",
-     .doc = "how often a command that failed is run again"},
+     .doc = "how often apply is run again after a failure"},
     {.name = "pause",
      .type = SEGUE_OPTION_DURATION,
      FILES_AT(retry_pause_ms),
@@ -319,7 +336,7 @@ static const segue_option retry_rows[] = {
 };
 static const segue_option_table retry_table = {SEGUE_OPTION_ROWS(segue__files_options, retry_rows),
                                                .name = "apply retry",
-                                               .doc = "When the command apply is run again."};
+                                               .doc = "When apply is run again after a failure."};
 
 static const segue_option files_rows[] = {
     {.name = "files",
@@ -338,28 +355,53 @@ static const segue_option files_rows[] = {
      .absent = "any place",
      .doc = "a folder that all files must be in, also where links lead"},
     {.name = "check",
-     .type = SEGUE_OPTION_LIST,
-     .of = SEGUE_OPTION_TEXT,
-     .flags = SEGUE_OPTION_ONE,
+     .type = SEGUE_OPTION_TABLE,
+     .table = &segue__check_options,
+     .shorthand = "shell",
      FILES_AT(check),
      .absent = "no check",
      .doc = "a command that must succeed before anything is replaced; it sees the new files in the "
-            "place of the live ones, or names them as {staged:PATH}. A single text is a line for "
-            "the shell"},
+            "place of the live ones, or names them as {staged:PATH}. A list is the program and its "
+            "arguments, a single text a line for the shell"},
     {.name = "apply",
-     .type = SEGUE_OPTION_LIST,
-     .of = SEGUE_OPTION_TEXT,
-     .flags = SEGUE_OPTION_ONE,
+     .type = SEGUE_OPTION_TABLE,
+     .table = &segue__apply_options,
+     .shorthand = "shell",
      FILES_AT(apply),
-     .absent = "no command",
-     .doc = "a command that runs after the files are in place, and again after an undo; if it "
-            "fails, the reload is undone"},
+     .absent = "nothing",
+     .doc = "a command, segue.hup, segue.send_signal or segue.post: runs once after all files are "
+            "in place, and again after an undo; if it fails, the reload is undone"},
+    {.name = "verify",
+     .type = SEGUE_OPTION_TABLE,
+     .table = &segue__probe_options,
+     .offset = 0,
+     .given = 1 + offsetof(segue__files_options, verified),
+     .shorthand = "call",
+     .signature = "fun(): boolean?, string?",
+     .absent = "an apply that succeeds is enough",
+     .doc = "a function, or one of segue.verify or segue.probe, that judges whether the server "
+            "really uses the files; it is asked again until it returns true, and else the reload "
+            "is undone"},
+    {.name = "verify_within",
+     .type = SEGUE_OPTION_DURATION,
+     FILES_AT(verify_ms),
+     .min = 1,
+     .fallback = "10s",
+     .doc = "how long verify is asked"},
+    {.name = "undo",
+     .type = SEGUE_OPTION_TABLE,
+     .table = &segue__undo_options,
+     .shorthand = "shell",
+     FILES_AT(undo),
+     .absent = "apply runs again",
+     .doc = "a command, segue.hup, segue.send_signal, segue.post or a function: runs in an undo in "
+            "place of apply, when the previous files are back"},
     {.name = "timeout",
      .type = SEGUE_OPTION_DURATION,
      FILES_AT(timeout_ms),
      .min = 1,
      .fallback = "10s",
-     .doc = "time limit of each command"},
+     .doc = "time limit of check, apply and undo, each"},
     {.name = "wait",
      .type = SEGUE_OPTION_DURATION,
      FILES_AT(wait_ms),
@@ -375,6 +417,14 @@ static const segue_option files_rows[] = {
      .absent = "a failure undoes the reload at once",
      .doc = "when apply is run again"},
 };
+static void files_check(void *options, segue_option_report *report) {
+  const segue__files_options *files = options;
+  if (segue_option_given(report, "verify_within") && !files->verified)
+    segue_option_wrong(report, "verify_within", "has an effect only with verify");
+  if (segue_option_given(report, "undo") && !segue__effect_any(&files->apply))
+    segue_option_wrong(report, "undo", "has an effect only with apply");
+}
+
 const segue_option_table segue__file_module_options = {
-    SEGUE_OPTION_ROWS(segue__files_options, files_rows), .name = "files",
+    SEGUE_OPTION_ROWS(segue__files_options, files_rows), .check = files_check, .name = "files",
     .doc = "Files that are rendered from the configuration, and a command that applies them."};

@@ -66,7 +66,13 @@ typedef struct segue__renderer {
    * done runs. */
   void (*render)(void *impl, const char *module, size_t index, const segue__file_template *template,
                  const segue_slice *next, segue__rendering *rendering);
-  /* done runs as soon as the rendering can end; its result is ignored. */
+  /* Calls a function of a module: "before", "verify" or "undo". done runs later, with status 0 if
+   * it returned true, with SEGUE_EPROBE if it returned nil and a reason. verify gets what before
+   * returned last. A function that the policy does not have succeeds. On failure done does not
+   * run. */
+  int (*call)(void *impl, const char *module, const char *function, uint64_t limit_ms,
+              segue__rendering *rendering, segue_error *err);
+  /* done runs as soon as the rendering or the call can end; its result is ignored. */
   void (*cancel)(void *impl, segue__rendering *rendering);
   void *impl;
 } segue__renderer;

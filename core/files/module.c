@@ -116,18 +116,16 @@ static int check_start(segue__file_instance *instance, segue_error *err) {
   int rc = segue__check_words_make(&words, instance->shared->set, &module->check, err);
   if (rc) return rc;
   memcpy(instance->check_folder, words.folder, sizeof words.folder);
-  const segue__file_command_options options = {.size = sizeof options,
-                                               .loop = module->world->loop,
-                                               .os = module->world->os,
-                                               .title = "check",
-                                               .command = &words.command,
-                                               .shown = &module->check,
-                                               .folder = module->folder,
-                                               .timeout_ms = module->timeout_ms,
-                                               .cb = check_done,
-                                               .data = instance};
-  rc = segue__file_command_start(&instance->command, &options, err);
-  segue__file_command_clear(&words.command);
+  const segue__effect_options options = {.size = sizeof options,
+                                         .loop = module->world->loop,
+                                         .os = module->world->os,
+                                         .title = "check",
+                                         .effect = &words.effect,
+                                         .shown = &module->check,
+                                         .cb = check_done,
+                                         .data = instance};
+  rc = segue__effect_start(&instance->command, &options, err);
+  segue__effect_clear(&words.effect);
   if (rc && *instance->check_folder) (void)rmdir(instance->check_folder);
   return rc;
 }
@@ -141,7 +139,7 @@ static void previewed(void *data, int status, segue__file_changes *changes) {
     instance_cancelled(instance);
     return;
   }
-  bool checked = instance->module->check.count;
+  bool checked = segue__effect_any(&instance->module->check);
   if (checked) status = check_start(instance, &failure);
   if (!checked || status) instance_end(instance, status, &failure);
 }
@@ -279,7 +277,7 @@ static void on_cancel(void *data) {
   segue__file_instance *instance = data;
   instance->cancelled = true;
   if (instance->command)
-    segue__file_command_stop(instance->command);
+    segue__effect_stop(instance->command);
   else if (instance->rendered < instance->module->count)
     instance->module->renderer.cancel(instance->module->renderer.impl, &instance->rendering);
 }

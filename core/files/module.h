@@ -7,7 +7,7 @@
 #define SEGUE_FILES_MODULE_H
 
 #include "../record/file_change.h"
-#include "command.h"
+#include "effect.h"
 #include "kind.h"
 #include "set.h"
 
@@ -35,9 +35,9 @@ typedef struct segue__files_options {
   segue__file_options *files;
   size_t count;
   char *root;
-  segue__file_command check, apply;
-  uint64_t timeout_ms, wait_ms, retry_times, retry_pause_ms;
-  bool retries;
+  segue__effect check, apply, undo;
+  uint64_t timeout_ms, wait_ms, retry_times, retry_pause_ms, verify_ms;
+  bool retries, verified;
 } segue__files_options;
 
 /* A module, as its policy declares it. Counted, because instances outlive policies. */
@@ -50,9 +50,10 @@ typedef struct segue__file_module {
   segue__file_template *templates; /* one for each file */
   size_t count;
   char *root, *config;
-  segue__file_command check, apply;
-  uint64_t timeout_ms, wait_ms, retry_times, retry_pause_ms;
-  bool planning; /* the instance that is built now is one of a plan */
+  segue__effect check, apply, undo; /* with their folders and time limits */
+  uint64_t wait_ms, retry_times, retry_pause_ms;
+  uint64_t verify_ms; /* how long the function verify is asked; 0: there is none */
+  bool planning;      /* the instance that is built now is one of a plan */
 } segue__file_module;
 void segue__file_module_unref(segue__file_module *module);
 
@@ -84,9 +85,11 @@ typedef struct segue__file_instance {
   bool waits;              /* a file needs what is not there yet */
   bool committed, applied; /* these have begun */
   segue__rendering rendering;
-  segue__file_command_run *command; /* the check */
-  segue__file_command_run *apply;   /* of a commit or an undo */
-  bool hurried;                     /* the process stops: apply is not tried again */
+  segue__effect_run *command; /* the check */
+  segue__effect_run *apply;   /* of a commit or an undo */
+  struct segue__ask *ask;     /* a function of a commit or an undo */
+  uint64_t apply_since_ms;
+  bool hurried; /* the process stops: apply is not tried again */
   char check_folder[64];
   bool planned;                /* it is one of a plan */
   segue__file_changes preview; /* of its staged set, until a result has taken it */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Recovery: the files on the worker, then the command on the loop.
+ * Recovery: the files on the worker, then what applies them on the loop.
  */
 #include "recovery.h"
 
@@ -9,6 +9,7 @@
 
 #include "../config/config.h"
 #include "../os/error.h"
+#include "effect.h"
 #include "set.h"
 
 typedef struct recovery_run {
@@ -21,37 +22,6 @@ typedef struct recovery_run {
   segue_error error;
 } recovery_run;
 
-void segue__recovery_write_command(const segue__file_command *command, segue__buf *json) {
-  segue__buf_adds(json, "[");
-  for (size_t i = 0; i < command->count; i++) {
-    if (i) segue__buf_adds(json, ",");
-    segue__json_bytes(json, command->words[i], strlen(command->words[i]));
-  }
-  segue__buf_adds(json, "]");
-}
-
-/* *out: empty if there is no command. */
-static int recovery_read_command(const char *json, segue__file_command *out) {
-  segue__document *doc = NULL;
-  *out = (segue__file_command){0};
-  char *copy = segue__strdup(json ? json : "[]");
-  int rc = copy ? segue__document_new(&doc, 1, "intent", "apply", SEGUE__JSON, copy, strlen(copy))
-                : UV_ENOMEM;
-  if (rc) return rc;
-  doc->foreign = true; /* the top level is a list */
-  rc = segue__document_parse(doc, NULL, NULL, NULL, NULL);
-  size_t count = rc ? 0 : segue_node_count(&doc->root);
-  const char **words = segue__calloc(count + 1, sizeof *words);
-  if (!words) rc = UV_ENOMEM;
-  for (size_t i = 0; i < count && !rc; i++)
-    rc = segue_node_string(segue_node_at(&doc->root, i, NULL), &words[i], NULL);
-  const segue__file_command borrowed = {(char **)words, count};
-  if (!rc) rc = segue__file_command_copy(out, &borrowed);
-  segue__free(words);
-  segue__document_unref(doc);
-  return rc;
-}
-
 static void recovery_free(recovery_run *run) {
   segue__buf_deinit(&run->report);
   segue__free(run->files);
@@ -62,54 +32,38 @@ static void recovery_applied(void *data, int status, const segue_error *error) {
   segue__recovery_done(data, status, error);
 }
 
-/* The names of the fields that a recovery uses. An undo runs the command of the previous
- * generation; an intent of an older release has only one command. */
-typedef struct recovery_names {
-  const char *apply, *folder, *timeout;
-} recovery_names;
-
-static const recovery_names *recovery_fields(const segue__recovery *recovery) {
-  static const recovery_names names[] = {{"apply", "folder", "timeout_ms"},
-                                         {"unapply", "unapply_folder", "unapply_timeout_ms"}};
-  bool undoes = !recovery->finish && segue__intent_get(recovery->intent, names[1].apply);
-  return &names[undoes];
+/* An undo runs what the module has for it, or what applied the previous generation. */
+static const char *recovery_effect(const segue__recovery *recovery) {
+  return segue__intent_get(recovery->intent, recovery->finish ? "apply" : "unapply");
 }
 
-static int recovery_apply(segue__recovery *recovery, const segue__file_command *command,
+static int recovery_apply(segue__recovery *recovery, const segue__effect *effect,
                           segue_error *err) {
-  segue__file_command_run *run;
-  const recovery_names *fields = recovery_fields(recovery);
-  const segue__file_command_options options = {
-      .size = sizeof options,
-      .loop = recovery->loop,
-      .os = recovery->os,
-      .title = "apply",
-      .command = command,
-      .folder = segue__intent_get(recovery->intent, fields->folder),
-      .timeout_ms = segue__intent_get_number(recovery->intent, fields->timeout),
-      .cb = recovery_applied,
-      .data = recovery};
-  return segue__file_command_start(&run, &options, err);
+  segue__effect_run *run;
+  const segue__effect_options options = {.size = sizeof options,
+                                         .loop = recovery->loop,
+                                         .os = recovery->os,
+                                         .title = recovery->finish ? "apply" : "undo",
+                                         .effect = effect,
+                                         .cb = recovery_applied,
+                                         .data = recovery};
+  return segue__effect_start(&run, &options, err);
 }
 
 static void recovery_done(segue__job *job) {
   recovery_run *run = (recovery_run *)job;
   segue__recovery *recovery = run->recovery;
   segue_error error = run->error;
-  segue__file_command command = {0};
+  segue__effect effect = {0};
   int rc = run->status;
   if (run->report.len && !run->report.failed)
     SEGUE__LOG(recovery->log, SEGUE_WARN, "files", "an interrupted change met other changes",
                SEGUE__FIELD("report", run->report.data));
   recovery_free(run);
-  if (!rc) {
-    rc = recovery_read_command(
-        segue__intent_get(recovery->intent, recovery_fields(recovery)->apply), &command);
-    if (rc) segue__errorf(&error, rc, "its command cannot be read: %s", segue_strerror(rc));
-  }
-  bool applies = !rc && command.count;
-  if (applies) rc = recovery_apply(recovery, &command, &error);
-  segue__file_command_clear(&command);
+  if (!rc) rc = segue__effect_read(recovery_effect(recovery), &effect, &error);
+  bool applies = !rc && segue__effect_any(&effect);
+  if (applies) rc = recovery_apply(recovery, &effect, &error);
+  segue__effect_clear(&effect);
   if (!applies || rc) segue__recovery_done(recovery, rc, rc ? &error : NULL);
 }
 

@@ -6,12 +6,9 @@
 #define SEGUE_FILES_RECOVERY_H
 
 #include "../reload/action.h"
-#include "command.h"
 
-/* Finishes or undoes the files, then runs the command: whether it ran before cannot be known, and a
- * command that applies files may run twice. */
+/* Finishes or undoes the files, then applies them: whether that was done before cannot be known,
+ * and what applies files may be done twice. */
 void segue__files_recover(segue__recovery *recovery);
-/* The words as a JSON list, for the intent. */
-void segue__recovery_write_command(const segue__file_command *command, segue__buf *json);
 
 #endif

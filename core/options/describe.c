@@ -103,7 +103,7 @@ void segue__option_word(const segue_option *row, segue__buf *out) {
   if (row->flags & SEGUE_OPTION_TRUE) segue__buf_adds(out, "true | ");
   if (inner) {
     segue__option_word(inner, out);
-    segue__buf_adds(out, " | ");
+    segue__buf_adds(out, segue__options_function(row) ? " | function | " : " | ");
   }
   if (list && row->flags & SEGUE_OPTION_ONE)
     segue__buf_addf(out, "%s | ", row->of == SEGUE_OPTION_CHOICE ? "text" : type_word(row->of));

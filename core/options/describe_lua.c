@@ -120,6 +120,9 @@ static void lua_row(const segue__topics *topics, const segue_option *row, segue_
   if (inner) {
     lua_type(topics, inner, inner->type, out);
     segue__buf_addc(out, '|');
+    const segue_option *function = segue__options_function(row);
+    if (function) lua_type(topics, function, function->type, out);
+    if (function) segue__buf_addc(out, '|');
   }
   if (list && row->flags & SEGUE_OPTION_ONE) {
     lua_type(topics, row, row->of, out);

@@ -187,7 +187,7 @@ static void expect_table(const segue_option *row, segue__buf *out) {
   if (row->flags & SEGUE_OPTION_TRUE) segue__buf_addf(out, "true%s", inner ? ", " : " or ");
   if (inner) {
     segue__options_expected(inner, out);
-    segue__buf_adds(out, " or ");
+    segue__buf_adds(out, segue__options_function(row) ? ", a function or " : " or ");
   }
   segue__buf_adds(out, "a table");
 }

@@ -511,6 +511,21 @@ static void fill_family(segue__fill *j, const segue_option_table *table, const s
   }
 }
 
+const segue_option *segue__options_function(const segue_option *row) {
+  const segue_option *option = NULL;
+  for (size_t i = 0; (option = segue__options_row(row->table, i)); i++)
+    if (option->type == SEGUE_OPTION_FUNCTION) break;
+  return option && strcmp(option->name, row->shorthand) != 0 ? option : NULL;
+}
+
+/* The option that a value which is no table stands for. */
+static const segue_option *shorthand_row(const segue_option *row, const segue_option_table *table,
+                                         const segue_node *node) {
+  bool function = node->flags & SEGUE__NODE_OPAQUE && node->reserved == SEGUE__OPAQUE_FUNCTION;
+  const segue_option *option = function ? segue__options_function(row) : NULL;
+  return option ? option : segue__options_find(table, row->shorthand, strlen(row->shorthand));
+}
+
 /* row: of which the table is the value, NULL: at the top. node NULL: the defaults. */
 static void fill_table(segue__fill *j, const segue_option *row, const segue_option_table *table,
                        const segue_node *node, char *out) {
@@ -523,7 +538,7 @@ static void fill_table(segue__fill *j, const segue_option *row, const segue_opti
                  node->v.b; /* the defaults */
   bool is_value = node && !map && !is_true;
   if (is_value && row && row->shorthand) {
-    w.only = segue__options_find(table, row->shorthand, strlen(row->shorthand));
+    w.only = shorthand_row(row, table, node);
     j->outer = row->type == SEGUE_OPTION_TABLE ? row : NULL;
   } else if (is_value && !table->tag) {
     if (row && row->type == SEGUE_OPTION_TABLE)

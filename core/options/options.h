@@ -78,6 +78,9 @@ const char *segue__options_problem(const segue_option_table *table);
 const segue_option *segue__options_row(const segue_option_table *table, size_t index);
 const segue_option *segue__options_find(const segue_option_table *table, const char *name,
                                         size_t len);
+/* The option that a function stands for where a value that is no table is written: the first one
+ * that takes a function. NULL: there is none, or shorthand names it already. */
+const segue_option *segue__options_function(const segue_option *row);
 /* The choice at an index; *len is its length; NULL past the end. */
 const char *segue__choices_at(const char *choices, size_t index, size_t *len);
 size_t segue__option_scalar_size(segue_option_type type);

@@ -101,6 +101,12 @@ static const segue_option probe_rows[] = {
      .flags = SEGUE_OPTION_HIDDEN,
      .signature = "fun(): boolean?, string?",
      .doc = "true: all is well; nil and a text: the reason why not"},
+    {.name = "before",
+     .type = SEGUE_OPTION_FUNCTION,
+     .offset = SEGUE_OPTION_NOT_STORED,
+     .flags = SEGUE_OPTION_HIDDEN,
+     .signature = "fun(): any",
+     .doc = "of verify: looks at the server before it is changed; call gets what it returns"},
 };
 /* Kept as text only to look at it: the constructor makes a function of it. */
 typedef struct probe_options {

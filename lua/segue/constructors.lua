@@ -116,6 +116,57 @@ function M.trigger(fn)
   return (core.made("segue.trigger", "trigger", "task", fn))
 end
 
+-- Constructors for `apply` and `undo` of a files module return a table of options; the options are
+-- judged at the line of the call.
+local function effect(name, key, first, options)
+  local made = {}
+  if options ~= nil and type(options) ~= "table" then
+    error(("%s: options must be a table, not a %s"):format(name, type(options)), 3)
+  end
+  for _, from in ipairs { type(first) == "table" and first or {}, options or {} } do
+    for option, value in pairs(from) do made[option] = value end
+  end
+  if type(first) ~= "table" then
+    core.argument(name .. ": its argument", first, "text")
+    made[key] = first
+  elseif made[key] == nil then
+    made[key], made[1] = made[1], nil
+  end
+  core.table(name, "files apply", made)
+  return made
+end
+
+--- For `apply` of a files module: sends HUP to the process of a pid file, if that is the process
+--- that is meant: it runs, and it has the name, if one is given.
+---@param pidfile string|segue.FilesApply
+---@param options? segue.FilesApply
+---@return segue.FilesApply
+function M.hup(pidfile, options)
+  local made = effect("segue.hup", "pidfile", pidfile, options)
+  if made.signal ~= nil and made.signal ~= "HUP" then
+    error("segue.hup sends HUP: use segue.send_signal for another signal", 2)
+  end
+  return made
+end
+
+--- For `apply` of a files module: sends any signal: segue.send_signal { pidfile =
+--- "/run/haproxy.pid", signal = "USR2", name = "haproxy" }.
+---@param pidfile string|segue.FilesApply
+---@param options? segue.FilesApply
+---@return segue.FilesApply
+function M.send_signal(pidfile, options)
+  return effect("segue.send_signal", "pidfile", pidfile, options)
+end
+
+--- For `apply` of a files module: sends an HTTP request (POST unless method is given), which must be
+--- answered with a status of 200 to 299.
+---@param url string|segue.FilesApply
+---@param options? segue.FilesApply
+---@return segue.FilesApply
+function M.post(url, options)
+  return effect("segue.post", "url", url, options)
+end
+
 M.probe = {}
 
 --- A probe for `confirm`: a function that returns true, or nil and the reason why not.

@@ -15,6 +15,7 @@ local segue = { version = "0.1.0", state = core.state, null = core.null, int = c
 for name, constructor in pairs(constructors) do segue[name] = constructor end
 for name, constructor in pairs(require "segue.sources") do segue[name] = constructor end
 segue.validate = require "segue.validate"
+segue.verify = require "segue.verify"
 segue.run, segue.fetch = require("segue.run").run, require "segue.fetch"
 for name, fn in pairs(require "segue.files") do segue[name] = fn end
 for name, fn in pairs(require "segue.tasks") do segue[name] = fn end

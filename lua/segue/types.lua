@@ -699,6 +699,58 @@
 
 ---@class segue.CallEncodeYaml
 
+--- A command, a signal or a request that makes a server use its new files.
+---@class segue.FilesApply
+---@field [integer]? string the same as argv
+--- send a signal to the process of this pid file; made by segue.hup and segue.send_signal
+---@field pidfile? string
+--- the signal. Default: "HUP".
+---@field signal? "HUP"|"INT"|"QUIT"|"ALRM"|"TERM"|"USR1"|"USR2"|"WINCH"|"CONT"
+--- the name that the process or its program must have. Default: any, unless it started after the
+--- pid file was written.
+---@field name? string
+--- send an HTTP request, which must be answered with a status of 200 to 299; made by segue.post
+---@field url? string
+--- the method of the request, in capital letters. Default: POST.
+---@field method? string
+--- headers of the request: texts of one line by name
+---@field headers? table<string, string|number>
+--- the body of the request
+---@field body? string
+--- connect to this instead of the host of the URL
+---@field unix_socket? string
+--- files of the request, and whether the server is verified
+---@field tls? segue.ApplyTls
+--- the program and its arguments
+---@field argv? (string)[]
+--- a line for /bin/sh -c, instead of argv
+---@field shell? string
+--- added to the daemon's environment; false takes a variable away
+---@field env? table<string, string|number|false>
+--- the user that it runs as, a name or number; needs a daemon that runs as root. Default: the
+--- daemon's.
+---@field user? string
+--- its main group, a name or number. Default: the main group of the user.
+---@field group? string
+--- the folder in which it runs. Default: the policy's folder.
+---@field folder? string
+--- past the time limit its process group gets TERM, and after this time KILL. Default: 5s. Longer
+--- than 0.
+---@field kill_after? segue.Duration
+--- time limit. Default: the timeout of the module. Longer than 0.
+---@field timeout? segue.Duration
+
+--- TLS of a request of apply.
+---@class segue.ApplyTls
+--- PEM file of the authorities that are trusted. Default: those of the system.
+---@field ca? string
+--- PEM file of our certificate
+---@field cert? string
+--- PEM file of its key
+---@field key? string
+--- whether the certificate of the server is verified. Default: true.
+---@field verify? boolean
+
 --- A module that the host program registered, or a plugin.
 ---@class segue.ModuleC: segue.Module
 --- a module that the host program registered, or a shared object; with a slash its path. Default:
@@ -727,13 +779,22 @@
 --- a folder that all files must be in, also where links lead. Default: any place.
 ---@field root? string
 --- a command that must succeed before anything is replaced; it sees the new files in the place of
---- the live ones, or names them as {staged:PATH}. A single text is a line for the shell. Default:
---- no check.
----@field check? string|(string)[]
---- a command that runs after the files are in place, and again after an undo; if it fails, the
---- reload is undone. Default: no command.
----@field apply? string|(string)[]
---- time limit of each command. Default: 10s. Longer than 0.
+--- the live ones, or names them as {staged:PATH}. A list is the program and its arguments, a
+--- single text a line for the shell. Default: no check.
+---@field check? string|segue.FilesCheck
+--- a command, segue.hup, segue.send_signal or segue.post: runs once after all files are in place,
+--- and again after an undo; if it fails, the reload is undone. Default: nothing.
+---@field apply? string|segue.FilesApply
+--- a function, or one of segue.verify or segue.probe, that says whether the server really uses
+--- the files; it is asked again until it returns true, and else the reload is undone. Default: an
+--- apply that succeeds is enough.
+---@field verify? fun(): boolean?, string?|segue.Probe
+--- how long verify is asked. Default: 10s. Longer than 0.
+---@field verify_within? segue.Duration
+--- a command, segue.hup, segue.send_signal, segue.post or a function: runs in an undo in place of
+--- apply, when the previous files are back. Default: apply runs again.
+---@field undo? string|segue.FilesUndo
+--- time limit of check, apply and undo, each. Default: 10s. Longer than 0.
 ---@field timeout? segue.Duration
 --- how long a reload waits for sources to deliver values that are not there yet and that
 --- templates request by name, such as service "x"; then its outcome is held. Default: 10s.
@@ -774,9 +835,75 @@
 --- "follow".
 ---@field link? "follow"|"replace"
 
---- When the command apply is run again.
+--- A command that must succeed before files are replaced.
+---@class segue.FilesCheck
+---@field [integer]? string the same as argv
+--- the program and its arguments
+---@field argv? (string)[]
+--- a line for /bin/sh -c, instead of argv
+---@field shell? string
+--- added to the daemon's environment; false takes a variable away
+---@field env? table<string, string|number|false>
+--- the user that it runs as, a name or number; needs a daemon that runs as root. Default: the
+--- daemon's.
+---@field user? string
+--- its main group, a name or number. Default: the main group of the user.
+---@field group? string
+--- the folder in which it runs. Default: the policy's folder.
+---@field folder? string
+--- past the time limit its process group gets TERM, and after this time KILL. Default: 5s. Longer
+--- than 0.
+---@field kill_after? segue.Duration
+--- time limit. Default: the timeout of the module. Longer than 0.
+---@field timeout? segue.Duration
+
+--- A command, a signal, a request or a function for what apply cannot undo by running again.
+---@class segue.FilesUndo
+---@field [integer]? string the same as argv
+--- a function that returns true, or nil and the reason why not. After a crash it does not run:
+--- apply runs again then
+---@field call? fun(): boolean?, string?
+--- send a signal to the process of this pid file; made by segue.hup and segue.send_signal
+---@field pidfile? string
+--- the signal. Default: "HUP".
+---@field signal? "HUP"|"INT"|"QUIT"|"ALRM"|"TERM"|"USR1"|"USR2"|"WINCH"|"CONT"
+--- the name that the process or its program must have. Default: any, unless it started after the
+--- pid file was written.
+---@field name? string
+--- send an HTTP request, which must be answered with a status of 200 to 299; made by segue.post
+---@field url? string
+--- the method of the request, in capital letters. Default: POST.
+---@field method? string
+--- headers of the request: texts of one line by name
+---@field headers? table<string, string|number>
+--- the body of the request
+---@field body? string
+--- connect to this instead of the host of the URL
+---@field unix_socket? string
+--- files of the request, and whether the server is verified
+---@field tls? segue.ApplyTls
+--- the program and its arguments
+---@field argv? (string)[]
+--- a line for /bin/sh -c, instead of argv
+---@field shell? string
+--- added to the daemon's environment; false takes a variable away
+---@field env? table<string, string|number|false>
+--- the user that it runs as, a name or number; needs a daemon that runs as root. Default: the
+--- daemon's.
+---@field user? string
+--- its main group, a name or number. Default: the main group of the user.
+---@field group? string
+--- the folder in which it runs. Default: the policy's folder.
+---@field folder? string
+--- past the time limit its process group gets TERM, and after this time KILL. Default: 5s. Longer
+--- than 0.
+---@field kill_after? segue.Duration
+--- time limit. Default: the timeout of the module. Longer than 0.
+---@field timeout? segue.Duration
+
+--- When apply is run again after a failure.
 ---@class segue.ApplyRetry
---- how often a command that failed is run again. Default: 3. 1 to 100.
+--- how often apply is run again after a failure. Default: 3. 1 to 100.
 ---@field times? integer
 --- the first pause; each following one is twice as long. Default: 1s. Longer than 0.
 ---@field pause? segue.Duration

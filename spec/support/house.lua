@@ -36,7 +36,7 @@ local may = {
   source = { "os", "config", "options" },
   module = { "os", "config", "options" },
   reload = { "os", "config", "schema", "options", "record", "source", "module" },
-  files = { "os", "config", "schema", "options", "record", "source", "module", "reload" },
+  files = { "os", "config", "schema", "options", "record", "source", "module", "reload", "http" },
   trigger = { "os", "config", "schema", "options", "record", "source", "module", "reload" },
   admin = { "os", "socket", "config", "schema", "options", "record", "source", "module", "reload",
     "http", "trigger" },

@@ -8,13 +8,14 @@
 #include <string.h>
 
 #include "../../config/config.h"
+#include "../../os/environment.h"
 #include "async_io.h"
 
 enum { RUNNING_MAX = 256, USER_MS = 10000 };
 
 typedef struct command {
   segue__io io; /* first */
-  char **argv, **changes, **env;
+  char **argv, **changes;
   char *cwd, *user_name, *input;
   size_t input_len, capture;
   uint64_t timeout_ms, kill_ms;
@@ -24,7 +25,7 @@ typedef struct command {
   segue__timer limit;
   segue__user_entry user;
   int user_status;
-  char *identity[3]; /* HOME, USER, LOGNAME of that user */
+  segue__environment env; /* of the child */
   /* The child. */
   segue__spawn *child;
   segue__buf chunk[2]; /* by segue__stream: not read yet */
@@ -141,9 +142,15 @@ static void run_on_end(void *data, const segue__spawn_result *result) {
 
 static void run_launch(command *c) {
   const segue__os *os = c->io.lua->os;
+  if (segue__environment_make(&c->env, os->environ(os->data), c->changes,
+                              c->user_name ? &c->user : NULL)) {
+    segue__errorf(&c->io.error, UV_ENOMEM, "segue.run: out of memory");
+    segue__io_finish(&c->io);
+    return;
+  }
   segue__spawn_options options = {.size = sizeof options,
                                   .argv = (const char *const *)c->argv,
-                                  .env = (const char *const *)c->env,
+                                  .env = c->env.entries,
                                   .cwd = c->cwd,
                                   .user = c->user_name ? &c->user.user : NULL,
                                   .input = c->input,
@@ -165,57 +172,16 @@ static void run_launch(command *c) {
 
 /* ---- The user -------------------------------------------------------------------------------- */
 
-static char *assignment(const char *name, const char *value) {
-  segue__buf b;
-  segue__buf_init(&b);
-  segue__buf_addf(&b, "%s=%s", name, value);
-  if (!b.failed) return b.data;
-  segue__buf_deinit(&b);
-  return NULL;
-}
-
-static bool run_identify(command *c) {
-  c->identity[0] = assignment("HOME", c->user.home);
-  c->identity[1] = assignment("USER", c->user.login);
-  c->identity[2] = assignment("LOGNAME", c->user.login);
-  return c->identity[0] && c->identity[1] && c->identity[2];
-}
-
-static bool run_same_name(const char *a, const char *b) {
-  size_t n = strcspn(a, "=");
-  return n == strcspn(b, "=") && !strncmp(a, b, n);
-}
-
-static bool run_listed(char **changes, const char *entry) {
-  for (; changes && *changes; changes++) {
-    if (run_same_name(*changes, entry)) return true;
-  }
-  return false;
-}
-
-/* The environment has three free entries for these. */
-static void take_identity(command *c) {
-  for (int i = 0; i < 3; i++) {
-    if (run_listed(c->changes, c->identity[i])) continue;
-    char **entry = c->env;
-    while (*entry && !run_same_name(*entry, c->identity[i]))
-      entry++;
-    *entry = c->identity[i];
-  }
-}
-
 /* Worker thread. */
 static void find_user(segue__job *job) {
   command *c = (command *)((char *)job - offsetof(command, job));
   c->user_status = segue__user_find(c->user_name, NULL, &c->user, NULL);
-  if (!c->user_status && !run_identify(c)) c->user_status = UV_ENOMEM;
 }
 
 static void user_found(segue__job *job) {
   command *c = (command *)((char *)job - offsetof(command, job));
   segue__timer_stop(c->io.async_io->loop, &c->limit);
   if (!c->user_status) {
-    take_identity(c);
     run_launch(c);
     return;
   }
@@ -289,13 +255,11 @@ static void run_release(segue__io *io) {
   command *c = run_of(io);
   segue__texts_free(c->argv);
   segue__texts_free(c->changes);
-  segue__free(c->env); /* its texts belong to others */
+  segue__environment_free(&c->env);
   segue__free(c->cwd);
   segue__free(c->user_name);
   segue__user_entry_deinit(&c->user);
   segue__free(c->input);
-  for (int i = 0; i < 3; i++)
-    segue__free(c->identity[i]);
   for (int i = 0; i < 2; i++) {
     segue__buf_deinit(&c->chunk[i]);
     segue__free(c->output[i]);
@@ -316,28 +280,6 @@ static const segue__io_kind kind = {"segue.run",   sizeof(command), run_start, r
                                     bind_run_stop, run_release,     run_key};
 
 /* ---- Arguments ------------------------------------------------------------------------------- */
-
-static size_t run_count_texts(char **texts) {
-  size_t n = 0;
-  while (texts && texts[n])
-    n++;
-  return n;
-}
-
-/* The environment of the daemon with the changes: "NAME=value" sets, "NAME" removes. */
-static bool make_environment(command *c, const segue__os *os) {
-  char **ours = os->environ(os->data);
-  size_t n = 0;
-  c->env = segue__calloc(run_count_texts(ours) + run_count_texts(c->changes) + 4, sizeof *c->env);
-  if (!c->env) return false;
-  for (char **entry = ours; entry && *entry; entry++) {
-    if (!segue__child_withholds(*entry) && !run_listed(c->changes, *entry)) c->env[n++] = *entry;
-  }
-  for (char **entry = c->changes; entry && *entry; entry++) {
-    if (strchr(*entry, '=')) c->env[n++] = *entry;
-  }
-  return true;
-}
 
 /* run(argv, environment changes, cwd, user, stdin, timeout ms, most bytes, kill ms, streaming) ->
  * io. Its events: stream, bytes; then true, code, signal, stdout, stderr, truncated, timed_out,
@@ -361,7 +303,6 @@ static int new_command(lua_State *L) {
   c->capture = (size_t)segue__arg_number(L, 7);
   c->kill_ms = segue__arg_number(L, 8);
   c->streaming = lua_toboolean(L, 9);
-  if (!make_environment(c, c->io.lua->os)) return luaL_error(L, "segue.run: out of memory");
   return 1;
 }
 

@@ -6,6 +6,7 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "../../files/effect.h"
 #include "../../reload/policy_options.h"
 #include "../../source/kinds.h"
 #include "../../source/source_options.h"
@@ -556,6 +557,7 @@ static const segue__option_kind call_kinds[] = {
     {"call", "decode", &decode_options, NULL},
     {"call", "encode json", &encode_json_options, NULL},
     {"call", "encode yaml", &encode_yaml_options, NULL},
+    {"files apply", NULL, &segue__apply_options, NULL},
 };
 
 static void topics_add(segue__topics *topics, segue__option_kind *out,

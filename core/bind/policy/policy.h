@@ -21,11 +21,13 @@ enum {
       SEGUE__HOOK_COUNT
 };
 
-/* A function that renders a file of a module. */
+/* A function of a module of the kind files. */
 typedef struct segue__render {
   char *module;
-  size_t index; /* of the file in its module */
-  int fn;       /* a reference */
+  const char *function; /* "content", "before", "verify" or "undo": a constant */
+  size_t index;         /* of the file in its module; of the others 0 */
+  int fn;               /* a reference */
+  int state;            /* of before: a reference to what it returned last, or LUA_NOREF */
   segue__place place;
 } segue__render;
 
@@ -44,7 +46,7 @@ struct segue__loaded {
   size_t script_count;
   struct segue__source_call *source_calls; /* calls of want and outcome of these sources */
   segue__watchers *watchers;               /* NULL: they do not run */
-  segue__render *renders;                  /* functions that render files */
+  segue__render *renders;                  /* functions of modules of files */
   size_t render_count;
   uint64_t check_ms, reload_ms, confirm_within_ms;
   uint64_t last_used; /* when a hook of it last ended, by the loader's count */

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * effect_internal.h: what effect.c shares with the three kinds of effects.
+ */
+#ifndef SEGUE_FILES_EFFECT_INTERNAL_H
+#define SEGUE_FILES_EFFECT_INTERNAL_H
+
+#include "../http/fetch.h"
+#include "../os/environment.h"
+#include "effect.h"
+
+/* start: begins a try, which ends by one segue__effect_tried, never before start returned. On
+ * failure it is not called. stop: the try ends soon. */
+typedef struct segue__effect_kind {
+  int (*start)(segue__effect_run *run, segue_error *err);
+  void (*stop)(segue__effect_run *run);
+} segue__effect_kind;
+extern const segue__effect_kind segue__effect_command, segue__effect_signal, segue__effect_request;
+
+struct segue__effect_run {
+  segue__effect_options options; /* effect and shown are not used */
+  segue__effect effect, shown;
+  const segue__effect_kind *kind;
+  segue__timer timer;
+  uint64_t tried, since_ms;
+  bool stopped;
+  /* Of the kinds. */
+  segue__job job; /* looks up the user; sends the signal */
+  int status;
+  segue_error error;
+  segue__spawn *spawn;
+  segue__user_entry user;
+  segue__environment environment;
+  char **changes; /* of the environment */
+  segue__buf output;
+  segue__fetcher *fetcher;
+  segue__fetch *fetch;
+  segue__message message;
+};
+
+void segue__effect_tried(segue__effect_run *run, int status, const segue_error *error);
+/* Appends the lines of an output that name the cause: ": LINE; LINE ...". */
+void segue__effect_add_lines(const segue__buf *output, segue__buf *out);
+/* Begins a message: "apply command nginx -s reload". */
+void segue__effect_begin_message(const segue__effect_run *run, const char *what, segue__buf *out);
+/* Ends it: appends how long it took, fills err, frees text. Returns code. */
+int segue__effect_end_message(const segue__effect_run *run, int code, segue__buf *text,
+                              segue_error *err);
+extern const char segue__effect_signals[]; /* "HUP|INT|...": the choices of signal */
+extern const int segue__effect_signal_numbers[];
+
+#endif

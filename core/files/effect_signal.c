@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * An effect that sends a signal to the process of a pid file.
+ */
+#include <signal.h>
+#include <string.h>
+#include <uv.h>
+
+#include "../os/error.h"
+#include "../os/pid_file.h"
+#include "effect_internal.h"
+
+const char segue__effect_signals[] = "HUP|INT|QUIT|ALRM|TERM|USR1|USR2|WINCH|CONT";
+const int segue__effect_signal_numbers[] = {SIGHUP,  SIGINT,  SIGQUIT,  SIGALRM, SIGTERM,
+                                            SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT};
+
+static segue__effect_run *signal_run(segue__job *job) {
+  return (segue__effect_run *)((char *)job - offsetof(segue__effect_run, job));
+}
+
+static void signal_send(segue__job *job) {
+  segue__effect_run *run = signal_run(job);
+  const segue__effect *effect = &run->effect;
+  int pid;
+  run->status =
+      segue__pid_file_signal(effect->pidfile, effect->name,
+                             segue__effect_signal_numbers[effect->signal], &pid, &run->error);
+}
+
+static void signal_sent(segue__job *job) {
+  segue__effect_run *run = signal_run(job);
+  segue_error error;
+  segue__buf text;
+  int rc = run->status;
+  if (rc) {
+    segue__effect_begin_message(run, "signal", &text);
+    segue__buf_addf(&text, " was not sent: %s", run->error.message);
+    (void)segue__effect_end_message(run, rc == SEGUE_EUSAGE ? SEGUE_EMODULE : rc, &text, &error);
+    rc = error.code;
+  }
+  segue__effect_tried(run, rc, rc ? &error : NULL);
+}
+
+static void signal_abandoned(segue__job *job) {
+  segue__effect_run *run = signal_run(job);
+  run->stopped = true;
+  segue__effect_tried(run, 0, NULL);
+}
+
+static int signal_start(segue__effect_run *run, segue_error *err) {
+  run->job = (segue__job){.run = signal_send, .done = signal_sent, .abandoned = signal_abandoned};
+  int rc = segue__job_submit(run->options.loop, SEGUE__QUEUE_FILES, &run->job);
+  if (rc) segue__errorf(err, rc, "no signal can be sent: %s", segue_strerror(rc));
+  return rc;
+}
+
+static void signal_stop(segue__effect_run *run) {
+  (void)run; /* the job ends soon */
+}
+
+const segue__effect_kind segue__effect_signal = {signal_start, signal_stop};

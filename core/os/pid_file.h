@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * pid_file.h: sends a signal to the process that a pid file names, if that is the process that is
+ * meant. A pid file outlives a server that crashed, and its number may belong to any other process
+ * by then. Blocks: for a worker. [any thread]
+ */
+#ifndef SEGUE_OS_PID_FILE_H
+#define SEGUE_OS_PID_FILE_H
+
+#include <stddef.h>
+
+#include "../segue.h"
+
+/* A process by its number. */
+typedef struct segue__process {
+  int pid, parent;
+  char state;        /* as in /proc/PID/stat: 'Z' has exited */
+  uint64_t started;  /* clock ticks after the boot of the system */
+  char name[64];     /* of the process: the first 15 bytes of its program, or its own choice */
+  char program[256]; /* the last part of the path of its executable; "": not readable */
+} segue__process;
+
+/* Returns 0, UV_ESRCH if there is no such process, or the code of /proc. */
+int segue__process_read(int pid, segue__process *out);
+/* Stores the numbers of the children of a process, at most max. Returns how many it has, or a
+ * negative code. */
+int segue__process_children(int pid, int *out, size_t max);
+
+/* Reads the number of a process from the beginning of a file. err names the file and the remedy. */
+int segue__pid_file_read(const char *path, int *pid, segue_error *err);
+/* name: of the process or of its program; NULL: any, unless the process is obviously another one.
+ * *pid gets the process that was signalled. err names the file and the process: UV_ENOENT no file,
+ * UV_EINVAL no number in it, UV_ESRCH no such process, UV_EPERM another user's process,
+ * SEGUE_EUSAGE another process. */
+int segue__pid_file_signal(const char *path, const char *name, int signum, int *pid,
+                           segue_error *err);
+
+#endif
