@@ -137,7 +137,7 @@ local function effect(name, key, first, options)
 end
 
 --- For `apply` of a files module: sends HUP to the process of a pid file, if that is the process
---- that is meant: it runs, and it has the name, if one is given.
+--- that is meant: it runs, and has the name if one is given.
 ---@param pidfile string|segue.FilesApply
 ---@param options? segue.FilesApply
 ---@return segue.FilesApply
@@ -158,8 +158,8 @@ function M.send_signal(pidfile, options)
   return effect("segue.send_signal", "pidfile", pidfile, options)
 end
 
---- For `apply` of a files module: sends an HTTP request (POST unless method is given), which must be
---- answered with a status of 200 to 299.
+--- For `apply` of a files module: sends an HTTP request (POST unless method is given), which must
+--- be answered with a status of 200 to 299.
 ---@param url string|segue.FilesApply
 ---@param options? segue.FilesApply
 ---@return segue.FilesApply

@@ -785,7 +785,7 @@
 --- a command, segue.hup, segue.send_signal or segue.post: runs once after all files are in place,
 --- and again after an undo; if it fails, the reload is undone. Default: nothing.
 ---@field apply? string|segue.FilesApply
---- a function, or one of segue.verify or segue.probe, that says whether the server really uses
+--- a function, or one of segue.verify or segue.probe, that judges whether the server really uses
 --- the files; it is asked again until it returns true, and else the reload is undone. Default: an
 --- apply that succeeds is enough.
 ---@field verify? fun(): boolean?, string?|segue.Probe
@@ -793,7 +793,7 @@
 ---@field verify_within? segue.Duration
 --- a command, segue.hup, segue.send_signal, segue.post or a function: runs in an undo in place of
 --- apply, when the previous files are back. Default: apply runs again.
----@field undo? string|segue.FilesUndo
+---@field undo? string|fun(): boolean?, string?|segue.FilesUndo
 --- time limit of check, apply and undo, each. Default: 10s. Longer than 0.
 ---@field timeout? segue.Duration
 --- how long a reload waits for sources to deliver values that are not there yet and that

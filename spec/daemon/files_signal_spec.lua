@@ -56,7 +56,8 @@ describe("files that are applied by a signal", function()
 
   -- A server that counts the signals it gets, and writes its pid file when it can take them.
   local function server(d)
-    local s = process.start { "sh", "-c", [[trap 'echo hup >> hups' HUP; trap 'echo usr >> usrs' USR1
+    local s = process.start { "sh", "-c", [[trap 'echo hup >> hups' HUP
+      trap 'echo usr >> usrs' USR1
       echo $$ > server.pid; while :; do sleep 0.02; done]], cwd = d.dir.path, name = "server" }
     servers[#servers + 1] = s
     wait.until_true(function() return (d.dir:read "server.pid" or ""):find "\n" end)
@@ -186,8 +187,8 @@ describe("files that are applied by a request", function()
     local status, answer = d:reload()
     assert.equal(500, status)
     assert.equal("reverted", answer.outcome)
-    assert.matches("apply request POST http://127.0.0.1:%d+/%-/reload was answered with status 500: "
-      .. "error: bad rule %*%*%*; started; see the log %(after ", message_of(answer))
+    assert.matches("apply request POST http://127.0.0.1:%d+/%-/reload was answered with status "
+      .. "500: error: bad rule %*%*%*; started; see the log %(after ", message_of(answer))
     assert.equal("1", live(d))
     assert.equal(2, #w.requests)
     assert.is_nil(d:log():find("hunter2secret", 1, true))

@@ -169,7 +169,7 @@ describe("segue.verify.nginx", function()
     server = nil
   end)
 
-  it("holds until workers of the new generation serve, and undoes what the master refuses", function()
+  it("holds until new workers serve, and undoes what the master refuses", function()
     local d = segue.folder { policy = [[
 local segue = require "segue"
 return {
