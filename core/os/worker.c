@@ -249,14 +249,18 @@ int segue__job_submit(segue__loop *loop, segue__queue to, segue__job *job) {
     rc = UV_ECANCELED;
   else if (!queue->worker && queue->status.hanging == SEGUE__WORKERS_MAX)
     rc = UV_EAGAIN;
-  else
-    rc = wake_locked(loop, queue);
+  else if (loop->uv && !queue->worker)
+    rc = start_worker_locked(loop, queue);
   if (!rc) {
     job->queue = to;
     job->state = QUEUED;
     queue_add_locked(loop, queue, job);
   }
+  segue__worker *worker = rc ? NULL : queue->worker;
   pthread_mutex_unlock(&loop->mutex);
+  /* A worker that is woken under the lock waits for it at once, which is two switches of threads
+   * more. It is freed on this thread only, so it still exists. */
+  if (worker) pthread_cond_signal(&worker->wake);
   return rc;
 }
 

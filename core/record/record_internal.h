@@ -51,6 +51,7 @@ struct segue__record {
   pthread_t thread;
   pthread_mutex_t lock;
   pthread_cond_t wake, idle;
+  segue__timer wake_timer; /* of the control thread, for tasks that are not urgent */
   queue urgent, busy, later;
   struct timespec busy_until;
   bool stopping, working, abandoned;

@@ -528,6 +528,7 @@ describe("the record", function()
       lock.close()
       local text = ""
       wait.until_true(function()
+        loop:turn()
         text = text .. Record.logged()
         return text:find("the history is open again", 1, true)
       end, 20000, "the history")
