@@ -89,8 +89,8 @@ local function complete(text)
   return #text >= last + length
 end
 
---- One request: status, body, or nil if the server is not there. Chunks are left in the body.
-function Client:request(method, path, body, headers)
+--- Sends one request: true, or nil if the server is not there.
+function Client:send(method, path, body, headers)
   self.fd = self.fd or open(self.port)
   if not self.fd then return nil end
   local text = ("%s %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s%s\r\n%s"):format(method, path,
@@ -102,6 +102,12 @@ function Client:request(method, path, body, headers)
     if n <= 0 then self:close() return nil end
     sent = sent + n
   end
+  return true
+end
+
+--- Reads until `is_complete` returns true for all that came since: that text, or nil if the server
+--- closed before the first byte.
+function Client:read(is_complete)
   local answer = ""
   repeat
     local n = again(ffi.C.recv, self.fd, buffer, SIZE, 0)
@@ -111,11 +117,23 @@ function Client:request(method, path, body, headers)
       break
     end
     answer = answer .. ffi.string(buffer, n)
-  until complete(answer)
+  until is_complete(answer)
+  return answer
+end
+
+--- Reads the answer to a request that was sent: status and body, or nil.
+function Client:receive()
+  local answer = self:read(complete)
+  if not answer then return nil end
   local status = tonumber(answer:match("^HTTP/1%.[01] (%d%d%d)"))
   local head, rest = answer:match("^(.-)\r\n\r\n(.*)$")
   if head and head:lower():find("\r\nconnection: *close") then self:close() end
   return status, rest
+end
+
+--- One request: status, body, or nil if the server is not there. Chunks are left in the body.
+function Client:request(method, path, body, headers)
+  if self:send(method, path, body, headers) then return self:receive() end
 end
 
 --- One request on a connection of its own.

@@ -2,9 +2,12 @@
 -- The rows of the table that need a server. Each returns results; the goals compare them as ratios
 -- within this run.
 local client = require "spec.bench.client"
+local process = require "spec.support.process"
 local servers = require "spec.bench.servers"
+local tempdir = require "spec.support.tempdir"
 
 local M = {}
+local build = os.getenv("SEGUE_BUILD") or "build"
 
 local function median(values)
   table.sort(values)
@@ -43,9 +46,61 @@ local function reload_times(n, rounds)
   return times
 end
 
+local function until_event(name)
+  return function(text) return text:find("event: " .. name .. "\n", 1, true) end
+end
+
+-- Median times until the generation of a POST is live, and until it is answered, which is after it
+-- is on disk. The event of the phase behind the commit reports that it is live.
+local function live_times(n, rounds)
+  local live, answered = {}, {}
+  with("segue", n, function(server)
+    local events, poster = client.new(server.port), client.new(server.port)
+    assert(events:send("GET", "/api/v1/events"))
+    assert(events:read(function(text) return text:find("retry:", 1, true) end))
+    for i = 1, rounds + 2 do
+      server:write(n, "m" .. i)
+      client.pause(0.02)
+      local began = client.now()
+      assert(poster:send("POST", "/-/reload"))
+      local seen = assert(events:read(until_event "confirm"))
+      local is_live = client.now()
+      assert(poster:receive() == 200)
+      local is_answered = client.now()
+      if not until_event "settled" (seen) then assert(events:read(until_event "settled")) end
+      if i > 2 then
+        table.insert(live, (is_live - began) * 1000)
+        table.insert(answered, (is_answered - began) * 1000)
+      end
+    end
+    events:close()
+    poster:close()
+  end)
+  return median(live), median(answered)
+end
+
+-- MB/s of the parser for the configuration of n entries.
+local function parse_rate(n)
+  local server = servers.segue()
+  server.dir = tempdir.new()
+  server:write(n, "m0")
+  local p = process.run { build .. "/bench/parse", server.dir:at "config.yaml", "yaml" }
+  return tonumber(p.stdout:match "segue ([%d.]+)") or error(p:describe())
+end
+
 local function reload_row(n, rounds, goals)
   return function(report)
     local times = reload_times(n, rounds)
+    local live, answered = live_times(n, 2 * rounds)
+    if goals.live_ms then
+      local rate = parse_rate(n)
+      report { ours = live, theirs = goals.live_ms * goals.at_rate / rate, at_most = 1,
+        peer = ("%d ms at %d MB/s"):format(goals.live_ms, goals.at_rate), unit = "ms, live" }
+      report { ours = rate, peer = "(for the record)", unit = "MB/s of YAML" }
+    end
+    report { ours = live, theirs = times.prometheus, peer = "prometheus", unit = "ms, live",
+      at_most = goals.live }
+    report { ours = answered, peer = "(for the record)", unit = "ms, on disk" }
     for _, peer in ipairs { "prometheus", "caddy", "nginx" } do
       report { ours = times.segue, theirs = times[peer], peer = peer, unit = "ms",
         at_most = goals[peer] }
@@ -54,10 +109,11 @@ local function reload_row(n, rounds, goals)
 end
 
 M.reload_small = { title = "POST -> new config serves, 1 entry",
-  run = reload_row(1, 20, { prometheus = 0.67, caddy = 0.34, nginx = 0.1 }) }
+  run = reload_row(1, 20, { live = 0.67, caddy = 0.34, nginx = 0.1 }) }
 
 M.reload_5000 = { title = "POST -> new config serves, 5,000 entries",
-  run = reload_row(5000, 5, { prometheus = 0.06, caddy = 0.13, nginx = 0.52 }) }
+  run = reload_row(5000, 5, { live_ms = 10, at_rate = 40, prometheus = 0.06, caddy = 0.13,
+    nginx = 0.52 }) }
 
 M.idle = { title = "idle memory; start to ready", run = function(report)
   local memory, ready, filled = {}, {}, {}
