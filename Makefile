@@ -46,7 +46,10 @@ DEPS += util-linux         # specs under limits and in mount namespaces of their
 DEPS += bsdutils           # script: commands on a terminal of their own
 DEPS += openssl            # certificates and a TLS server, to judge our client
 DEPS += nginx-light        # a real server for URLs, to judge our client; nginx -s reload for `make bench`
-DEPS += wrk                # load on an example
+DEPS += prometheus         # the server of an example; POST /-/reload for `make bench`
+DEPS += wrk                # load on examples; load for the HTTP rows of `make bench`
+DEPS += haproxy            # the server of an example; USR2 under load for `make bench`
+DEPS += socat              # a client of the runtime API of HAProxy
 DEPS += systemd            # judges the units, and runs them: process 1 of namespaces in specs
 DEPS += zsh                # tries its completion (bash is there anyway)
 DEPS += patch             # applies the differences of texts, to judge ours
@@ -68,7 +71,6 @@ DEV_DEPS += $(PEER_DEPS)
 AFL_DEPS := afl++        # make fuzz AFL=1
 # What `make bench` compares with.
 BENCH_DEPS := $(PEER_DEPS)
-BENCH_DEPS += prometheus  # POST /-/reload
 BENCH_DEPS += caddy       # POST /load
 BENCH_DEPS += lua-yaml    # YAML straight into Lua tables
 BENCH_DEPS += python3-jsonschema # JSON Schema
@@ -76,7 +78,6 @@ BENCH_DEPS += nodejs      # for ajv
 BENCH_DEPS += node-ajv    # JSON Schema, compiled
 BENCH_DEPS += g++         # for spdlog
 BENCH_DEPS += libspdlog-dev # an asynchronous logger
-BENCH_DEPS += haproxy     # USR2 under load
 BENCH_DEPS += libnginx-mod-http-lua # HUP under load, answers by Lua
 
 # ---- Flags ----------------------------------------------------------------------------------------
@@ -245,12 +246,14 @@ $(SPEC_OUT)/cdef.h: spec/support/cdef.lua $(HEADERS) $(wildcard spec/support/cde
 # exists is kept with its edits. The other examples are policies for servers that are not installed:
 # their specs run with a simulated clock.
 EXAMPLE ?= quickstart
-RUN_COPY = mkdir -p $(OUT)/$(EXAMPLE) && cp -n examples/$(EXAMPLE)/* $(OUT)/$(EXAMPLE) && \
+RUN_COPY = mkdir -p $(OUT)/$(EXAMPLE) && cp -Rn examples/$(EXAMPLE)/* $(OUT)/$(EXAMPLE) && \
   cd $(OUT)/$(EXAMPLE) && exec $(abspath $(OUT)/segue) run
 RUN_quickstart = $(RUN_COPY)
 RUN_apply = $(RUN_COPY)
 RUN_front = $(RUN_COPY)
 RUN_nginx-upstreams = $(RUN_COPY)
+RUN_haproxy = $(RUN_COPY)
+RUN_prometheus = $(RUN_COPY)
 RUN_bigpipe = cd $(PIPE) && exec $(abspath $(OUT)/segue) run
 .PHONY: run
 run: ## install what is missing, build, and run an example: make run [EXAMPLE=quickstart]

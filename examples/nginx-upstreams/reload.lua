@@ -12,6 +12,8 @@ return {
       files = { { template = "upstreams.tmpl", to = "conf.d/upstreams.conf", mode = "0644" } },
       check = { "nginx", "-t", "-p", ".", "-c", "nginx.conf" },
       apply = { "./reload-or-start" },
+      -- nginx -s reload returns at once, and older workers may use a backend that is stopped next.
+      verify = segue.verify.nginx "nginx.pid",
     },
   },
   confirm = { within = "5s", probe = segue.probe.http "http://127.0.0.1:8080/" },

@@ -1,11 +1,12 @@
 -- SPDX-License-Identifier: MIT
 -- examples/nginx-upstreams: backends come and go under load, and no request fails.
+local example = require "spec.support.example"
 local nginx = require "spec.support.nginx"
 local port = require "spec.support.port"
-local process = require "spec.support.process"
 local read = require("spec.support.file").read
 local segue = require "spec.support.segue"
 local tempdir = require "spec.support.tempdir"
+local traffic = require "spec.support.traffic"
 local uv = require "luv"
 local wait = require "spec.support.wait"
 
@@ -33,7 +34,7 @@ local function start()
   local function text(name)
     return (read(base .. name):gsub("8080", tostring(front)):gsub("7377", "@PORT@"))
   end
-  local d = segue.folder { policy = text "reload.lua", files = {
+  local d = segue.folder { policy = example.patient(text "reload.lua"), files = {
     ["nginx.conf"] = text "nginx.conf", ["upstreams.tmpl"] = text "upstreams.tmpl",
     ["reload-or-start"] = text "reload-or-start" } }
   assert(uv.fs_chmod(d.dir:at "reload-or-start", 493)) -- 0755
@@ -45,13 +46,6 @@ local function change(d, backends)
   d.dir:save("services.yaml", services(backends))
   local status, answer = d:reload()
   return status, answer.errors and answer.errors[1] and answer.errors[1].message
-end
-
--- Load until INT. A connection for each request: nginx -s reload closes idle connections, and a
--- request that is under way on one of them fails.
-local function load_on(d)
-  return process.start { "wrk", "-t1", "-c8", "-d600s", "--timeout", "60s", "-H",
-    "Connection: close", ("http://127.0.0.1:%d/"):format(d.front), name = "wrk" }
 end
 
 local function stop(name)
@@ -79,7 +73,7 @@ describe("examples/nginx-upstreams", function()
     d.dir:write("services.yaml", services { a, b })
     d:spawn()
     d:wait_ready()
-    local wrk = load_on(d)
+    local load = traffic.start(d.front)
     local c = backend("c")
     assert.equal(200, (change(d, { a, b, c })))
     assert.equal(200, (change(d, { b, c })))
@@ -92,11 +86,7 @@ describe("examples/nginx-upstreams", function()
     stop "b"
     assert.equal(200, (change(d, { a })))
     stop "c"
-    wrk:kill "int"
-    assert.equal(0, wrk:wait_exit(20000), wrk:describe())
-    assert.not_matches("Socket errors", wrk.stdout)
-    assert.not_matches("Non-2xx", wrk.stdout)
-    assert.is_true(tonumber(wrk.stdout:match "(%d+) requests in") > 100, wrk.stdout)
+    traffic.judge(load)
     assert.equal(1, select(2, d.dir:read("conf.d/upstreams.conf"):gsub("server ", "")))
     d:stop() -- with the connection of the probe, which is kept for 3 s
   end)
