@@ -65,7 +65,7 @@ describe("the README", function()
 
   it("runs in the folder in which `make run` runs, a copy", function()
     local make = process.run { "make", "-n", "run", cwd = uv.cwd() }
-    assert.matches("cp %-n examples/quickstart/%* build/quickstart && +cd build/quickstart && "
+    assert.matches("cp %-Rn examples/quickstart/%* build/quickstart && +cd build/quickstart && "
       .. "exec %S*build/segue run", (make.stdout:gsub("\\\n", "")))
   end)
 
