@@ -23,6 +23,7 @@ static void admin_on_phase(segue__observer *observer, const segue__result *resul
                            segue__phase phase);
 static void on_module(segue__observer *observer, const char *module, uint64_t generation,
                       segue__module_state state);
+static void on_drift(segue__observer *observer, const segue__drift_report *report);
 
 enum { SPARE_SHARE = 8 }; /* half of what the clients of modules leave (core/ingress) */
 
@@ -73,6 +74,7 @@ void segue__admin_attach(segue__admin *admin, segue__engine *engine) {
   admin->engine = engine;
   admin->observer.on_phase = admin_on_phase;
   admin->observer.on_module = on_module;
+  admin->observer.on_drift = on_drift;
   admin->observer.data = admin;
   segue__engine_observe(engine, &admin->observer);
 }
@@ -119,6 +121,10 @@ void segue__admin_close(segue__admin *admin, uint64_t grace_ms, void (*cb)(void 
 static void on_module(segue__observer *observer, const char *module, uint64_t generation,
                       segue__module_state state) {
   segue__events_module(observer->data, module, generation, state);
+}
+
+static void on_drift(segue__observer *observer, const segue__drift_report *report) {
+  segue__events_drift(observer->data, report);
 }
 
 /* Metrics and the recording get a result before it is logged. A client that waits for it gets its

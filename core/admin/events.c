@@ -95,6 +95,17 @@ void segue__events_module(segue__admin *admin, const char *module, uint64_t gene
   events_publish(admin, id, &text);
 }
 
+void segue__events_drift(segue__admin *admin, const segue__drift_report *report) {
+  segue__buf text;
+  uint64_t id = events_begin(admin, &text, "drift");
+  segue__buf_addc(&text, '{');
+  segue__render_member(&text, "module", report->module);
+  segue__buf_addf(&text, ",\"files\":%zu,", report->count);
+  segue__render_clean(&text, admin->engine, "what", report->what);
+  segue__buf_addf(&text, ",\"restores\":%s}", report->replace ? "true" : "false");
+  events_publish(admin, id, &text);
+}
+
 void segue__events_phase(segue__admin *admin, const segue__result *result, segue__phase phase) {
   segue__buf text;
   uint64_t id = events_begin(admin, &text, segue__phase_name(phase));

@@ -191,6 +191,14 @@ static double module_failures(const segue__module_status *module) {
   return (double)module->failures;
 }
 
+static double module_drifted(const segue__module_status *module) {
+  return (double)module->drifted;
+}
+
+static double module_drifts(const segue__module_status *module) {
+  return (double)module->drifts;
+}
+
 static double gate_waiting(const segue__module_status *module) {
   return (double)module->gate.waiting;
 }
@@ -269,6 +277,10 @@ static void prometheus_module_metrics(segue__buf *out, const segue__engine *engi
                 "Calls inside when their drain was cut short.", module_inside_cut);
   module_family(out, engine, "segue_module_failures_total", "counter",
                 "Instances of a module that reported that they had failed.", module_failures);
+  module_family(out, engine, "segue_module_drifted_files", "gauge",
+                "Files of a module that another program has changed.", module_drifted);
+  module_family(out, engine, "segue_module_drifts_total", "counter",
+                "Changes of a module's files by other programs that were noticed.", module_drifts);
   gate_metrics(out, engine);
 }
 

@@ -298,7 +298,9 @@ static void modules_json(segue__buf *out, const segue__admin *admin) {
                       segue__module_state_name((segue__module_state)k), module.instances[k]);
     segue__buf_adds(out, "},\"listen\":[");
     if (admin->module_addresses) admin->module_addresses(admin->more_data, module.name, out);
-    segue__buf_adds(out, "],\"error\":");
+    segue__buf_addf(out, "],\"drifted\":%zu,", module.drifted);
+    segue__render_clean(out, engine, "drift", module.drift);
+    segue__buf_adds(out, ",\"error\":");
     segue__render_error_json(out, module.error);
     segue__buf_addc(out, '}');
   }

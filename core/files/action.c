@@ -261,6 +261,7 @@ static void action_settled(void *data, int status, const segue_error *error) {
     SEGUE__LOG(shared->world->log, SEGUE_ERROR, "files",
                "the files are in place, but something of the change could not be put in order",
                SEGUE__FIELD("error", error->message));
+  segue__file_drift_settled(shared->world);
   segue__shared_set_unref(shared);
 }
 

@@ -18,44 +18,21 @@
 #include "../os/explain.h"
 #include "../os/fault.h"
 #include "../os/file.h"
+#include "book_internal.h"
 #include "internal.h"
 
 enum { BOOK_TRIES = 8 };
 
-/* The lock file of a folder, open once for all destinations in it. */
-typedef struct book_folder {
-  char *path;
-  int fd;
-  size_t locks;
-} book_folder;
-
-typedef struct book_entry {
-  char *path, *module; /* module NULL: it is not taken */
-  size_t taken;
-  bool known;
-  segue__file_version version;
-} book_entry;
-
-struct segue__file_book {
-  pthread_mutex_t mutex;
-  char *record;
-  bool changed;
-  book_entry *entries;
-  size_t count, capacity;
-  book_folder *folders;
-  size_t folder_count, folder_capacity;
-};
-
 /* ---- Entries; the mutex is held ---- */
 
-static book_entry *book_find(segue__file_book *book, const char *path) {
+book_entry *segue__book_find(segue__file_book *book, const char *path) {
   for (size_t i = 0; i < book->count; i++)
     if (!strcmp(book->entries[i].path, path)) return &book->entries[i];
   return NULL;
 }
 
 static book_entry *book_get(segue__file_book *book, const char *path) {
-  book_entry *entry = book_find(book, path);
+  book_entry *entry = segue__book_find(book, path);
   if (entry) return entry;
   if (book->count == book->capacity) {
     size_t capacity = book->capacity ? book->capacity * 2 : 16;
@@ -205,7 +182,7 @@ int segue__file_book_take(segue__file_book *book, const char *path, const char *
 
 void segue__file_book_release(segue__file_book *book, const char *path) {
   pthread_mutex_lock(&book->mutex);
-  book_entry *entry = book_find(book, path);
+  book_entry *entry = segue__book_find(book, path);
   if (entry && entry->module && !--entry->taken) book_untake(book, entry);
   pthread_mutex_unlock(&book->mutex);
 }
@@ -214,7 +191,7 @@ void segue__file_book_release(segue__file_book *book, const char *path) {
 
 bool segue__file_book_known(segue__file_book *book, const char *path, segue__file_version *out) {
   pthread_mutex_lock(&book->mutex);
-  const book_entry *entry = book_find(book, path);
+  const book_entry *entry = segue__book_find(book, path);
   bool known = entry && entry->known;
   if (known) *out = entry->version;
   pthread_mutex_unlock(&book->mutex);
@@ -225,12 +202,25 @@ void segue__file_book_note(segue__file_book *book, const char *path,
                            const segue__file_version *version) {
   pthread_mutex_lock(&book->mutex);
   book_entry *entry = book_get(book, path);
-  if (entry && !(entry->known && segue__file_version_equal(&entry->version, version))) {
+  if (entry &&
+      (entry->accepts || !entry->known || !segue__file_version_equal(&entry->version, version))) {
     entry->known = true;
+    entry->accepts = false;
     entry->version = *version;
     book->changed = true;
   }
+  if (entry) entry->sure = entry->drifted = false;
   pthread_mutex_unlock(&book->mutex);
+}
+
+/* The accepted version is a member of the version that was written last. */
+static void book_write_version(const book_entry *entry, segue__buf *json) {
+  segue__file_version_write(&entry->version, json);
+  if (!entry->accepts || json->failed) return;
+  json->len--; /* "}" */
+  segue__buf_adds(json, ",\"accepted\":");
+  segue__file_version_write(&entry->accepted, json);
+  segue__buf_adds(json, "}");
 }
 
 static void book_write(segue__file_book *book, segue__buf *json) {
@@ -242,7 +232,7 @@ static void book_write(segue__file_book *book, segue__buf *json) {
     segue__buf_adds(json, any ? ",\n" : "\n");
     segue__json_string(json, entry->path, strlen(entry->path));
     segue__buf_adds(json, ":");
-    segue__file_version_write(&entry->version, json);
+    book_write_version(entry, json);
     any = true;
   }
   segue__buf_adds(json, "\n}\n");
@@ -273,6 +263,11 @@ int segue__file_book_save(segue__file_book *book, segue_error *err) {
   return rc;
 }
 
+static bool book_read_accepted(const segue_node *node, segue__file_version *out) {
+  const segue_node *accepted = segue_node_get(node, "accepted");
+  return accepted && segue__file_version_parse(accepted, out);
+}
+
 static void book_read(segue__file_book *book) {
   segue__bytes bytes;
   segue__document *doc = NULL;
@@ -285,8 +280,10 @@ static void book_read(segue__file_book *book) {
     const char *path;
     segue__file_version version;
     const segue_node *node = segue_node_at(&doc->root, i, &path);
-    if (*path == '/' && segue__file_version_parse(node, &version))
-      segue__file_book_note(book, path, &version);
+    if (*path != '/' || !segue__file_version_parse(node, &version)) continue;
+    segue__file_book_note(book, path, &version);
+    book_entry *entry = segue__book_find(book, path);
+    if (entry) entry->accepts = book_read_accepted(node, &entry->accepted);
   }
   book->changed = false;
   segue__document_unref(doc);

@@ -32,9 +32,39 @@ void segue__file_book_release(segue__file_book *book, const char *path);
 
 /* Returns false if no version of this destination is known. */
 bool segue__file_book_known(segue__file_book *book, const char *path, segue__file_version *out);
+/* The answer to a change of a file by another program. */
+typedef enum segue__drift_mode {
+  SEGUE__DRIFT_REPORT, /* nothing, before the next change of the module */
+  SEGUE__DRIFT_RESTORE,
+  SEGUE__DRIFT_ADOPT /* it stays until the rendered content changes */
+} segue__drift_mode;
 /* Notes the version that was written last. Without memory the older one stays. */
 void segue__file_book_note(segue__file_book *book, const char *path,
                            const segue__file_version *version);
+/* A file is looked after from now on; a set calls it when it is settled. */
+void segue__file_book_guard(segue__file_book *book, const char *path, segue__drift_mode mode);
+/* Between begin and end a set writes the file itself: it is not looked at. */
+void segue__file_book_begin(segue__file_book *book, const char *path);
+void segue__file_book_end(segue__file_book *book, const char *path);
+
+/* A file that is not as segue has written it last. */
+typedef struct segue__drifted {
+  char *path, *module;
+  segue__drift_mode mode;
+  bool fresh;    /* no scan before has found this version */
+  char how[160]; /* "its content was changed" */
+} segue__drifted;
+typedef struct segue__drifts {
+  segue__drifted *items;
+  size_t count, capacity;
+} segue__drifts;
+/* Compares the files that are guarded and taken with the versions that were written last. A file
+ * whose inode has not changed since it was read is not read again. In mode ADOPT the found version
+ * is accepted: the next scan does not report it. Blocks. */
+int segue__file_book_scan(segue__file_book *book, segue__drifts *out);
+void segue__drifts_deinit(segue__drifts *drifts);
+/* The paths of these files, for a watch. */
+int segue__file_book_paths(segue__file_book *book, segue__names *out);
 /* Writes the record, if a note changed it. */
 int segue__file_book_save(segue__file_book *book, segue_error *err);
 

@@ -89,9 +89,11 @@ static int commit_replace(segue__set_file *file, segue_error *err) {
   return rc;
 }
 
-static int commit_file(segue__set_file *file, segue_error *err) {
+static int commit_file(const segue__file_set *set, segue__set_file *file, segue_error *err) {
   int rc = SEGUE_FAULT("files.commit");
   if (rc) return segue__explain(err, rc, "write", file->path);
+  segue__file_book_begin(set->book, file->path);
+  file->busy = true;
   file->moved = true;
   if (file->previous.kind != SEGUE__FILE_NONE) return commit_replace(file, err);
   rc = segue__file_move_new(file->staged, file->path);
@@ -123,7 +125,7 @@ static int commit_sync(const segue__file_set *set, segue_error *err) {
 int segue__file_set_commit(segue__file_set *set, segue_error *err) {
   int rc = 0;
   for (size_t i = 0; i < set->count && !rc; i++)
-    if (set->files[i].staged) rc = commit_file(&set->files[i], err);
+    if (set->files[i].staged) rc = commit_file(set, &set->files[i], err);
   return rc ? rc : commit_sync(set, err);
 }
 
@@ -151,6 +153,7 @@ int segue__file_set_undo(segue__file_set *set, segue_error *err) {
   for (size_t i = set->count; i-- > 0;) {
     if (!set->files[i].moved) continue;
     int failed = undo_file(&set->files[i], &error);
+    if (!failed) segue__file_set_unbusy(set, &set->files[i]);
     if (failed && !rc) first = error;
     if (failed && !rc) rc = failed;
   }
@@ -232,7 +235,9 @@ int segue__file_set_settle(segue__file_set *set, segue_error *err) {
   for (size_t i = 0; i < set->count; i++) {
     segue__set_file *file = &set->files[i];
     int failed = file->staged ? settle_file(file, &error) : 0;
-    segue__file_book_note(set->book, file->path, &file->next);
+    if (!file->left) segue__file_book_note(set->book, file->path, &file->next);
+    segue__file_book_guard(set->book, file->path, set->drift);
+    segue__file_set_unbusy(set, file);
     if (failed && !rc && err) *err = error;
     if (failed && !rc) rc = failed;
   }

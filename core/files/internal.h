@@ -23,6 +23,8 @@ typedef struct segue__set_file {
   char *staged;  /* beside path; NULL: it is equal. After the commit it has the previous version */
   bool taken;    /* in the book */
   bool in_place; /* path is a mount point: it cannot be replaced, only written */
+  bool busy;     /* in the book */
+  bool left;     /* adopted: a version of another program stays */
   bool moved;    /* commit has begun with it */
   bool foreign;  /* the previous version is none that segue wrote */
   char *second;  /* foreign: the name that the previous version gets at the commit; or NULL */
@@ -39,8 +41,11 @@ struct segue__file_set {
   size_t count, capacity, changed;
   char **made; /* folders that stage has made, outermost first */
   size_t made_count;
-  bool settled;
+  segue__drift_mode drift;
 };
+
+/* The book may look at the file again. */
+void segue__file_set_unbusy(const segue__file_set *set, segue__set_file *file);
 
 /* place.c: finds where a file goes. Sets file->path and makes missing folders. */
 int segue__file_place(segue__file_set *set, segue__set_file *file, segue_error *err);

@@ -15,7 +15,7 @@
 
 /* ---- The world ---- */
 
-static void world_unref(segue__file_world *world) {
+void segue__file_world_unref(segue__file_world *world) {
   if (--world->refs) return;
   segue__file_book_free(world->book);
   segue__wants_free(world->wants);
@@ -31,7 +31,7 @@ int segue__file_world_new(segue__file_world **out, segue__loop *loop, const segu
   int rc = segue__file_book_new(&world->book, record);
   if (!rc) rc = segue__wants_new(&world->wants);
   if (rc)
-    world_unref(world);
+    segue__file_world_unref(world);
   else
     *out = world;
   return rc;
@@ -50,13 +50,13 @@ segue__wants *segue__file_world_wants(segue__file_world *world) {
 void segue__file_world_close(segue__file_world *world) {
   if (!world) return;
   world->log = NULL;
-  world_unref(world);
+  segue__file_world_unref(world);
 }
 
 void segue__shared_set_unref(segue__shared_set *shared) {
   if (--shared->refs) return;
   segue__file_set_free(shared->set);
-  world_unref(shared->world);
+  segue__file_world_unref(shared->world);
   segue__free(shared);
 }
 
@@ -78,7 +78,7 @@ void segue__file_module_unref(segue__file_module *module) {
   segue__free(module->name);
   segue__free(module->folder);
   segue__free(module->root);
-  if (module->world) world_unref(module->world);
+  if (module->world) segue__file_world_unref(module->world);
   segue__free(module);
 }
 
@@ -140,6 +140,7 @@ static int kind_fill(segue__file_module *module, const segue__files_options *opt
   module->retry_times = options->retries ? options->retry_times : 0;
   module->retry_pause_ms = options->retry_pause_ms;
   module->verify_ms = options->verified ? options->verify_ms : 0;
+  module->drift = (segue__drift_mode)options->drift;
   if (!module->name || !module->config || !module->folder || (options->root && !module->root))
     return UV_ENOMEM;
   int rc = kind_copy_files(module, options);
@@ -172,7 +173,7 @@ static segue__hash kind_hash(const segue__file_module *module, segue__hash texts
     if (!module->templates[i].path) hash = texts;
   if (module->verify_ms || module->undo.has_call) hash = texts;
   uint64_t numbers[] = {module->verify_ms, module->wait_ms, module->retry_times,
-                        module->retry_pause_ms};
+                        module->retry_pause_ms, module->drift};
   hash = segue__hash_bytes(numbers, sizeof numbers, hash);
   hash = kind_hash_text(module->root, hash);
   for (size_t i = 0; i < module->count; i++) {
@@ -354,6 +355,14 @@ static const segue_option files_rows[] = {
      FILES_AT(root),
      .absent = "any place",
      .doc = "a folder that all files must be in, also where links lead"},
+    {.name = "drift",
+     .type = SEGUE_OPTION_CHOICE,
+     FILES_AT(drift),
+     .choices = "report|restore|adopt",
+     .fallback = "report",
+     .doc = "where another program changes one of the files: report it, and keep it as a copy when "
+            "the module changes next; or restore: keep a copy, write the file again at once and "
+            "apply; or adopt: leave it until the rendered content changes"},
     {.name = "check",
      .type = SEGUE_OPTION_TABLE,
      .table = &segue__check_options,

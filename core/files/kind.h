@@ -22,6 +22,11 @@ typedef struct segue__file_world segue__file_world;
 int segue__file_world_new(segue__file_world **out, segue__loop *loop, const segue__logger *log,
                           const segue__os *os, const char *record);
 void segue__file_world_close(segue__file_world *world); /* NULL allowed */
+/* Notices from now on what other programs do to the files of settled sets. unwatch: before the
+ * engine is freed; cb runs when that has ended. */
+typedef struct segue__engine segue__engine;
+int segue__file_world_watch(segue__file_world *world, segue__engine *engine);
+void segue__file_world_unwatch(segue__file_world *world, void (*cb)(void *data), void *data);
 /* Nothing is locked, and staged files of other processes stay: for a plan beside a daemon that
  * owns the files. */
 void segue__file_world_rehearse(segue__file_world *world);

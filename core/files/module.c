@@ -288,7 +288,8 @@ static int instance_new(segue__file_instance **out, segue__file_module *module) 
                                            .book = world->book,
                                            .module = module->name,
                                            .folder = module->folder,
-                                           .root = module->root};
+                                           .root = module->root,
+                                           .drift = module->drift};
   segue__file_instance *instance = segue__calloc(1, sizeof *instance);
   segue__shared_set *shared = segue__calloc(1, sizeof *shared);
   segue__touched *touched = segue__calloc(module->count, sizeof *touched);

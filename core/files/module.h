@@ -11,14 +11,20 @@
 #include "kind.h"
 #include "set.h"
 
+typedef struct segue__file_drift segue__file_drift;
+
 struct segue__file_world {
   int refs; /* itself, sets and settles */
   segue__loop *loop;
   const segue__logger *log;
   const segue__os *os;
-  segue__file_book *book; /* NULL: a rehearsal */
+  segue__file_book *book;   /* NULL: a rehearsal */
+  segue__file_drift *drift; /* NULL: nothing is watched */
   segue__wants *wants;
 };
+void segue__file_world_unref(segue__file_world *world);
+/* drift.c: a set has settled: its files are watched from now on. */
+void segue__file_drift_settled(segue__file_world *world);
 
 typedef struct segue__file_options {
   char *to, *owner;
@@ -38,6 +44,7 @@ typedef struct segue__files_options {
   segue__effect check, apply, undo;
   uint64_t timeout_ms, wait_ms, retry_times, retry_pause_ms, verify_ms;
   bool retries, verified;
+  int drift; /* segue__drift_mode */
 } segue__files_options;
 
 /* A module, as its policy declares it. Counted, because instances outlive policies. */
@@ -54,6 +61,7 @@ typedef struct segue__file_module {
   uint64_t wait_ms, retry_times, retry_pause_ms;
   uint64_t verify_ms; /* how long the function verify is asked; 0: there is none */
   bool planning;      /* the instance that is built now is one of a plan */
+  segue__drift_mode drift;
 } segue__file_module;
 void segue__file_module_unref(segue__file_module *module);
 

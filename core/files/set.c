@@ -45,6 +45,7 @@ int segue__file_set_new(segue__file_set **out, const segue__file_set_options *op
   *out = NULL;
   if (!set) return UV_ENOMEM;
   set->book = options->book;
+  set->drift = options->drift;
   set->module = segue__strdup(options->module);
   set->folder = segue__strdup(options->folder);
   set->root = segue__strdup(options->root);
@@ -89,12 +90,18 @@ static void set_remove_staged(const segue__set_file *file) {
   segue__free(spare);
 }
 
+void segue__file_set_unbusy(const segue__file_set *set, segue__set_file *file) {
+  if (file->busy) segue__file_book_end(set->book, file->path);
+  file->busy = false;
+}
+
 /* A file that was moved and neither settled nor undone keeps its other version: its intent is open,
  * and the recovery needs it. */
 void segue__file_set_discard(segue__file_set *set) {
   for (size_t i = 0; i < set->count; i++) {
     segue__set_file *file = &set->files[i];
     if (file->staged && !file->moved) set_remove_staged(file);
+    segue__file_set_unbusy(set, file);
     if (file->taken) segue__file_book_release(set->book, file->path);
     segue__free(file->staged);
     file->staged = NULL;
@@ -167,8 +174,13 @@ static int stage_owner(const segue__set_file *file, unsigned *uid, unsigned *gid
   return 0;
 }
 
-static int stage_want(segue__set_file *file, segue_error *err) {
-  const segue__file_version *previous = &file->previous;
+/* known: the version that was written last, NULL: none. A mode or owner that the policy leaves open
+ * is that of the live file, so a mode that an operator has set stays; a set that restores its files
+ * restores it too. */
+static int stage_want(const segue__file_set *set, segue__set_file *file,
+                      const segue__file_version *known, segue_error *err) {
+  bool restores = set->drift == SEGUE__DRIFT_RESTORE && known;
+  const segue__file_version *previous = restores ? known : &file->previous;
   bool regular = previous->kind == SEGUE__FILE_REGULAR;
   segue__file_version *next = &file->next;
   next->kind = SEGUE__FILE_REGULAR;
@@ -217,15 +229,31 @@ static int stage_write(const segue__set_file *file, segue_error *err) {
   return rc;
 }
 
+/* The version of another program stays until the rendered content, or the policy's mode or owner,
+ * is another one than was written last. A file that was removed is written again: a volume that is
+ * new and empty looks the same. */
+static bool stage_adopts(const segue__file_set *set, const segue__set_file *file,
+                         const segue__file_version *known) {
+  const segue__file_version *next = &file->next;
+  if (set->drift != SEGUE__DRIFT_ADOPT || !known || file->previous.kind == SEGUE__FILE_NONE)
+    return false;
+  if (segue__file_version_equal(known, &file->previous)) return false;
+  return next->kind == known->kind && next->size == known->size &&
+         segue__hash_equal(next->hash, known->hash) && (!file->mode || next->mode == known->mode) &&
+         (!file->owner || (next->uid == known->uid && next->gid == known->gid));
+}
+
 static int stage_file(segue__file_set *set, segue__set_file *file, segue_error *err) {
-  segue__file_version known;
+  segue__file_version version;
+  bool found = set->book && segue__file_book_known(set->book, file->path, &version);
+  const segue__file_version *known = found ? &version : NULL;
   int rc = stage_attributes(file, err);
   if (!rc) rc = segue__file_version_read(file->path, &file->previous, NULL, err);
-  if (!rc) rc = stage_want(file, err);
+  if (!rc) rc = stage_want(set, file, known, err);
+  if (rc || (file->left = stage_adopts(set, file, known))) return rc;
   if (rc || segue__file_version_equal(&file->previous, &file->next)) return rc;
   file->foreign = file->previous.kind != SEGUE__FILE_NONE &&
-                  !(set->book && segue__file_book_known(set->book, file->path, &known) &&
-                    segue__file_version_equal(&known, &file->previous));
+                  !(known && segue__file_version_equal(known, &file->previous));
   file->staged = segue__file_staged_name(file->path, set->id, set->changed);
   if (!file->staged) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", file->to);
   if (file->foreign) file->second = segue__file_kept_name(file->path);

@@ -31,6 +31,7 @@ typedef struct segue__file_set_options {
   const char *module;     /* the owner of the destinations */
   const char *folder;     /* of relative destinations; absolute */
   const char *root;       /* destinations must be below it; relative to folder; NULL: any */
+  segue__drift_mode drift;
 } segue__file_set_options;
 
 /* A file as it is wanted. Everything is copied. */

@@ -64,6 +64,24 @@ bool segue__file_version_equal(const segue__file_version *a, const segue__file_v
          segue__hash_equal(a->hash, b->hash);
 }
 
+void segue__file_version_explain(const segue__file_version *a, const segue__file_version *b,
+                                 char *out, size_t size) {
+  if (b->kind == SEGUE__FILE_NONE)
+    snprintf(out, size, "it was removed");
+  else if (a->kind == SEGUE__FILE_NONE)
+    snprintf(out, size, "it was made");
+  else if (a->kind != b->kind)
+    snprintf(out, size, "it was replaced by a %s",
+             b->kind == SEGUE__FILE_LINK ? "symbolic link" : "file");
+  else if (a->size != b->size || !segue__hash_equal(a->hash, b->hash))
+    snprintf(out, size, "its content was changed");
+  else if (a->mode != b->mode)
+    snprintf(out, size, "its mode was changed from %04o to %04o", a->mode, b->mode);
+  else
+    snprintf(out, size, "its owner was changed from %u:%u to %u:%u", a->uid, a->gid, b->uid,
+             b->gid);
+}
+
 void segue__file_version_write(const segue__file_version *version, segue__buf *json) {
   char hash[33];
   if (version->kind == SEGUE__FILE_NONE) {

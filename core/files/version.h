@@ -23,6 +23,10 @@ typedef struct segue__file_version {
   segue__hash hash;
 } segue__file_version;
 
+/* Writes how b differs from a, for messages: "its content was changed". */
+void segue__file_version_explain(const segue__file_version *a, const segue__file_version *b,
+                                 char *out, size_t size);
+
 /* The largest file that may be replaced: undo has to be able to compare it. */
 #define SEGUE__FILE_MAX ((size_t)256 << 20)
 

@@ -597,6 +597,7 @@ int segue__instance_begin(segue *s, segue_error *error) {
   if (rc == 0) segue__loop_set_mark(s->loop, s->mark);
   if (rc == 0) segue__loop_set_child_files(s->loop, s->child_files);
   if (rc == 0) rc = instance_open_engine(s, error);
+  if (rc == 0 && s->files) rc = segue__file_world_watch(s->files, s->engine);
   if (rc == 0) rc = open_triggers(s);
   if (rc == 0) rc = open_ingress(s);
   if (rc == 0) rc = open_admin(s, error);
@@ -683,12 +684,17 @@ static void on_triggers_closed(void *data) {
     on_admin_closed(s);
 }
 
-static void on_engine_stopped(void *data) {
+static void on_files_unwatched(void *data) {
   segue *s = data;
   if (s->triggers)
     segue__triggers_close(s->triggers, on_triggers_closed, s);
   else
     on_triggers_closed(s);
+}
+
+static void on_engine_stopped(void *data) {
+  segue *s = data;
+  segue__file_world_unwatch(s->files, on_files_unwatched, s);
 }
 
 /* Runs when every request of the ingress is answered: until then the modules must run. */

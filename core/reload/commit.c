@@ -10,6 +10,7 @@
 #include "../os/fault.h"
 #include "action.h"
 #include "drain.h"
+#include "drift.h"
 #include "guard.h"
 #include "operator.h"
 #include "remote.h"
@@ -344,6 +345,7 @@ void segue__commit_settle(segue__txn *txn) {
   for (size_t i = 0; i < txn->step_count; i++) {
     segue__step *step = &txn->steps[i];
     segue__gate_settle(step->module->gate);
+    if (!step->action->keeps) segue__drift_clear(step->module);
     if (step->action->settle) step->action->settle(step);
   }
   segue__engine_drop(engine, engine->previous);

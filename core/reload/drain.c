@@ -98,6 +98,7 @@ void segue__module_remove(segue__engine *engine, segue__module_record *module) {
   segue__free(module->name);
   segue__free(module->kind);
   segue__free(module->old);
+  segue__free(module->drift);
   segue__free(module);
 }
 

@@ -23,7 +23,12 @@ struct segue__module_record {
   uint64_t recover_at_ms;   /* the next one */
   uint64_t failures;        /* instances that reported their failure */
   segue__instance *leaving; /* the one that failed; has to stop before the next starts */
-  bool removed;             /* goes when its last instance is gone */
+  /* drift.c: what another program has changed */
+  size_t drifted;
+  uint64_t drifts;
+  char *drift;
+  bool drift_replaces; /* the next run replaces the module for it */
+  bool removed;        /* goes when its last instance is gone */
   segue_error error;
 };
 

@@ -82,6 +82,18 @@ int segue__engine_unfreeze(segue__engine *engine, const char *by, segue__frozen_
 void segue__engine_freeze_forget(segue__engine *engine, void *data); /* cb will not run */
 void segue__engine_forget(segue__engine *engine, segue__waiter *waiter);
 
+/* A module has changed something outside memory (files), and another program has changed it since.
+ */
+typedef struct segue__drift_report {
+  const char *module;
+  size_t count; /* of the files that differ now; 0: none any more */
+  const char
+      *what;    /* one sentence about one of them; NULL: nothing has changed since the last one */
+  bool replace; /* the next run replaces the module, also if its input has not changed */
+} segue__drift_report;
+/* Notes it for status, metrics, observers and the next run. Does not request a run. */
+void segue__engine_drift(segue__engine *engine, const segue__drift_report *report);
+
 /* Follows every step of every run: log, metrics, event stream, record. Caller's memory. result is
  * complete in SETTLED only. */
 typedef struct segue__observer segue__observer;
@@ -93,6 +105,8 @@ struct segue__observer {
   /* An instance of a module, made for this generation, entered a state. May be NULL. */
   void (*on_module)(segue__observer *observer, const char *module, uint64_t generation,
                     segue__module_state state);
+  /* Something that a module changed outside memory was changed by another program. May be NULL. */
+  void (*on_drift)(segue__observer *observer, const segue__drift_report *report);
   void *data;
   segue__observer *next;
 };
@@ -215,10 +229,13 @@ typedef struct segue__module_status {
   segue__module_state state;
   segue__gate_status gate;
   uint64_t generation;
-  size_t draining;                             /* old instances that are still going */
-  uint64_t drains_cut;                         /* drains that were cut short */
-  uint64_t inside_cut;                         /* calls that were still inside then */
-  uint64_t failures;                           /* instances that reported that they failed */
+  size_t draining;     /* old instances that are still going */
+  uint64_t drains_cut; /* drains that were cut short */
+  uint64_t inside_cut; /* calls that were still inside then */
+  uint64_t failures;   /* instances that reported that they failed */
+  size_t drifted;      /* files that another program has changed */
+  uint64_t drifts;     /* changes by other programs, since the start */
+  const char *drift;   /* a sentence about one of them; NULL: none is known */
   size_t instances[SEGUE__MODULE_STATE_COUNT]; /* all of them, by state */
   const segue_error *error;                    /* why it failed; NULL */
 } segue__module_status;

@@ -83,6 +83,7 @@ void segue__engine_free(segue__engine *engine) {
     segue__free(engine->modules[i]->name);
     segue__free(engine->modules[i]->kind);
     segue__free(engine->modules[i]->old);
+    segue__free(engine->modules[i]->drift);
     segue__free(engine->modules[i]);
   }
   segue__free(engine->modules);

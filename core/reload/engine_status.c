@@ -86,6 +86,9 @@ void segue__engine_module_status(const segue__engine *engine, size_t index,
   out->drains_cut = module->drains_cut;
   out->inside_cut = module->inside_cut;
   out->failures = module->failures;
+  out->drifted = module->drifted;
+  out->drifts = module->drifts;
+  out->drift = module->drift;
   for (int s = 0; s < SEGUE__MODULE_STATE_COUNT; s++)
     out->instances[s] =
         segue__detached_states(&engine->detached, module->name, (segue__module_state)s);

@@ -9,6 +9,7 @@
 #include "../os/fault.h"
 #include "collect.h"
 #include "confirm.h"
+#include "drift.h"
 #include "guard.h"
 #include "operator.h"
 #include "plan.h"
@@ -314,8 +315,8 @@ static void collect_timeout(segue__timer *timer) {
 
 static bool settle_unchanged(const segue__txn *txn) {
   const segue__engine *engine = txn->engine;
-  return engine->live && !txn->run->force && segue__hash_equal(txn->input, engine->live_input) &&
-         txn->policy == engine->policy;
+  return engine->live && !txn->run->force && !segue__drift_replaces(engine) &&
+         segue__hash_equal(txn->input, engine->live_input) && txn->policy == engine->policy;
 }
 
 /* A generation from before a restart that still equals the sources keeps its number, also if it

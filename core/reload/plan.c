@@ -101,6 +101,7 @@ static char *plan_validate(segue__txn *txn, const segue__module_spec *spec, segu
       spec->differs ? spec->differs(segue__instance_object(step->old), txn->next) : NULL;
   if (path) return why_read(path);
   if (txn->run->force) return segue__strdup("forced");
+  if (module->drift_replaces) return segue__strdup("another program has changed its files");
   step->action = &segue__action_keep;
   return segue__strdup("unchanged");
 }

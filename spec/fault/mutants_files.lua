@@ -2,6 +2,7 @@
 -- The mutants of core/files that came with drift, mount points, removed files and large sets; a
 -- part of mutants.lua.
 
+local book = "spec/unit/files_book_spec.lua"
 local mount = "spec/fault/files_mount_spec.lua"
 
 return function(daemon)
@@ -9,7 +10,30 @@ return function(daemon)
   local function signal(filter) return daemon("spec/daemon/files_signal_spec.lua", filter) end
   local function verify(filter) return daemon("spec/daemon/files_verify_spec.lua", filter) end
   local function effects(filter) return daemon("spec/fault/files_effects_spec.lua", filter) end
+  local function drift(filter) return daemon("spec/daemon/files_drift_spec.lua", filter) end
   return {
+    { "a run that drift makes necessary", "core/reload/phases.c",
+      "!segue__drift_replaces(engine) &&", "", drift "restored at once" },
+    { "a module that is replaced for drift", "core/reload/plan.c",
+      "if (module->drift_replaces)", "if (0)", drift "restored at once" },
+    { "a scan after each run", "core/files/drift.c",
+      "if (phase == SEGUE__PHASE_SETTLED && !result->plan_only && drift->watched_once)", "if (0)",
+      drift "by a plain reload" },
+    { "a watch of rendered files", "core/files/drift.c",
+      "!segue__watch_set(drift->watch, &paths, RESCAN_MS, NULL))", "0)", drift "each way" },
+    { "an adopted version that stays", "core/files/set.c",
+      "(file->left = stage_adopts(set, file, known))", "(file->left = false)", drift "adopted" },
+    { "an adopted version in the book", "core/files/book.c",
+      "if (entry) entry->accepts = book_read_accepted(node, &entry->accepted);", "",
+      drift "adopted" },
+    { "a mode that is restored", "core/files/set.c",
+      "bool restores = set->drift == SEGUE__DRIFT_RESTORE && known;", "bool restores = false;",
+      drift "restored at once" },
+    { "files that segue itself writes", "core/files/book_scan.c",
+      "if (entry->busy || !scan_wants(entry)) return 0;", "if (!scan_wants(entry)) return 0;",
+      book },
+    { "a stamp that proves something", "core/files/book_scan.c",
+      "return stamp->changed.tv_sec + SURE_S < now.tv_sec;", "return true;", book },
     { "the state of a file that is written in place", "core/files/put.c",
       "int rc = put_check_stamp(target, expected);", "int rc = 0; (void)expected;", mount },
     { "the lease of a file that is written in place", "core/files/put.c",

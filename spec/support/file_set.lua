@@ -117,10 +117,10 @@ function M.elsewhere(dir, intent_path, last, files, faults, wrap)
 end
 
 --- A wrap for elsewhere: runs a shell command while the process is stopped at a fault point
---- ("POINT=stop"), and continues it.
+--- ("POINT=stop"), and continues it; waits for what the command left in the background.
 function M.while_stopped(command)
   return ('"$@" & pid=$!; until grep -q "^State:.[TZ]" /proc/$pid/status; do :; done; %s; '
-    .. "kill -CONT $pid; wait $pid"):format(command)
+    .. "kill -CONT $pid; wait $pid; wait"):format(command)
 end
 
 --- The same for a recovery.

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * book_internal.h: the inside of the book, for book.c and book_scan.c. The mutex guards all of it.
+ */
+#ifndef SEGUE_FILES_BOOK_INTERNAL_H
+#define SEGUE_FILES_BOOK_INTERNAL_H
+
+#include <pthread.h>
+
+#include "internal.h"
+
+/* The lock file of a folder, open once for all destinations in it. */
+typedef struct book_folder {
+  char *path;
+  int fd;
+  size_t locks;
+} book_folder;
+
+typedef struct book_entry {
+  char *path, *module; /* module NULL: it is not taken */
+  size_t taken;
+  bool known, accepts; /* accepts: the version `accepted` is live by the policy's wish */
+  segue__file_version version, accepted;
+  segue__drift_mode mode;
+  bool guarded;
+  size_t busy;
+  /* Of the last scan. sure: the stamp is so old that a later write has another one. */
+  bool sure, drifted;
+  segue__file_stamp stamp;
+  segue__file_version found;
+} book_entry;
+
+struct segue__file_book {
+  pthread_mutex_t mutex;
+  char *record;
+  bool changed;
+  book_entry *entries;
+  size_t count, capacity;
+  book_folder *folders;
+  size_t folder_count, folder_capacity;
+};
+
+book_entry *segue__book_find(segue__file_book *book, const char *path); /* NULL: none */
+
+#endif
