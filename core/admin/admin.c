@@ -48,6 +48,8 @@ int segue__admin_new(segue__admin **out, const segue__admin_options *options) {
   admin->more_metrics = options->more_metrics;
   admin->more_certificates = options->more_certificates;
   admin->module_addresses = options->module_addresses;
+  admin->file_report = options->file_report;
+  admin->file_totals = options->file_totals;
   admin->more_data = options->data;
   admin->started_wall_ms = segue__loop_wall_ms(options->loop);
   admin->started_ms = segue__loop_now_ms(options->loop);
@@ -85,6 +87,7 @@ void segue__admin_detach(segue__admin *admin) {
   if (!admin->engine) return;
   segue__calls_close(admin);
   segue__questions_close(admin);
+  segue__file_questions_close(admin);
   segue__large_responses_close(admin);
   segue__recording_close(admin);
   segue__engine_unobserve(admin->engine, &admin->observer);

@@ -8,6 +8,7 @@
 #define SEGUE_ADMIN_ADMIN_H
 
 #include "../http/http.h"
+#include "../record/file_report.h"
 #include "../reload/engine.h"
 #include "../socket/socket.h"
 
@@ -28,6 +29,11 @@ typedef struct segue__admin_options {
   segue__tls_notice *(*more_certificates)(void *data, size_t index);
   /* Adds the addresses of a module as JSON strings, with commas between them. */
   void (*module_addresses)(void *data, const char *module, segue__buf *out);
+  /* Requests a report about rendered files: done runs once, later, with NULL if there is none any
+   * more; the report may not be kept. On failure it does not run. NULL: there are no files. */
+  int (*file_report)(void *data, void (*done)(void *data, segue__file_report *report),
+                     void *done_data);
+  void (*file_totals)(void *data, size_t *modules, size_t *files);
   void *data;
 } segue__admin_options;
 

@@ -25,6 +25,7 @@ static const segue__endpoint endpoints[] = {
     {"GET", "/api/v1/status", READ, .handler = segue__handle_status},
     {"GET", "/api/v1/modules", READ, .handler = segue__handle_modules},
     {"GET", "/api/v1/sources", READ, .handler = segue__handle_sources},
+    {"GET", "/api/v1/files", READ, .handler = segue__handle_files},
     {"GET", "/api/v1/config", READ, .parameters = {{"path", 512}}, .handler = segue__handle_config},
     {"GET", "/api/v1/reloads", READ, .parameters = {{"limit", 32}, {"before", 32}},
      .handler = segue__handle_reloads},

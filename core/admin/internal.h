@@ -17,6 +17,7 @@
 typedef struct segue__reload_call segue__reload_call;
 typedef struct segue__large_response segue__large_response;
 typedef struct segue__question segue__question;
+typedef struct segue__file_question segue__file_question;
 typedef struct segue__event_stream segue__event_stream;
 typedef struct segue__admin_listener segue__admin_listener;
 
@@ -81,6 +82,7 @@ struct segue__admin {
       *pages;                 /* the page that the worker writes; the queue of pages behind it */
   size_t unsent_bytes;        /* size of pages that are being sent in pieces */
   segue__question *questions; /* requests that wait for the record */
+  segue__file_question *file_questions; /* requests that wait for a report about rendered files */
   segue__events events;
   segue__recording recording;
   segue__answers *answers; /* of the policy; kept while a recording is on */
@@ -94,6 +96,9 @@ struct segue__admin {
   void (*more_metrics)(void *data, segue__buf *out);
   segue__tls_notice *(*more_certificates)(void *data, size_t index);
   void (*module_addresses)(void *data, const char *module, segue__buf *out);
+  int (*file_report)(void *data, void (*done)(void *data, segue__file_report *report),
+                     void *done_data);
+  void (*file_totals)(void *data, size_t *modules, size_t *files);
   void *more_data;
   int64_t started_wall_ms;
   uint64_t started_ms;
@@ -108,7 +113,7 @@ segue__handler segue__handle_reload, segue__handle_plan, segue__handle_next, seg
     segue__handle_sources, segue__handle_config, segue__handle_reloads, segue__handle_one_reload,
     segue__handle_diff, segue__handle_events, segue__handle_index, segue__handle_why,
     segue__handle_rollback, segue__handle_confirm, segue__handle_freeze, segue__handle_unfreeze,
-    segue__handle_recording, segue__handle_audit;
+    segue__handle_recording, segue__handle_audit, segue__handle_files;
 
 void segue__answer_json(segue__http_request *request, int status, segue__buf *body);
 /* One sentence: JSON {"error": ...} where the client or the path wants JSON, else text. */
@@ -188,6 +193,10 @@ void segue__record_ask_diff(segue__admin *admin, segue__http_request *request, c
 void segue__diff_answer(segue__admin *admin, segue__http_request *request,
                         const segue_snapshot *from, const segue_snapshot *to);
 void segue__questions_close(segue__admin *admin);
+void segue__file_questions_close(segue__admin *admin); /* files.c */
+/* endpoints that show them: the changes of files and processes that are not finished, of one module
+ * or of all (NULL). */
+void segue__open_changes_json(segue__buf *out, const segue__engine *engine, const char *module);
 
 /* freeze.c: members "frozen", "unconfirmed" and "rolled_back_to", without braces; and metrics. */
 void segue__operator_json(segue__buf *out, const segue__engine *engine);

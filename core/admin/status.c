@@ -8,6 +8,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 static void modules_json(segue__buf *out, const segue__admin *admin);
@@ -139,14 +140,17 @@ static void running_json(segue__buf *out, const segue__engine *engine) {
   segue__buf_addc(out, '}');
 }
 
-static void open_changes_json(segue__buf *out, const segue__engine *engine) {
+void segue__open_changes_json(segue__buf *out, const segue__engine *engine, const char *module) {
+  bool any = false;
   segue__buf_addc(out, '[');
   for (size_t i = 0; i < segue__engine_open_change_count(engine); i++) {
     segue__open_change change;
     segue__engine_open_change(engine, i, &change);
+    if (module && strcmp(module, change.module) != 0) continue;
     char *does = segue__strdup(change.does);
     if (does) segue__engine_scrub_text(engine, does);
-    segue__buf_adds(out, i ? ",{" : "{");
+    segue__buf_adds(out, any ? ",{" : "{");
+    any = true;
     segue__render_member(out, "module", change.module);
     segue__buf_addc(out, ',');
     segue__render_member(out, "action", change.action);
@@ -193,7 +197,7 @@ static void status_live(segue__buf *out, segue__admin *admin) {
   segue__buf_addc(out, ',');
   segue__operator_json(out, admin->engine);
   segue__buf_adds(out, ",\"open_changes\":");
-  open_changes_json(out, admin->engine);
+  segue__open_changes_json(out, admin->engine, NULL);
 }
 
 static void status_process(segue__buf *out, const segue__admin *admin) {
@@ -231,6 +235,12 @@ static void status_queue(segue__buf *out, const segue__admin *admin) {
     segue__buf_adds(out, "null");
 }
 
+static void status_files(segue__buf *out, const segue__admin *admin) {
+  size_t modules = 0, files = 0;
+  if (admin->file_totals) admin->file_totals(admin->more_data, &modules, &files);
+  segue__buf_addf(out, ",\"files\":{\"modules\":%zu,\"files\":%zu}", modules, files);
+}
+
 void segue__handle_status(segue__admin *admin, segue__http_request *request, const char *rest) {
   (void)rest;
   segue__buf body;
@@ -245,6 +255,7 @@ void segue__handle_status(segue__admin *admin, segue__http_request *request, con
   sources_json(&body, admin->engine);
   segue__buf_adds(&body, ",\"wants\":");
   wants_json(&body, admin->engine);
+  status_files(&body, admin);
   segue__buf_adds(&body, "}\n");
   segue__answer_json(request, 200, &body);
 }

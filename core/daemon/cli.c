@@ -77,6 +77,9 @@ static const command commands[] = {
     {"status", "", "show the generation, modules, sources and the last reload",
      "Exit codes: 0 ready, 4 running but not ready, 5 the daemon is not reachable.",
      segue__cli_status, REMOTE | JSON, 0},
+    {"files", "", "show the rendered files: state, generation, and how they were applied",
+     "Exit codes: 0 all are in place and applied, 4 one is not, 5 the daemon is not reachable.",
+     segue__cli_files, REMOTE | JSON, 0},
     {"diff", "[FROM [TO]]", "show what changed between two generations",
      "FROM and TO are numbers of generations, live or previous; TO may be next, the generation\n"
      "that a reload would create. Default: previous live.",

@@ -46,6 +46,7 @@ int segue__cli_check_file(const segue__cli *cli); /* check --schema */
 int segue__cli_plan(const segue__cli *cli);
 int segue__cli_reload(const segue__cli *cli);
 int segue__cli_status(const segue__cli *cli);
+int segue__cli_files(const segue__cli *cli);
 int segue__cli_diff(const segue__cli *cli);
 int segue__cli_history(const segue__cli *cli);
 int segue__cli_why(const segue__cli *cli);
@@ -94,6 +95,8 @@ int segue__table_diff(segue__buf *out, const char *body, size_t len, bool colour
 int segue__table_history(segue__buf *out, const char *body, size_t len, bool colour);
 int segue__table_audit(segue__buf *out, const char *body, size_t len, bool colour);
 int segue__table_reload(segue__buf *out, const char *body, size_t len, bool colour);
+/* 1: every file is in place, and the last apply of each module was good. */
+int segue__table_file_list(segue__buf *out, const char *body, size_t len, bool colour);
 int segue__table_why(segue__buf *out, const char *body, size_t len, bool colour);
 
 #endif

@@ -13,21 +13,9 @@ static const char *outcome_paint(const char *outcome) {
   return good ? "\033[32m" : !strcmp(outcome, "held") ? "\033[33m" : "\033[31m";
 }
 
-/* Reads an array as the member of an object, because the reader needs a map at the root. */
-static int parse_list(const char *body, size_t len, const char *name, segue__document **answer) {
-  segue__buf text;
-  segue__buf_init(&text);
-  segue__buf_addf(&text, "{\"%s\":", name);
-  segue__buf_add(&text, body, len);
-  segue__buf_addc(&text, '}');
-  int rc = text.failed ? -1 : segue__table_parse(text.data, text.len, answer);
-  segue__buf_deinit(&text);
-  return rc;
-}
-
 int segue__table_history(segue__buf *out, const char *body, size_t len, bool colour) {
   segue__document *answer;
-  int rc = parse_list(body, len, "reloads", &answer);
+  int rc = segue__table_parse_list(body, len, "reloads", &answer);
   if (rc < 0) return rc;
   const segue_node *list = segue_node_get(&answer->root, "reloads");
   segue__buf_addf(out, "%-8s %-26s %-11s %-11s %-8s %s\n", "RELOAD", "ENDED", "OUTCOME",
@@ -66,7 +54,7 @@ static void history_add_audit(segue__buf *out, const segue_node *row, int path, 
 
 int segue__table_audit(segue__buf *out, const char *body, size_t len, bool colour) {
   segue__document *answer;
-  int rc = parse_list(body, len, "audit", &answer);
+  int rc = segue__table_parse_list(body, len, "audit", &answer);
   if (rc < 0) return rc;
   const segue_node *list = segue_node_get(&answer->root, "audit");
   int path = segue__table_width(list, "path", "PATH");

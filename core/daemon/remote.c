@@ -205,6 +205,19 @@ int segue__cli_status(const segue__cli *cli) {
   return rc;
 }
 
+int segue__cli_files(const segue__cli *cli) {
+  static const int map[2] = {SEGUE__EXIT_FAILED, SEGUE__EXIT_OK};
+  segue_error err;
+  segue__http_answer answer = {0};
+  question q = {"GET", "/api/v1/files", true, NULL};
+  int rc = remote_ask(cli, &q, &answer, &err);
+  if (rc < 0) return unreachable(&err);
+  rc = answer.status == 200 ? show_table(cli, &answer, segue__table_file_list, map)
+                            : remote_show(cli, &answer, exit_code(answer.status));
+  segue__http_answer_deinit(&answer);
+  return rc;
+}
+
 /* ---- Operators' decisions ---- */
 
 /* Sends one POST and prints its answer. */

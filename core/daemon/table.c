@@ -64,6 +64,17 @@ int segue__table_parse(const char *body, size_t len, segue__document **out) {
   return rc;
 }
 
+int segue__table_parse_list(const char *body, size_t len, const char *name, segue__document **out) {
+  segue__buf text;
+  segue__buf_init(&text);
+  segue__buf_addf(&text, "{\"%s\":", name);
+  segue__buf_add(&text, body, len);
+  segue__buf_addc(&text, '}');
+  int rc = text.failed ? -1 : segue__table_parse(text.data, text.len, out);
+  segue__buf_deinit(&text);
+  return rc;
+}
+
 const char *segue__table_text(const segue_node *node, const char *path) {
   const char *s = NULL;
   return segue_node_string(segue_node_get(node, path), &s, NULL) == 0 ? s : "-";
@@ -229,6 +240,11 @@ static void table_add_head(segue__buf *out, const segue_node *status, bool colou
   segue__buf_addf(out, "pid %" PRId64 ", segue %s, up ", segue__table_number(status, "pid"),
                   segue__table_text(status, "version"));
   add_uptime(out, status);
+  if (segue__table_number(status, "files.files"))
+    segue__buf_addf(out, "\n%-12s %" PRId64 " rendered, of %" PRId64 " module%s (segue files)",
+                    "files", segue__table_number(status, "files.files"),
+                    segue__table_number(status, "files.modules"),
+                    segue__table_number(status, "files.modules") == 1 ? "" : "s");
   segue__buf_addf(out, "\n%-12s %s\n", "policy", segue__table_text(status, "policy"));
   const segue_node *listeners = segue_node_get(status, "listeners");
   for (size_t i = 0; i < segue_node_count(listeners); i++) {

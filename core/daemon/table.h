@@ -10,6 +10,8 @@
 
 /* A JSON object; *out is freed with segue__document_unref. */
 int segue__table_parse(const char *body, size_t len, segue__document **out);
+/* A JSON array, as the member `name` of an object, because the reader needs a map at the root. */
+int segue__table_parse_list(const char *body, size_t len, const char *name, segue__document **out);
 const char *segue__table_text(const segue_node *node, const char *path); /* "-": none */
 int64_t segue__table_number(const segue_node *node, const char *path);   /* 0: none */
 bool segue__table_given(const segue_node *node, const char *path);       /* there, and not null */

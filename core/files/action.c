@@ -12,6 +12,7 @@
 #include "../os/fault.h"
 #include "../reload/step.h"
 #include "ask.h"
+#include "inventory.h"
 #include "module.h"
 #include "recovery.h"
 
@@ -114,6 +115,8 @@ static void action_applied(void *data, int status, const segue_error *error) {
   segue__step *step = data;
   segue_error failure;
   action_instance(step)->apply = NULL;
+  segue__inventory_apply_end(action_instance(step), &action_instance(step)->module->apply,
+                             status ? error : NULL);
   if (!status) action_log_applied(step);
   if (!status && (status = SEGUE_FAULT("files.applied"))) {
     segue__errorf(&failure, status, "apply: %s", segue_strerror(status));
@@ -138,6 +141,7 @@ static void action_committed(void *data, int status, const segue_error *error) {
     return;
   }
   instance->applied = true;
+  segue__inventory_apply_begin(instance);
   instance->apply_since_ms = segue__loop_now_ms(instance->module->world->loop);
   status = action_start_effect(step, "apply", &instance->module->apply, action_applied, &failure);
   if (status) action_failed(step, status, &failure);
@@ -146,6 +150,7 @@ static void action_committed(void *data, int status, const segue_error *error) {
 static void action_move(segue__step *step) {
   segue__file_instance *instance = action_instance(step);
   instance->committed = true;
+  segue__inventory_changing(instance, true);
   segue__set_work_start(instance->shared, segue__file_set_commit, action_committed, step);
 }
 
@@ -178,10 +183,13 @@ static void action_commit(segue__step *step) {
 
 /* ---- Undo ---- */
 
+static const segue__effect *action_unapply(const segue__step *step);
+
 static void action_unapplied(void *data, int status, const segue_error *error) {
   segue__step *step = data;
   action_instance(step)->apply = NULL;
   action_instance(step)->ask = NULL;
+  segue__inventory_apply_end(action_instance(step), action_unapply(step), status ? error : NULL);
   if (status)
     action_undo_failed(step, status, error);
   else
@@ -209,6 +217,7 @@ static void action_undone(void *data, int status, const segue_error *error) {
   segue__file_instance *instance = action_instance(step);
   const segue__effect *undo = &instance->module->undo;
   segue_error failure;
+  segue__inventory_changing(action_instance(step), false);
   if (status) {
     action_undo_failed(step, status, error);
     return;
@@ -217,6 +226,7 @@ static void action_undone(void *data, int status, const segue_error *error) {
     segue__step_unstart(step);
     return;
   }
+  segue__inventory_apply_begin(instance);
   if (undo->has_call && !instance->hurried)
     status = action_ask(step, "undo", undo->timeout_ms, action_unapplied, &failure);
   else
@@ -267,6 +277,8 @@ static void action_settled(void *data, int status, const segue_error *error) {
 
 static void action_settle(segue__step *step) {
   segue__shared_set *shared = action_instance(step)->shared;
+  segue__inventory_settled(action_instance(step),
+                           segue_snapshot_generation(segue__txn_next(step->txn)));
   shared->refs++;
   step->data = shared;
   segue__step_retire(step);

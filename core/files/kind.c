@@ -17,6 +17,7 @@
 
 void segue__file_world_unref(segue__file_world *world) {
   if (--world->refs) return;
+  segue__inventory_deinit(world->inventory);
   segue__file_book_free(world->book);
   segue__wants_free(world->wants);
   segue__free(world);

@@ -7,6 +7,7 @@
 #define SEGUE_FILES_KIND_H
 
 #include "../config/touched.h"
+#include "../record/file_report.h"
 #include "../reload/action.h"
 #include "../reload/policy.h"
 #include "../reload/wants.h"
@@ -32,6 +33,13 @@ void segue__file_world_unwatch(segue__file_world *world, void (*cb)(void *data),
 void segue__file_world_rehearse(segue__file_world *world);
 /* The names that templates of its modules request; for the engine. */
 segue__wants *segue__file_world_wants(segue__file_world *world);
+
+/* Compares the files of all modules with what was written last. done runs once, later; its report
+ * is NULL if the loop closes, and may not be kept. On failure it does not run. */
+int segue__file_world_report(segue__file_world *world,
+                             void (*done)(void *data, segue__file_report *report), void *data);
+/* The number of modules that have files, and of their files. */
+void segue__file_world_totals(const segue__file_world *world, size_t *modules, size_t *files);
 
 /* A file that is being rendered. */
 typedef struct segue__rendering segue__rendering;

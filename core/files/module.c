@@ -14,6 +14,7 @@
 #include "../module/op.h"
 #include "../os/error.h"
 #include "check.h"
+#include "inventory.h"
 #include "preview.h"
 
 /* ---- Work on a set, off the loop ---- */
@@ -81,6 +82,7 @@ static void instance_end(segue__file_instance *instance, int status, const segue
     named = *error;
     named.code = code;
   }
+  segue__inventory_prepared(instance, status < 0 ? error : NULL);
   segue_op_done(op, status < 0 ? named.code : 0, status < 0 ? &named : NULL);
 }
 
@@ -345,6 +347,7 @@ static void destroyed(void *data, int status, const segue_error *error) {
 /* Staged files are removed on the worker, behind what the set waits for there. */
 static void module_destroy(void *object) {
   segue__file_instance *instance = object;
+  segue__inventory_remove(instance);
   segue__set_work_start(instance->shared, destroy_set, destroyed, NULL);
   segue__shared_set_unref(instance->shared);
   for (size_t i = 0; i < instance->module->count; i++)

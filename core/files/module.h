@@ -9,22 +9,7 @@
 #include "../record/file_change.h"
 #include "effect.h"
 #include "kind.h"
-#include "set.h"
-
-typedef struct segue__file_drift segue__file_drift;
-
-struct segue__file_world {
-  int refs; /* itself, sets and settles */
-  segue__loop *loop;
-  const segue__logger *log;
-  const segue__os *os;
-  segue__file_book *book;   /* NULL: a rehearsal */
-  segue__file_drift *drift; /* NULL: nothing is watched */
-  segue__wants *wants;
-};
-void segue__file_world_unref(segue__file_world *world);
-/* drift.c: a set has settled: its files are watched from now on. */
-void segue__file_drift_settled(segue__file_world *world);
+#include "world.h"
 
 typedef struct segue__file_options {
   char *to, *owner;
@@ -71,14 +56,6 @@ int segue__file_template_load(segue__file_template *template, const segue__file_
 void segue__file_template_clear(segue__file_template *template);
 /* "segue|confd|..." of the options functions and missingkey. */
 #define SEGUE__FILE_MISSINGKEY "default|zero|error|invalid"
-
-/* A set that jobs may use after its instance is gone. Counted, on the control thread. */
-typedef struct segue__shared_set {
-  int refs;
-  segue__file_world *world;
-  segue__file_set *set;
-} segue__shared_set;
-void segue__shared_set_unref(segue__shared_set *shared);
 
 /* A generation of the module's files. */
 typedef struct segue__file_instance {

@@ -197,7 +197,7 @@ static void preview_text(const preview_job *job, const segue__set_file *file,
   segue__free((char *)after.data);
 }
 
-static void preview_side(segue__file_side *side, const segue__file_version *version) {
+void segue__file_side_of(segue__file_side *side, const segue__file_version *version) {
   *side = (segue__file_side){.exists = version->kind != SEGUE__FILE_NONE,
                              .link = version->kind == SEGUE__FILE_LINK,
                              .mode = version->mode,
@@ -211,8 +211,8 @@ static int preview_file(preview_job *job, const segue__set_file *file) {
   segue__file_change *change = &job->changes.items[job->changes.count++];
   change->module = segue__strdup(job->options.module);
   change->path = segue__strdup(file->path);
-  preview_side(&change->before, &file->previous);
-  preview_side(&change->after, &file->next);
+  segue__file_side_of(&change->before, &file->previous);
+  segue__file_side_of(&change->after, &file->next);
   if (!change->module || !change->path) return UV_ENOMEM;
   preview_text(job, file, change);
   return 0;

@@ -7,7 +7,8 @@
 #define SEGUE_FILES_PREVIEW_H
 
 #include "../record/file_change.h"
-#include "module.h"
+#include "../segue.h"
+#include "world.h"
 
 typedef struct segue__file_preview_options {
   size_t size;
@@ -24,5 +25,7 @@ typedef struct segue__file_preview_options {
 } segue__file_preview_options;
 
 void segue__file_preview_start(const segue__file_preview_options *options);
+/* A version as answers show it. */
+void segue__file_side_of(segue__file_side *out, const segue__file_version *version);
 
 #endif

@@ -459,6 +459,17 @@ static void module_addresses(void *data, const char *module, segue__buf *out) {
   segue__ingress_addresses(s->ingress, module, out);
 }
 
+static int file_report(void *data, void (*done)(void *data, segue__file_report *report),
+                       void *done_data) {
+  const segue *s = data;
+  return segue__file_world_report(s->files, done, done_data);
+}
+
+static void file_totals(void *data, size_t *modules, size_t *files) {
+  const segue *s = data;
+  segue__file_world_totals(s->files, modules, files);
+}
+
 static int open_admin(segue *s, segue_error *error) {
   char policy[PATH_MAX]; /* the full path, however it was written */
   segue__admin_options options = {
@@ -473,6 +484,8 @@ static int open_admin(segue *s, segue_error *error) {
       .more_metrics = more_metrics,
       .more_certificates = more_certificates,
       .module_addresses = module_addresses,
+      .file_report = file_report,
+      .file_totals = file_totals,
       .data = s,
   };
   int rc = segue__admin_new(&s->admin, &options);

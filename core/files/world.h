@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * world.h: the data that the modules of the kind "files" of one instance of segue share, and sets
+ * that jobs may use after their module is gone. kind.c has the functions.
+ */
+#ifndef SEGUE_FILES_WORLD_H
+#define SEGUE_FILES_WORLD_H
+
+#include "../os/log.h"
+#include "../os/loop.h"
+#include "../reload/wants.h"
+#include "set.h"
+
+typedef struct segue__file_world segue__file_world;
+typedef struct segue__file_drift segue__file_drift;
+typedef struct segue__inventory segue__inventory;
+
+struct segue__file_world {
+  int refs; /* itself, sets and settles */
+  segue__loop *loop;
+  const segue__logger *log;
+  const segue__os *os;
+  segue__file_book *book;      /* NULL: a rehearsal */
+  segue__inventory *inventory; /* NULL: no set has begun */
+  segue__file_drift *drift;    /* NULL: nothing is watched */
+  segue__wants *wants;
+};
+void segue__file_world_unref(segue__file_world *world);
+/* drift.c: a set has settled: its files are watched from now on. */
+void segue__file_drift_settled(segue__file_world *world);
+
+void segue__inventory_deinit(segue__inventory *inventory); /* inventory.c; NULL allowed */
+
+/* A set that jobs may use after its instance is gone. Counted, on the control thread. */
+typedef struct segue__shared_set {
+  int refs;
+  segue__file_world *world;
+  segue__file_set *set;
+} segue__shared_set;
+void segue__shared_set_unref(segue__shared_set *shared);
+
+#endif
