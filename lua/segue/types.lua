@@ -778,6 +778,10 @@
 ---@field files (segue.RenderedFile)[]
 --- a folder that all files must be in, also where links lead. Default: any place.
 ---@field root? string
+--- where another program changes one of the files: report it, and keep it as a copy when the
+--- module changes next; or restore: keep a copy, write the file again at once and apply; or
+--- adopt: leave it until the rendered content changes. Default: "report".
+---@field drift? "report"|"restore"|"adopt"
 --- a command that must succeed before anything is replaced; it sees the new files in the place of
 --- the live ones, or names them as {staged:PATH}. A list is the program and its arguments, a
 --- single text a line for the shell. Default: no check.
