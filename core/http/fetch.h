@@ -19,7 +19,6 @@ int segue__fetcher_new(segue__fetcher **out, segue__loop *loop);
 /* Cancels all requests; calls cb when every handle is closed and the memory freed. NULL is allowed;
  * then cb runs at once. Must not be called in a callback of one of its requests. */
 void segue__fetcher_close(segue__fetcher *fetcher, void (*cb)(void *data), void *data);
-size_t segue__fetcher_count(const segue__fetcher *fetcher); /* requests under way */
 
 typedef struct segue__fetch_answer {
   int status;          /* 0 after connect_only */

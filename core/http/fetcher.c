@@ -218,10 +218,6 @@ void segue__fetcher_close(segue__fetcher *fetcher, void (*cb)(void *data), void 
   fetcher_finish_close(fetcher);
 }
 
-size_t segue__fetcher_count(const segue__fetcher *fetcher) {
-  return fetcher ? fetcher->count : 0;
-}
-
 /* ---- Delivery -------------------------------------------------------------------------------- */
 
 void segue__fetch_queue(segue__fetch *f) {

@@ -446,10 +446,6 @@ segue__document *const *segue__schema_documents(const segue__schema *schema, siz
   return schema->documents;
 }
 
-segue__document *segue__schema_document(const segue__schema *schema) {
-  return (segue__document *)schema->root->resource->doc; /* schema holds a reference */
-}
-
 segue__schema *segue__schema_ref(segue__schema *schema) {
   __atomic_add_fetch(&schema->refs, 1, __ATOMIC_RELAXED);
   return schema;

@@ -33,7 +33,6 @@ typedef struct segue__schema_options {
  * SEGUE_ELIMIT or UV_ENOMEM. One reference is returned. */
 int segue__schema_new(segue__schema **out, segue__document *doc,
                       const segue__schema_options *options, segue__errors *errors);
-segue__document *segue__schema_document(const segue__schema *schema); /* borrowed */
 /* All that it consists of: the first is that document. Borrowed. */
 segue__document *const *segue__schema_documents(const segue__schema *schema, size_t *count);
 segue__schema *segue__schema_ref(segue__schema *schema); /* [any thread] */

@@ -309,12 +309,12 @@ bool daemon_change(unsigned step) {
 }
 
 bool daemon_refuses(unsigned step) {
-  bool told;
+  bool reported;
   write_config(step % 2 ? 0 : 100000); /* out of range, in line 6 */
-  told = ask("POST", "/-/reload") == 422 && strstr(answer_text, "config.yaml:6:");
-  if (!told) fprintf(stderr, "a mistake, step %u: %s\n", step, answer_text);
+  reported = ask("POST", "/-/reload") == 422 && strstr(answer_text, "config.yaml:6:");
+  if (!reported) fprintf(stderr, "a mistake, step %u: %s\n", step, answer_text);
   write_config(now.concurrency);
-  return told;
+  return reported;
 }
 
 unsigned daemon_dead_letters(void) {

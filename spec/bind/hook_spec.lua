@@ -59,7 +59,7 @@ describe("check", function()
     { "a text", "error('broken')", "broken", 4 },
     { "a text without a place", "error('broken', 0)", "broken", 4 },
     { "a table", "error({ code = 7 })", "error() was called with a table", 4 },
-    { "a table with a message", "error({ message = 'as told' })", "as told", 4 },
+    { "a table with a message", "error({ message = 'as reported' })", "as reported", 4 },
     { "a table with __tostring",
       "error(setmetatable({}, { __tostring = function() return 'spoken' end }))", "spoken", 4 },
     { "a table whose __tostring fails",
@@ -92,7 +92,7 @@ describe("check", function()
       "local function f() table.foreach({ 1 }, f) end f()", "stack overflow", 4 },
   }
   for _, case in ipairs(errors) do
-    it("that throws " .. case[1] .. " is a bug of the policy, told with its place", function()
+    it("that throws " .. case[1] .. " is a bug of the policy, reported with its place", function()
       open { slice_ms = 10000 } -- a recursion up to the limit takes 200 ms on a busy machine
       local answer = b:run("\n" .. case[2] .. "\nreturn true", "a: {}")
       assert.equal("SEGUE_EPOLICY", answer.status)
@@ -349,7 +349,7 @@ describe("the sandbox", function()
     b:run([[local few, many = {}, {}
       for c in ("qwertz"):gmatch(".") do few[c] = c end
       for c in ("qwertyuiopasdfghjklzxcvbnm"):gmatch(".") do many[c] = c end
-      few[7], few[true] = "seven", "not told"
+      few[7], few[true] = "seven", "not reported"
       segue.log.warn("few", few)
       segue.log.warn("many", many)
       return true]])

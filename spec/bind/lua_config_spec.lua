@@ -147,17 +147,17 @@ describe("segue.lua_file", function()
     assert.equal("applied", start("return { a = 1 }").outcome)
     for _, case in ipairs(cases) do
       b:write("conf.lua", case[1])
-      local told = b:reload().errors[1].text
-      assert.truthy(told:find("s3cr3t", 1, true), told)
+      local reported = b:reload().errors[1].text
+      assert.truthy(reported:find("s3cr3t", 1, true), reported)
     end
     b:write("reload.lua", [[local segue = require "segue"
       return { secrets = { "db.password" }, sources = { segue.lua_file "conf.lua" } }]])
     for _, case in ipairs(cases) do
       b:write("conf.lua", case[1])
-      local told = b:reload().errors[1].text
-      assert.is_nil(told:find("s3cr3t", 1, true), told)
-      assert.truthy(told:find(case[2], 1, true), told)
-      assert.matches("^conf.lua:1: ", told)
+      local reported = b:reload().errors[1].text
+      assert.is_nil(reported:find("s3cr3t", 1, true), reported)
+      assert.truthy(reported:find(case[2], 1, true), reported)
+      assert.matches("^conf.lua:1: ", reported)
     end
   end)
 

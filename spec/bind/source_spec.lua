@@ -340,7 +340,7 @@ describe("what is wrong with", function()
       'segue.url: guard.max_age must be a duration such as 500ms, 10s or 1h30m, not "old"' },
   }
   for _, case in ipairs(cases) do
-    it(case[1] .. " is told at its line", function()
+    it(case[1] .. " is reported at its line", function()
       local e = b:refused('local segue = require "segue"\n\nreturn { sources = { ' .. case[2]
         .. " } }")
       assert.truthy(e.message:find(case[3], 1, true), e.text)

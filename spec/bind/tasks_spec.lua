@@ -71,10 +71,10 @@ local _ = after and log and fails
         eq("bug", why:match("^reload.lua:%d+: (.*)$"))
       end
       eq("bug", fails(function() segue.timeout(9, function() error("bug") end) end):match("bug$"))
-      local t = segue.spawn(function() error { message = "told" } end)
+      local t = segue.spawn(function() error { message = "reported" } end)
       segue.sleep(1)
       eq("broken", t:status())
-      eq("told", fails(function() t:wait() end):match("told$"))
+      eq("reported", fails(function() t:wait() end):match("reported$"))
     ]]
     assert.matches("traceback=stack traceback:.-reload.lua:%d+: in function", b:logged())
   end)
@@ -293,10 +293,10 @@ describe("files and names", function()
     C.segue__loop_hold_jobs(b.c.loop, true)
     local call = b:start_check(assert(b:load([[local segue = require "segue"
       return { sources = { segue.value {} }, check = function()
-        local told = segue.all {
+        local reported = segue.all {
           function() return { segue.read("x", { timeout = "1s" }) } end,
           function() return { segue.write("y", "", { timeout = "2s" }) } end }
-        return nil, told[1][2] .. "; " .. told[2][2] .. "; " .. told[1][3] end }]])))
+        return nil, reported[1][2] .. "; " .. reported[2][2] .. "; " .. reported[1][3] end }]])))
     b:advance(1999)
     assert.is_false(call:is_over())
     b:advance(1)

@@ -17,7 +17,7 @@ local function policy(listener, more)
   return ([[
 local segue = require "segue"
 return {
-  name = "door",
+  name = "auth",
   sources = { segue.file "config.yaml" },
   triggers = { segue.http %s %s },
 }
@@ -243,17 +243,17 @@ describe("access control", function()
       assert.equal(423, d:control { method = "POST", path = "/-/reload" }.status)
       assert.equal(200, d:control { method = "POST", path = "/api/v1/unfreeze" }.status)
       local list = rows(d, 6)
-      local told = {}
+      local reported = {}
       for i = #list, 1, -1 do
         local row = list[i]
         assert.matches("^%d%d%d%d%-%d%d%-%d%dT", row.at)
         assert.equal(row.status == 401 or row.status == 403, row.refused)
-        told[#told + 1] = ("%s %s %d %s %s"):format(row.method, row.path, row.status,
+        reported[#reported + 1] = ("%s %s %d %s %s"):format(row.method, row.path, row.status,
           row.who == cjson.null and "-" or row.who, row.reload == cjson.null and "-" or row.reload)
       end
       assert.same({ "POST /-/reload?force=1 200 token ops 2", "POST /-/reload 403 token ro -",
         "GET /metrics 401 - -", "POST /api/v1/freeze?why=x+y 200 - -", "POST /-/reload 423 - -",
-        "POST /api/v1/unfreeze 200 - -" }, told)
+        "POST /api/v1/unfreeze 200 - -" }, reported)
       assert.matches("^127%.0%.0%.1:%d+$", list[6].peer)
       assert.matches("^unix:pid=%d+,uid=%d+$", list[1].peer)
       d:crash()
@@ -567,7 +567,7 @@ describe("access control", function()
       assert.equal(0, p.code, p.output)
       assert.matches("^unchanged: generation 1", p.stdout)
       p = cli("status", "--url", url, "--cacert", "ca.pem", "--token-file", "ro.token")
-      assert.matches("^door +ready", p.stdout)
+      assert.matches("^auth +ready", p.stdout)
       p = cli("plan", "--url", url, "--cacert", "ca.pem", "--cert", "ops.pem", "--key", "ops.key")
       assert.equal(0, p.code, p.output)
       p = cli("reload", "--url", url, "--cacert", "ca.pem", "--token-file", "ro.token")

@@ -369,21 +369,21 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
       for i = 1, 150 do text[#text + 1] = ("  k%d: %d\n"):format(i, i) end
       for _, config in ipairs { table.concat(text), "a: 3\n", "b: {}\n" } do
         d.dir:save("config.yaml", config)
-        local plan, told = d:cli "plan", cjson.decode(d:cli("plan", "--json").stdout)
+        local plan, reported = d:cli "plan", cjson.decode(d:cli("plan", "--json").stdout)
         assert.equal(0, plan.code, plan:describe())
         local done = cjson.decode(d:cli("reload", "--json").stdout)
         assert.equal("applied", done.outcome)
-        assert.same(told.changes, done.changes)
-        assert.same(told.steps, done.steps)
-        assert.equal(told.change_count, done.change_count)
-        assert.equal(told.outcome, done.outcome)
+        assert.same(reported.changes, done.changes)
+        assert.same(reported.steps, done.steps)
+        assert.equal(reported.change_count, done.change_count)
+        assert.equal(reported.outcome, done.outcome)
         local kept = cjson.decode(d:cli("history", tostring(done.id), "--json").stdout)
         assert.same(done.changes, kept.changes)
         assert.same(done.steps, kept.steps)
         local planned = lines(plan.stdout)
         assert.is_true(#planned > 0)
         assert.same(planned, lines(d:cli("history", tostring(done.id)).stdout))
-        assert.matches("^plan: " .. told.change_count .. " changes?, 0 modules\n", plan.stdout)
+        assert.matches("^plan: " .. reported.change_count .. " changes?, 0 modules\n", plan.stdout)
       end
     end)
 
@@ -391,12 +391,12 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
       local d = start()
       for _, config in ipairs { "bad: 2\n", "a: [\n", "a: 1\na: 2\n" } do
         d.dir:save("config.yaml", config)
-        local plan, told = d:cli "plan", cjson.decode(d:cli("plan", "--json").stdout)
+        local plan, reported = d:cli "plan", cjson.decode(d:cli("plan", "--json").stdout)
         local reload, done = d:cli "reload", cjson.decode(d:cli("reload", "--json").stdout)
         assert.equal(plan.code, reload.code)
         assert.is_true(reload.code > 2)
-        assert.same(told.errors, done.errors)
-        assert.equal(told.outcome, done.outcome)
+        assert.same(reported.errors, done.errors)
+        assert.equal(reported.outcome, done.outcome)
         assert.equal(plan.stdout:match "\n(.*)$", reload.stdout:match "\n(.*)$")
       end
     end)

@@ -58,15 +58,15 @@ describe("the end of a listener under load", function()
     stop()
     p:wait_exit(WITHIN_MS)
     assert.equal(0, p.code, p:describe())
-    local told = {}
-    for name, value in p.stdout:gmatch "(%w+)=(%d+)" do told[name] = tonumber(value) end
-    return told, p:describe() .. d.process:describe()
+    local reported = {}
+    for name, value in p.stdout:gmatch "(%w+)=(%d+)" do reported[name] = tonumber(value) end
+    return reported, p:describe() .. d.process:describe()
   end
 
-  local function assert_nothing_lost(told, why)
-    assert.is_true(told.answered > 24, why)
+  local function assert_nothing_lost(reported, why)
+    assert.is_true(reported.answered > 24, why)
     for _, lost in ipairs { "odd", "behind", "torn", "fresh", "closed", "reset" } do
-      assert.equal(0, told[lost], why)
+      assert.equal(0, reported[lost], why)
     end
   end
 
@@ -88,12 +88,12 @@ describe("the end of a listener under load", function()
       local d, at = start(code)
       for round = 1, STOPS do
         local next_at = port.free()
-        local told, why = under_load(d, at, mode, round * round * 3, function()
+        local reported, why = under_load(d, at, mode, round * round * 3, function()
           d.dir:write("reload.lua", d:fill(policy:format(code, listens(next_at))))
           assert.equal(200, (d:reload()))
         end)
-        assert_nothing_lost(told, why)
-        assert.equal(0, told.refused, why) -- its module continues
+        assert_nothing_lost(reported, why)
+        assert.equal(0, reported.refused, why) -- its module continues
         at = next_at
       end
     end)

@@ -167,18 +167,19 @@ describe("a module in Lua", function()
       return sum
     end
     local STREAM = [[
-      if request.path == "/nap" then segue.sleep "600ms" return 200, told end
+      if request.path == "/nap" then segue.sleep "600ms" return 200, reported end
       request:stream(200, { ["Content-Type"] = "x/y" })
       for i = 1, 4000 do
-        told = i
-        if not request:write((("%07d\n"):format(i)):rep(2048)) then told = "left" return end
+        reported = i
+        if not request:write((("%07d\n"):format(i)):rep(2048)) then reported = "left" return end
       end
-      told = "all"
+      reported = "all"
     ]]
 
     it("waits for a client that does not read without looking again and again, in little memory, "
       .. "and goes on when it reads", function()
-      start(handler(STREAM, "local segue, told = require 'segue', nil"), "", { measured = true })
+      start(handler(STREAM, "local segue, reported = require 'segue', nil"), "",
+        { measured = true })
       assert.equal(200, get("/nap").status)
       local before = d.process:rss_kib()
       local connection = unread "/"
@@ -210,14 +211,14 @@ describe("a module in Lua", function()
 
     it("for as long as a client takes it, and others on its thread have their turns", function()
       start(handler([[
-        if request.path == "/told" then return 200, told end
+        if request.path == "/reported" then return 200, reported end
         request:stream(200, { ["Content-Type"] = "x/y" })
         for i = 1, 10000 do
-          told = i
-          if not request:write(("x"):rep(16384)) then told = "left" return end
+          reported = i
+          if not request:write(("x"):rep(16384)) then reported = "left" return end
         end
-        told = "all"
-      ]], "local told"), 'budget = "50ms"')
+        reported = "all"
+      ]], "local reported"), 'budget = "50ms"')
       local connection = unread "/"
       local count, asked, seen = 0, nil, {}
       connection.handle:read_start(function(_, data)
@@ -225,7 +226,7 @@ describe("a module in Lua", function()
         count = count + #data
       end)
       wait.until_true(function() -- of 156 MiB, which take more than 50 ms
-        asked = get("/told").body
+        asked = get("/reported").body
         seen[#seen + 1] = asked
         return asked == "all" or tonumber(asked) > tonumber(seen[1])
       end, WITHIN_MS)
@@ -233,11 +234,11 @@ describe("a module in Lua", function()
       wait.until_true(function() return count > 10000 * 16384 or connection.ended end, WITHIN_MS,
         function() return count .. " bytes: " .. d.process:describe() end)
       assert.is_nil(connection.ended, d:log())
-      assert.equal("all", get("/told").body)
+      assert.equal("all", get("/reported").body)
     end)
 
     it("stops waiting for a client that leaves instead of reading", function()
-      start(handler(STREAM, "local segue, told = require 'segue', nil"))
+      start(handler(STREAM, "local segue, reported = require 'segue', nil"))
       local connection = unread "/"
       local last
       repeat
@@ -251,15 +252,15 @@ describe("a module in Lua", function()
 
     it("piece by piece in the order in which its tasks write them", function()
       start(handler([[
-        if request.path == "/told" then return 200, tostring(told) end
+        if request.path == "/reported" then return 200, tostring(reported) end
         request:stream(200, { ["Content-Type"] = "x/y" })
         local function pieces(name)
           for i = 1, 100 do assert(request:write((name .. ("%06d\n"):format(i)):rep(4096))) end
         end
         segue.all { function() pieces "a" end, function() pieces "b" end }
-      ]], "local segue, told = require 'segue', nil"), 'budget = "5s"')
+      ]], "local segue, reported = require 'segue', nil"), 'budget = "5s"')
       local connection = unread "/"
-      get "/told"
+      get "/reported"
       connection:read()
       local body = connection:read_response(WITHIN_MS).body
       assert.equal(200 * 4096 * 8, #body)
@@ -275,7 +276,7 @@ describe("a module in Lua", function()
 
     it("without text that a task writes after the end, and the task gets an error", function()
       start([[
-        local segue, current, told = require "segue", nil, nil
+        local segue, current, reported = require "segue", nil, nil
         return {
           start = function()
             segue.spawn(function()
@@ -283,20 +284,20 @@ describe("a module in Lua", function()
               local request = current
               repeat
                 local ok, message, code = request:write(("x"):rep(65536))
-                if not ok then told = message .. " " .. code end
+                if not ok then reported = message .. " " .. code end
               until not ok
             end)
           end,
           handle = function(request)
-            if request.path == "/told" then return 200, tostring(told) end
+            if request.path == "/reported" then return 200, tostring(reported) end
             request:stream(200, { ["Content-Type"] = "x/y" })
             current = request
             segue.sleep "300ms"
           end,
         }]])
       local connection = unread "/"
-      wait.until_true(function() return get("/told").body ~= "nil" end, WITHIN_MS, "the end")
-      assert.equal("the answer has ended SEGUE_ECLOSED", get("/told").body)
+      wait.until_true(function() return get("/reported").body ~= "nil" end, WITHIN_MS, "the end")
+      assert.equal("the answer has ended SEGUE_ECLOSED", get("/reported").body)
       connection:read()
       assert.matches("^x*$", connection:read_response(WITHIN_MS).body)
     end)

@@ -73,17 +73,17 @@ describe("a module in Lua", function()
 
     it("that its client left, while it waits for something else", function()
       start(handler([[
-        if request.path == "/told" then return 200, table.concat(told, ",") end
+        if request.path == "/reported" then return 200, table.concat(reported, ",") end
         segue.race { function() segue.sleep "1h" end, function()
           local function wait()
             local gone = tostring(request:wait_gone())
-            told[#told + 1] = gone
+            reported[#reported + 1] = gone
           end
           if request.path == "/twice" then segue.all { wait, wait } else wait() end
-          told[#told + 1] = tostring(request:wait_gone()) .. tostring(request.gone)
+          reported[#reported + 1] = tostring(request:wait_gone()) .. tostring(request.gone)
         end }
         return 200, "to nobody"
-      ]], "local segue, told = require 'segue', {}"))
+      ]], "local segue, reported = require 'segue', {}"))
       for i, path in ipairs { "/once", "/twice" } do
         local connection = http.connect { port = at }
         connection:write("GET " .. path .. " HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -93,7 +93,7 @@ describe("a module in Lua", function()
         wait.until_true(function() return metric 'segue_gate_inside{module="front"}' == 0 end,
           WITHIN_MS, "its end")
         assert.equal(i == 1 and "true,truetrue" or "true,truetrue,true,true,truetrue",
-          get("/told").body)
+          get("/reported").body)
       end
     end)
 
@@ -408,7 +408,7 @@ describe("a module in Lua", function()
     local code = [[
       local segue, value = require "segue", nil
       local function tell(what)
-        segue.log.warn("told", { what = what .. value })
+        segue.log.warn("reported", { what = what .. value })
       end
       return {
         start = function(config) value = config.value segue.sleep(0.01) tell "start" end,
@@ -423,9 +423,9 @@ describe("a module in Lua", function()
     assert.equal("2", get("/").body)
     d:wait_log("in=stop error=\"[^\"]*front.lua:%d+: cannot stop\"", WITHIN_MS)
     d:stop()
-    local told = {}
-    for what in d:log():gmatch("told what=(%w+)") do told[#told + 1] = what end
-    assert.same({ "start1", "drain1", "stop1", "start2", "drain2", "stop2" }, told)
+    local reported = {}
+    for what in d:log():gmatch("reported what=(%w+)") do reported[#reported + 1] = what end
+    assert.same({ "start1", "drain1", "stop1", "start2", "drain2", "stop2" }, reported)
   end)
 
   it("without a listener runs, with the tasks of its start, until it is stopped", function()

@@ -54,9 +54,9 @@ describe("numbered requests", function()
   local function counted(p)
     p:wait_exit(WITHIN_MS)
     assert(p.code == 0, p:describe() .. d.process:describe())
-    local told = {}
-    for name, value in p.stdout:gmatch("(%w+)=(%d+)") do told[name] = tonumber(value) end
-    return told
+    local reported = {}
+    for name, value in p.stdout:gmatch("(%w+)=(%d+)") do reported[name] = tonumber(value) end
+    return reported
   end
 
   local in_short = { swap = "keepalive", handover = "pipelined", restart = "close" }
@@ -65,10 +65,10 @@ describe("numbered requests", function()
       it(("are each answered once, in order and by one generation: %s, %s%s"):format(replace, mode,
         in_short[replace] == mode and "" or " #long"), function()
           start(replace)
-          local told = counted(load(mode, 16, 40, 10))
-          assert.equal(40, told.reloads)
-          assert.equal(told.requests, told.arrived)
-          assert.is_true(told.requests > 16 * 3, tostring(told.requests))
+          local reported = counted(load(mode, 16, 40, 10))
+          assert.equal(40, reported.reloads)
+          assert.equal(reported.requests, reported.arrived)
+          assert.is_true(reported.requests > 16 * 3, tostring(reported.requests))
         end)
     end
   end

@@ -336,16 +336,17 @@ describe("segue record", function()
 
   it("reports results that cannot be replayed", function()
     local d = segue.folder { policy = policy, files = files }
-    local function told(text)
+    local function reported(text)
       if text then d.dir:write("incident", text) else d.dir:delete "incident" end
       local p = segue.cli({ "test", "--replay", d.dir:at "incident", "-c", d.dir:at "reload.lua" })
       assert.equal(4, p.code, p:describe())
       return p.stderr
     end
-    assert.matches("cannot read the recording: .*incident", told(nil))
-    assert.matches("is not a recording", told "")
-    assert.matches("is not a recording", told '{"a":1}\n')
-    assert.matches("incident:2: no line of a recording", told '{"segue_recording":1}\nnonsense\n')
+    assert.matches("cannot read the recording: .*incident", reported(nil))
+    assert.matches("is not a recording", reported "")
+    assert.matches("is not a recording", reported '{"a":1}\n')
+    assert.matches("incident:2: no line of a recording",
+      reported '{"segue_recording":1}\nnonsense\n')
     d.dir:write("incident", '{"segue_recording":1,"policy":"/x/reload.lua","started_ms":1}\n')
     local p = segue.cli({ "test", "--replay", d.dir:at "incident", "-c", d.dir:at "gone.lua" })
     assert.equal(4, p.code)

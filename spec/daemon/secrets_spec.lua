@@ -189,16 +189,16 @@ describe("a secret", function()
           return segue.validate(next):one_of("db.pin", { 8, 9 }):integer("db.pin", { min = 8 })
             :pattern("db.word", "^x"):integer("n", { min = 8 }):result()
         end }]] }
-    local told = folder:cli("check").stdout
-    assert.matches("db must be one of the values that are allowed %(at db%)\n", told)
-    assert.matches("db must be at least 8 %(at db%)\n", told)
-    assert.matches("db must be a text like %^x %(at db%)\n", told)
-    assert.matches("n must be at least 8, not 7 %(at n%)\n", told)
+    local reported = folder:cli("check").stdout
+    assert.matches("db must be one of the values that are allowed %(at db%)\n", reported)
+    assert.matches("db must be at least 8 %(at db%)\n", reported)
+    assert.matches("db must be a text like %^x %(at db%)\n", reported)
+    assert.matches("n must be at least 8, not 7 %(at n%)\n", reported)
     folder.dir:write("reload.lua", (folder.dir:read("reload.lua"):gsub("validate%(next%)",
       "validate(next.db)"):gsub('"db%.', '"')))
-    told = folder:cli("check").stdout
-    assert.matches("pin must be at least 8", told)
-    assert.is_nil(told:find("not 7", 1, true), told)
+    reported = folder:cli("check").stdout
+    assert.matches("pin must be at least 8", reported)
+    assert.is_nil(reported:find("not 7", 1, true), reported)
   end)
 
   it("that is a map does not show its keys: in changes, steps, breaches, why, errors", function()
@@ -223,7 +223,7 @@ describe("a secret", function()
     local function tells_none(text)
       for _, key in ipairs(keys) do
         local at = text:find(key, 1, true)
-        assert(not at, at and "told: ..." .. text:sub(math.max(1, at - 300), at + 60))
+        assert(not at, at and "reported: ..." .. text:sub(math.max(1, at - 300), at + 60))
       end
     end
     local function everything_of()

@@ -192,11 +192,11 @@ describe("a rollback that has to be confirmed", function()
   it("is unconfirmed, then confirmed, and stays", function()
     local d = by_operator "60s"
     local answer = rollback(d)
-    local status, told = post(d, "/api/v1/confirm")
+    local status, reported = post(d, "/api/v1/confirm")
     assert.equal(200, status)
-    assert.equal("applied", told.outcome)
-    assert.equal(answer.id, told.id)
-    assert.matches("^unix:pid=%d+,uid=%d+$", told.confirmed_by)
+    assert.equal("applied", reported.outcome)
+    assert.equal(answer.id, reported.id)
+    assert.matches("^unix:pid=%d+,uid=%d+$", reported.confirmed_by)
     for _ = 1, 2 do
       assert.equal(1, live(d))
       local now = d:json "/api/v1/status"
@@ -314,7 +314,7 @@ describe("a reload that waits for an operator when the daemon is killed", functi
   end
 
   -- The history of a reload, as soon as there is any.
-  local function told(d, id)
+  local function reported(d, id)
     return d:wait_event(function()
       local r = d:control("/api/v1/reloads/" .. id)
       return r.status == 200 and cjson.decode(r.body)
@@ -326,7 +326,7 @@ describe("a reload that waits for an operator when the daemon is killed", functi
     confirm(d)
     put(d, 2)
     local _, answer = d:reload()
-    local waiting = told(d, answer.id)
+    local waiting = reported(d, answer.id)
     assert.equal("unconfirmed", waiting.outcome)
     assert.equal(answer.generation, waiting.generation)
     assert.equal(answer.hash, waiting.hash)
@@ -336,13 +336,14 @@ describe("a reload that waits for an operator when the daemon is killed", functi
     assert.same({ { op = "change", path = "x", to_text = "2" } }, waiting.changes)
     assert.matches("\n" .. answer.id .. " +%- +unconfirmed ", d:cli("history").stdout)
     confirm(d)
-    wait.until_true(function() return told(d, answer.id).outcome == "applied" end, nil, "the end")
+    wait.until_true(function() return reported(d, answer.id).outcome == "applied" end, nil,
+      "the end")
     assert.equal(2, #d:json "/api/v1/reloads")
     -- who confirmed it is in the record: of the reload, and of requests, also after a restart
     d:crash()
     d:spawn()
     d:wait_ready()
-    assert.matches("^unix:pid=%d+,uid=%d+$", told(d, answer.id).confirmed_by)
+    assert.matches("^unix:pid=%d+,uid=%d+$", reported(d, answer.id).confirmed_by)
     assert.matches("\nconfirmed by unix:pid=%d+", d:cli("history", tostring(answer.id)).stdout)
     local confirms = {}
     for _, row in ipairs(d:json "/api/v1/audit") do
@@ -370,9 +371,9 @@ describe("a reload that waits for an operator when the daemon is killed", functi
       if strike == "none" then d:crash() else assert.equal(9, (select(2, d:wait_exit(20000)))) end
       d:spawn()
       wait_live(d, 2)
-      assert.matches("^POST /%-/reload from unix", told(d, id).cause)
-      assert.equal("unconfirmed", told(d, id).outcome)
-      assert.equal("control", told(d, id).trigger)
+      assert.matches("^POST /%-/reload from unix", reported(d, id).cause)
+      assert.equal("unconfirmed", reported(d, id).outcome)
+      assert.equal("control", reported(d, id).trigger)
       confirm(d)
       local top = d:json "/api/v1/reloads"[1]
       assert.is_true(top.id > id) -- numbers continue behind the block that the killed one reserved

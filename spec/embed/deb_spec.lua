@@ -6,12 +6,7 @@ local uv = require "luv"
 
 local dir, package, version
 
-local function run(options)
-  options.deadline_ms = options.deadline_ms or 30000
-  local p = process.run(options)
-  assert(p.code == 0, p:describe())
-  return p.stdout
-end
+local run = process.output
 
 local function field(name)
   return (run { "dpkg-deb", "-f", package, name }:gsub("\n$", ""))

@@ -43,12 +43,13 @@ return {
   it("loses and doubles no request over 200 restarts of a module that holds a lock", function()
     local host = process.run { program, policy(), dir:at("lock"), "200", deadline_ms = 300000 }
     assert(host.code == 0, host:describe())
-    local told = {}
-    for name, value in host.stdout:gmatch("(%w+)=(%d+)") do told[name] = tonumber(value) end
+    local reported = {}
+    for name, value in host.stdout:gmatch("(%w+)=(%d+)") do reported[name] = tonumber(value) end
     assert.same({ 201, 0, 0, 0, 0, 0 },
-      { told.applied, told.lost, told.doubled, told.older, told.refused, told.unlocked },
+      { reported.applied, reported.lost, reported.doubled, reported.older, reported.refused,
+        reported.unlocked },
       host:describe())
-    assert.truthy(told.waited > 0 and told.passed >= told.waited, host:describe())
+    assert.truthy(reported.waited > 0 and reported.passed >= reported.waited, host:describe())
   end)
 
   describe("shows the gate:", function()

@@ -355,7 +355,7 @@ describe("clients of a module", function()
         local load = f:load(16, function(answer)
           if answer.status ~= 200 and not (answer.status == 503 and answer.headers["retry-after"])
           then
-            return "neither answered nor told to come again"
+            return "neither answered nor reported to come again"
           end
         end)
         for value = 2, 6 do

@@ -8,12 +8,7 @@ local uv = require "luv"
 
 local dir, root, package
 
-local function run(options)
-  options.deadline_ms = options.deadline_ms or 30000
-  local p = process.run(options)
-  assert(p.code == 0, p:describe())
-  return p.stdout
-end
+local run = process.output
 
 -- A tree whose files are links to those of this one, with more plugins. Objects that are built
 -- already are copied: only the plugins are compiled, and the programs linked.

@@ -5,10 +5,9 @@
 -- the modules did outside belong to the same one.
 local cjson = require "cjson"
 local kill = require "spec.support.killed"
-local process = require "spec.support.process"
+local plugin = require "spec.support.plugin"
 local segue = require "spec.support.segue"
 local tempdir = require "spec.support.tempdir"
-local uv = require "luv"
 local wait = require "spec.support.wait"
 
 local policy = [[
@@ -29,21 +28,7 @@ describe("a change set of two modules", function()
   local host
 
   -- The host is linked with the library that has fault points.
-  setup(function()
-    local build = os.getenv "SEGUE_SPEC_BUILD" or "build/spec"
-    if build:sub(1, 1) ~= "/" then build = uv.cwd() .. "/" .. build end
-    host = build .. "/two_modules"
-    local command = { "cc", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror" }
-    local function add(words) for word in words:gmatch "%S+" do command[#command + 1] = word end end
-    add(os.getenv "SEGUE_SPEC_CFLAGS" or "")
-    add("-Icore -o " .. host .. " spec/fault/two_modules.c " .. build .. "/libsegue-spec.so "
-      .. "-Wl,-rpath," .. build .. " -pthread")
-    local libs = process.run { "pkg-config", "--libs", "luajit" }
-    assert.equal(0, libs.code, libs.output)
-    add(libs.stdout)
-    local p = process.run(command)
-    assert.equal(0, p.code, p:describe())
-  end)
+  setup(function() host = plugin.fault_host("two_modules", "spec/fault/two_modules.c") end)
   after_each(segue.cleanup)
 
   local function save(d, n)

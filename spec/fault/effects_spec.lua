@@ -2,9 +2,9 @@
 -- kill -9 at every point of an action with effects outside memory: two files and a command
 -- (spec/support/effects.h), in a host of their own (spec/fault/effects.c). After the next start the
 -- files are old or new, never a mixture, and what the command applied is what the files say.
+local plugin = require "spec.support.plugin"
 local process = require "spec.support.process"
 local tempdir = require "spec.support.tempdir"
-local uv = require "luv"
 
 local SIGKILL = 9
 
@@ -12,20 +12,7 @@ describe("an action with effects outside memory", function()
   local binary, dir
 
   setup(function()
-    local build = os.getenv "SEGUE_SPEC_BUILD" or "build/spec"
-    if build:sub(1, 1) ~= "/" then build = uv.cwd() .. "/" .. build end
-    binary = build .. "/effects"
-    local command = { "cc", "-std=c11", "-D_GNU_SOURCE", "-DSEGUE_TEST", "-Wall", "-Wextra",
-      "-Werror" }
-    local function add(words) for word in words:gmatch "%S+" do command[#command + 1] = word end end
-    add(os.getenv "SEGUE_SPEC_CFLAGS" or "")
-    add("-Icore -o " .. binary .. " spec/fault/effects.c " .. build .. "/libsegue-spec.so "
-      .. "-Wl,-rpath," .. build .. " -pthread -luv")
-    local libs = process.run { "pkg-config", "--libs", "luajit" }
-    assert.equal(0, libs.code, libs.output)
-    add(libs.stdout)
-    local p = process.run(command)
-    assert.equal(0, p.code, p:describe())
+    binary = plugin.fault_host("effects", "spec/fault/effects.c", "-DSEGUE_TEST")
   end)
   before_each(function() dir = tempdir.new() end)
   after_each(tempdir.remove_all)

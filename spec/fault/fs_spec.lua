@@ -59,11 +59,11 @@ local function fails(d, sentence, n)
   local status, answer = d:reload()
   assert.equal(500, status, answer.outcome)
   assert.equal("failed", answer.outcome)
-  local told = answer.errors[1].message
-  assert.matches(sentence, told)
+  local reported = answer.errors[1].message
+  assert.matches(sentence, reported)
   assert.equal(n, d:config().n)
   assert.equal(200, d:control("/-/ready").status)
-  return told
+  return reported
 end
 
 describe("files that belong together", function()

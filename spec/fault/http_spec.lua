@@ -260,9 +260,9 @@ describe("the daemon's HTTP", function()
       assert.equal(503, r.status)
       assert.is_truthy(r.headers["retry-after"])
     end
-    local told = d:control("/metrics").body:match(
+    local reported = d:control("/metrics").body:match(
       '\nsegue_http_refused_total{reason="connections"} (%d+)\n')
-    assert.is_true(tonumber(told) >= 10, told)
+    assert.is_true(tonumber(reported) >= 10, reported)
     local lines
     wait.until_true(function() -- a thread writes the log
       lines = select(2, d:log():gsub("there are too many connections[^\n]*limit=24", ""))

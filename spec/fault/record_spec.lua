@@ -16,7 +16,7 @@ return {
 }]]
 
 -- The highest number of a reload that an answer had.
-local told = 0
+local reported = 0
 -- An event stream of the daemon, from its first event on: what clients have seen.
 local stream
 
@@ -47,7 +47,7 @@ local function seen()
 end
 
 local function start(options)
-  told, stream = 0, nil
+  reported, stream = 0, nil
   return segue.start { policy = (policy:gsub("@MORE@",
     options and options.more or "")), files = { ["a.yaml"] = "x: 1\n", ["b.yaml"] = "y: 1\n",
     ["m.lua"] = options and options.code } }
@@ -62,7 +62,7 @@ local armed, killed = kill.arm, kill.wait
 
 local function ask(d, path)
   local status, answer = kill.ask(d, path)
-  if answer and answer.id then told = math.max(told, answer.id) end
+  if answer and answer.id then reported = math.max(reported, answer.id) end
   return status
 end
 
@@ -75,11 +75,11 @@ local function judge(d, old, new)
   assert.equal(config.x, config.y)
   assert.truthy(config.x == old or config.x == new, cjson.encode(config))
   local before = d:json "/api/v1/status".generation
-  local top = math.max(told, kill.top(d))
+  local top = math.max(reported, kill.top(d))
   put(d, 50)
   local status, answer = d:reload "?force=1"
   assert.equal(200, status, cjson.encode(answer))
-  told = 0
+  reported = 0
   assert.is_true(answer.generation > before)
   assert.is_true(answer.id > top)
   assert.is_true(answer.generation > generation)
@@ -148,7 +148,7 @@ local checks = [[schema = "schema.json",
   check = function(next) return next.x == next.y, "x is not y" end,]]
 
 local function started_with_checks()
-  told, stream = 0, nil
+  reported, stream = 0, nil
   local d = segue.folder { policy = (policy:gsub("@MORE@", checks)), files = {
     ["a.yaml"] = "x: 1\n", ["b.yaml"] = "y: 1\n", ["schema.json"] = '{"type": "object"}' } }
   d:spawn()
@@ -269,7 +269,8 @@ describe("kill -9 after a number was seen", function()
   end
 
   local function greater(before, after)
-    assert.is_true(after[1] > math.max(before[1], told), cjson.encode { before, after, told })
+    assert.is_true(after[1] > math.max(before[1], reported),
+      cjson.encode { before, after, reported })
     assert.is_true(after[2] > before[2], cjson.encode { before, after })
   end
 

@@ -41,46 +41,47 @@ describe("the big pipe", function()
       "--undisturbed", "200", "--connections", "32", "--fsync", "never",
       deadline_ms = WITHIN_MS }
     for word in options:gmatch "%S+" do command[#command + 1] = word end
-    local p, told = process.run(command), {}
-    told.accepted, told.delivered, told.lost, told.doubled, told.applied = p.stdout:match(
+    local p, reported = process.run(command), {}
+    reported.accepted, reported.delivered, reported.lost, reported.doubled, reported.applied =
+    p.stdout:match(
       "accepted (%d+), delivered (%d+), lost (%d+), doubled beyond retries (%d+), "
       .. "refused %d+ %(503%), reloads (%d+) applied\n")
-    for name, count in pairs(told) do told[name] = tonumber(count) end
-    return p, told
+    for name, count in pairs(reported) do reported[name] = tonumber(count) end
+    return p, reported
   end
 
-  local function assert_whole(p, told, reloads)
+  local function assert_whole(p, reported, reloads)
     local log = uv.fs_stat(dir:at "work/daemon.log") and read(dir:at "work/daemon.log") or ""
     assert.equal(0, p.code, p:describe() .. "\n" .. log:sub(-4000))
-    assert.same({ reloads, 0, 0 }, { told.applied, told.lost, told.doubled })
-    assert.equal(told.accepted, told.delivered)
-    assert.truthy(told.accepted > 100, p.stdout)
+    assert.same({ reloads, 0, 0 }, { reported.applied, reported.lost, reported.doubled })
+    assert.equal(reported.accepted, reported.delivered)
+    assert.truthy(reported.accepted > 100, p.stdout)
   end
 
   it("loses and doubles nothing while each of its parts is changed", function()
-    local p, told = load(built .. "/plugins", "--reloads 24 --every 10")
-    assert_whole(p, told, 24)
+    local p, reported = load(built .. "/plugins", "--reloads 24 --every 10")
+    assert_whole(p, reported, 24)
   end)
 
   -- The daemon is stopped (SIGSTOP) for longer than a delivery may take, and so are the targets.
   local stalls = "--reloads 16 --every 10 --stalls 6 --timeout 300"
 
   it("delivers nothing twice where answers are read later than the time limit #long", function()
-    local p, told = load(built .. "/plugins", stalls)
-    assert_whole(p, told, 16)
+    local p, reported = load(built .. "/plugins", stalls)
+    assert_whole(p, reported, 16)
     assert.matches("stalled 6 times", p.stdout)
   end)
 
   it("loses no accepted call when it is killed", function()
-    local p, told = load(built .. "/plugins", "--reloads 12 --kills 3")
-    assert_whole(p, told, 12)
+    local p, reported = load(built .. "/plugins", "--reloads 12 --kills 3")
+    assert_whole(p, reported, 12)
     assert.matches("killed 3 times", p.stdout)
   end)
 
   it("answers every call and delivers nothing twice when it is stopped and started #long",
     function()
-    local p, told = load(built .. "/plugins", "--reloads 9 --kills 8 --gently")
-    assert_whole(p, told, 9)
+    local p, reported = load(built .. "/plugins", "--reloads 9 --kills 8 --gently")
+    assert_whole(p, reported, 9)
     assert.matches(": 0 calls got no answer, .*; 0 delivered twice", p.stdout)
   end)
 
@@ -121,34 +122,34 @@ describe("the big pipe", function()
   local from_disk = "if %(take_over%(q%)%) return 0;"
 
   it("continues from disk as it does from memory when the queue is replaced #long", function()
-    local p, told = load(changed("queue", "work.c", from_disk, ""), "--reloads 16 --every 10")
-    assert_whole(p, told, 16)
+    local p, reported = load(changed("queue", "work.c", from_disk, ""), "--reloads 16 --every 10")
+    assert_whole(p, reported, 16)
   end)
 
   it("is checked by a counter that sees a loss: a queue that drops every other call",
     function()
       local plugins = changed("queue", "journal.c", "KEPT%) return read_kept",
         "KEPT) return head->id %% 2 ? 0 : read_kept")
-      local p, told = load(plugins, "--reloads 4 --kills 3")
+      local p, reported = load(plugins, "--reloads 4 --kills 3")
       assert.equal(1, p.code, p:describe())
-      assert.truthy(told.lost > 0, p:describe())
-      assert.equal(told.accepted, told.delivered + told.lost)
+      assert.truthy(reported.lost > 0, p:describe())
+      assert.equal(reported.accepted, reported.delivered + reported.lost)
     end)
 
   it("and a double: a queue that hands out again what the dispatcher has #long", function()
     local plugins = changed("queue", "work.c", from_disk, "",
       "if %(e%->state == OUT%) record_out", "if (0) record_out")
-    local p, told = load(plugins, "--reloads 8 --every 10")
+    local p, reported = load(plugins, "--reloads 8 --every 10")
     assert.equal(1, p.code, p:describe())
-    assert.truthy(told.doubled > 0, p:describe())
+    assert.truthy(reported.doubled > 0, p:describe())
   end)
 
   it("and a dispatcher that drops an answer which came within the time limit #long", function()
     local plugins = changed("dispatcher", "delivery.c", "CURLOPT_CONNECTTIMEOUT_MS",
       "CURLOPT_TIMEOUT_MS")
-    local p, told = load(plugins, stalls)
+    local p, reported = load(plugins, stalls)
     assert.equal(1, p.code, p:describe())
-    assert.truthy(told.doubled > 0, p:describe())
+    assert.truthy(reported.doubled > 0, p:describe())
   end)
 
   it("names the reason of a refusal, and delivers an accepted call after kill -9", function()

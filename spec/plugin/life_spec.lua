@@ -39,10 +39,10 @@ describe("a module whose operations take long", function()
     pipe:close()
     os.remove(d.dir:at(verb))
   end
-  local function told() return d.dir:read "told" or "" end
+  local function reported() return d.dir:read "reported" or "" end
   local function wait_told(text)
-    wait.until_true(function() return told():find(text, 1, true) end, nil,
-      function() return text .. " in " .. told() .. d:log() end)
+    wait.until_true(function() return reported():find(text, 1, true) end, nil,
+      function() return text .. " in " .. reported() .. d:log() end)
   end
   -- Requests a reload whose answer is read later.
   local function ask(n)

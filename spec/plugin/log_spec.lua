@@ -97,12 +97,12 @@ int main(void) {
 }
 ]])
     plugin.program(folder:at "numbers", source .. " plugins/log/format.c -Iplugins/log")
-    local told = {}
+    local reported = {}
     for n in process.run({ folder:at "numbers" }).stdout:gmatch(" info  host: a n=(%S+)\n") do
-      told[#told + 1] = n
+      reported[#reported + 1] = n
     end
     assert.same({ "0", "-1", "10", "1234567890", "9223372036854775807", "-9223372036854775808" },
-      told)
+      reported)
   end)
 
   it("writes JSON for machines, also for bytes that are no text", function()
@@ -235,11 +235,12 @@ int main(void) {
 
   it("creates no file for a reload that fails, and continues with the present one", function()
     start "log: {file: app.log}\n"
-    local told = reload("log: {file: away/app.log}\n", 4)
-    assert.truthy(told:find("log: away/app.log cannot be made: No such file or directory", 1, true),
-      told)
-    told = reload("log: {file: .}\n", 4)
-    assert.truthy(told:find("log: . cannot be written: Is a directory", 1, true), told)
+    local reported = reload("log: {file: away/app.log}\n", 4)
+    assert.truthy(
+      reported:find("log: away/app.log cannot be made: No such file or directory", 1, true),
+      reported)
+    reported = reload("log: {file: .}\n", 4)
+    assert.truthy(reported:find("log: . cannot be written: Is a directory", 1, true), reported)
     reload("log: {file: other.log}\nlines: 1\n")
     wait_file("app.log", "line")
     reload "log: {file: app.log}\n"
@@ -289,8 +290,8 @@ int main(void) {
       ["{file: a, rotate: {count: 1}}"] = "rotate has a key that is not known: it has size",
       ["[]"] = "the log's configuration must be a map",
     } do
-      local told = reload("log: " .. text .. "\n", 3)
-      assert.truthy(told:find(wanted, 1, true), told)
+      local reported = reload("log: " .. text .. "\n", 3)
+      assert.truthy(reported:find(wanted, 1, true), reported)
     end
   end)
 end)

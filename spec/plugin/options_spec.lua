@@ -73,10 +73,10 @@ after_each(function()
   tempdir.remove_all()
 end)
 
-local function code(text) return (text:gsub("@FILE@", dir:at("told"))) end
+local function code(text) return (text:gsub("@FILE@", dir:at("reported"))) end
 
-local function told()
-  local file = io.open(dir:at("told"))
+local function reported()
+  local file = io.open(dir:at("reported"))
   local text = file and file:read("*a") or ""
   if file then file:close() end
   return text
@@ -114,11 +114,11 @@ describe("the options of a plugin", function()
   it("reach each instance as a struct, defaults included, until it is destroyed", function()
     local d = segue.start { dir = dir, files = { ["config.yaml"] = "cache: 1\n" },
       policy = policy '{ hosts = { "a", "b" }, labels = { name = "!" } }' }
-    assert.equal("65536 2 a!\n", told())
+    assert.equal("65536 2 a!\n", reported())
     dir:write("config.yaml", "cache: 2\n")
     assert.equal(0, d:cli("reload").code)
-    wait.until_true(function() return told():find("destroy", 1, true) end, 10000, told)
-    assert.equal("65536 2 a!\n65536 2 a!\ndestroy 65536\n", told())
+    wait.until_true(function() return reported():find("destroy", 1, true) end, 10000, reported)
+    assert.equal("65536 2 a!\n65536 2 a!\ndestroy 65536\n", reported())
   end)
 
   it("replace the instance when they change, and only then", function()
@@ -128,15 +128,16 @@ describe("the options of a plugin", function()
     local plan = d:cli("plan")
     finds(plan.output, "its options changed")
     assert.equal(0, d:cli("reload").code)
-    wait.until_true(function() return select(2, told():gsub("destroy", "")) == 2 end, 10000, told)
-    finds(told(), "1048576 1 a\n")
-    local before = told()
+    wait.until_true(function() return select(2, reported():gsub("destroy", "")) == 2 end, 10000,
+      reported)
+    finds(reported(), "1048576 1 a\n")
+    local before = reported()
     dir:write("reload.lua", "-- the same\n" .. policy '{ size = "1MiB", hosts = { "a" } }')
     assert.equal(0, d:cli("reload").code)
-    assert.equal(before, told())
+    assert.equal(before, reported())
     -- The policy that they were written in is gone, and the instance has them still.
     d:stop()
-    assert.equal(before .. "destroy 1048576\n", told())
+    assert.equal(before .. "destroy 1048576\n", reported())
   end)
 
   it("are judged with the policy: all mistakes, each with its line and path", function()
@@ -149,7 +150,7 @@ describe("the options of a plugin", function()
       "modules.cache.options.size must hold at least one answer, 1KiB")
     finds(check '{ hosts = { "a" }, labels = { f = function() end } }',
       "modules.cache.options.labels.f must be plain data, not a function")
-    assert.equal("", told())
+    assert.equal("", reported())
   end)
 
   it("are shown by segue help options, without a daemon", function()
@@ -227,7 +228,7 @@ end)
 
 describe("a plugin", function()
   it("without a table is given no options", function()
-    plugin.build(dir:at("cache.so"), (plugin.source { file = dir:at("told") }))
+    plugin.build(dir:at("cache.so"), (plugin.source { file = dir:at("reported") }))
     finds(check '{ size = 1 }',
       "reload.lua:6: the plugin ./cache.so has no options: remove modules.cache.options")
   end)
@@ -312,7 +313,7 @@ int main(int argc, char **argv) {
     result = process.run { dir:at("host"), dir:at("reload.lua"), cwd = dir.path,
       deadline_ms = 60000 }
     finds(result.output, "ok\n0\n")
-    assert.equal("65536 1 a\ndestroy 65536\n", told())
+    assert.equal("65536 1 a\ndestroy 65536\n", reported())
   end)
 
   it("must have defaults where there is no policy", function()

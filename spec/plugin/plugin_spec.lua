@@ -51,7 +51,7 @@ describe("a plugin", function()
 
   local function build(options)
     options = options or {}
-    options.file = dir:at("told")
+    options.file = dir:at("reported")
     plugin.build(dir:at(options.path or "one.so"), plugin.source(options), options.flags)
   end
 
@@ -60,14 +60,14 @@ describe("a plugin", function()
       files = { ["config.yaml"] = "one: 1\n" } }
   end
 
-  local function told()
-    local text = read(dir:at("told"))
+  local function reported()
+    local text = read(dir:at("reported"))
     return (text:gsub("\n", ","))
   end
 
   local function wait_told(text)
-    wait.until_true(function() return told():find(text, 1, true) end, 10000,
-      function() return text .. " in " .. told() end)
+    wait.until_true(function() return reported():find(text, 1, true) end, 10000,
+      function() return text .. " in " .. reported() end)
   end
 
   local function check(modules, extra)
@@ -79,7 +79,7 @@ describe("a plugin", function()
   it("is a module like any other: prepared, started, replaced, and stopped at the end", function()
     build()
     local daemon = start()
-    assert.equal("plugin prepare,plugin start,", told())
+    assert.equal("plugin prepare,plugin start,", reported())
     dir:write("config.yaml", "one: 2\n")
     assert.equal(0, segue.cli({ "reload" }, { cwd = dir.path }).code)
     wait_told("plugin prepare,plugin start,plugin prepare,plugin start,plugin drain,plugin stop,"
@@ -91,11 +91,11 @@ describe("a plugin", function()
   for _, variant in ipairs { "shorter", "longer" } do
     it("runs when it was built with a segue.h whose structs are " .. variant, function()
       plugin.header(dir:at("other.h"), variant)
-      local text = plugin.source { file = dir:at("told"), ops = variant == "longer"
+      local text = plugin.source { file = dir:at("reported"), ops = variant == "longer"
         and '.later = {"not known to this version"}' or nil }
       plugin.build(dir:at("one.so"), (text:gsub("<segue.h>", '"' .. dir:at("other.h") .. '"')))
       local daemon = start()
-      assert.equal("plugin prepare,plugin start,", told())
+      assert.equal("plugin prepare,plugin start,", reported())
       daemon:stop()
       wait_told("start,plugin drain,plugin stop,plugin destroy,")
     end)
@@ -106,7 +106,7 @@ describe("a plugin", function()
     start()
     dir:write("config.yaml", "one: 1\nother: 2\n")
     assert.equal(0, segue.cli({ "reload" }, { cwd = dir.path }).code)
-    assert.equal("plugin prepare,plugin start,", told())
+    assert.equal("plugin prepare,plugin start,", reported())
   end)
 
   it("is added and removed with the policy, as part of the transaction", function()
@@ -120,7 +120,7 @@ describe("a plugin", function()
     wait_told("plugin destroy,")
     -- The plan builds the next instance too, and frees it again.
     assert.equal("plugin prepare,plugin start,two prepare,two destroy,two prepare,two start,"
-      .. "plugin drain,plugin stop,plugin destroy,", told())
+      .. "plugin drain,plugin stop,plugin destroy,", reported())
   end)
 
   it("stays where the policy that removes it does not go live", function()
@@ -129,7 +129,7 @@ describe("a plugin", function()
     start()
     dir:write("reload.lua", policy('two = { kind = "c", plugin = "./two.so", config = "one" }'))
     assert.equal(4, segue.cli({ "reload" }, { cwd = dir.path }).code)
-    assert.equal("plugin prepare,plugin start,two prepare,two start,two destroy,", told())
+    assert.equal("plugin prepare,plugin start,two prepare,two start,two destroy,", reported())
   end)
 
   it("is replaced when its file is: the running code is the code that was read", function()
@@ -141,7 +141,7 @@ describe("a plugin", function()
     assert.equal(0, segue.cli({ "reload" }, { cwd = dir.path }).code)
     wait_told("old destroy,")
     assert.equal("old prepare,old start,new prepare,new destroy,new prepare,new start,old drain,"
-      .. "old stop,old destroy,", told())
+      .. "old stop,old destroy,", reported())
     -- The bytes of old generations are kept: what is rolled back is the code too.
     local back = segue.cli({ "rollback" }, { cwd = dir.path })
     assert.equal(0, back.code, back:describe())
@@ -186,7 +186,7 @@ static void handle(void *instance, segue_request *request) {
     pipe:close()
     wait_told("plugin destroy,")
     assert.equal("plugin prepare,plugin start,next prepare,next start,plugin drain,plugin returns,"
-      .. "plugin stop,plugin destroy,", told())
+      .. "plugin stop,plugin destroy,", reported())
   end)
 
   it("is not damaged when its file is overwritten in place", function()
@@ -204,7 +204,7 @@ static void handle(void *instance, segue_request *request) {
     assert(os.execute("mkdir " .. dir:at("mine")) == 0)
     build { path = "mine/log.so", says = "mine" }
     start('log = { kind = "c", replace = "restart" }', 'plugins = "mine",')
-    assert.equal("mine prepare,mine start,", told())
+    assert.equal("mine prepare,mine start,", reported())
     local missing = check('lgo = { kind = "c" }', 'plugins = { "mine" },')
     assert.equal(3, missing.code)
     assert.truthy(missing.output:find("reload.lua:6: there is no C module 'lgo' in mine, ", 1, true)
@@ -219,7 +219,7 @@ static void handle(void *instance, segue_request *request) {
       assert.equal(3, result.code, result:describe())
       assert.truthy(result.output:find(wanted, 1, true), result.output)
       assert.truthy(result.output:find("reload.lua:6: ", 1, true), result.output)
-      assert.equal("", told())
+      assert.equal("", reported())
     end
 
     for name, case in pairs {
@@ -294,7 +294,7 @@ static void handle(void *instance, segue_request *request) {
       local result = check()
       assert.equal(3, result.code, result:describe())
       assert.truthy(result.output:find(wanted, 1, true), result.output)
-      assert.equal("", told())
+      assert.equal("", reported())
     end
 
     it("one that needs something that no module has", function()
@@ -393,7 +393,7 @@ SEGUE_API const segue_module_descriptor segue_module = {
   it("built before there were more operations is accepted", function()
     build { ops_size = "__builtin_offsetof(segue_module_ops, inherit)" }
     start()
-    assert.equal("plugin prepare,plugin start,", told())
+    assert.equal("plugin prepare,plugin start,", reported())
   end)
 
   it("is refused with a module that needs itself, and the error names the whole circle", function()

@@ -40,17 +40,18 @@ describe("the log and the metrics that all modules call", function()
     dir:write("go", "")
     host:wait_exit(120000)
     assert.equal(0, host.code, host:describe())
-    local told = {}
-    for name, value in host.stdout:gmatch("(%w+)=(%d+)") do told[name] = tonumber(value) end
-    assert.same({ 200, 0, 0, 0, 0, 0, 0 }, { told.applied, told.lost, told.doubled, told.torn,
-      told.unknown, told.elsewhere, told.refused }, host:describe())
-    assert.truthy(told.accepted > 1000 and told.off > 0, host:describe())
+    local reported = {}
+    for name, value in host.stdout:gmatch("(%w+)=(%d+)") do reported[name] = tonumber(value) end
+    assert.same({ 200, 0, 0, 0, 0, 0, 0 }, { reported.applied, reported.lost, reported.doubled,
+      reported.torn,
+      reported.unknown, reported.elsewhere, reported.refused }, host:describe())
+    assert.truthy(reported.accepted > 1000 and reported.off > 0, host:describe())
     local counted = 0
     for n in metrics:gmatch('\nlines_total{thread="%d"} (%d+)') do
       counted = counted + tonumber(n)
     end
-    assert.equal(told.accepted, counted)
-    assert.equal(told.accepted, tonumber(metrics:match("\nturn_count (%d+)")))
+    assert.equal(reported.accepted, counted)
+    assert.equal(reported.accepted, tonumber(metrics:match("\nturn_count (%d+)")))
     assert.equal(0, tonumber(metrics:match("\nsegue_log_dropped_total (%d+)")))
   end)
 end)

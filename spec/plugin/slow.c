@@ -2,7 +2,7 @@
  *
  * A module whose operations last as long as a spec wants: if its folder has a pipe by the name of
  * the operation, the operation ends when the pipe is opened for writing. It appends each finished
- * operation to the file `told`.
+ * operation to the file `reported`.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -20,7 +20,7 @@ typedef struct errand {
 
 static void say(const char *folder, const char *what, unsigned long long generation) {
   char path[512];
-  snprintf(path, sizeof path, "%s/told", folder);
+  snprintf(path, sizeof path, "%s/reported", folder);
   FILE *file = fopen(path, "a");
   if (!file) return;
   fprintf(file, "%s %llu\n", what, generation);

@@ -34,13 +34,14 @@ end
 describe("a source in C", function()
   it("delivers from a thread of its own, and gets the outcome of each reload", function()
     local d = segue.start { dir = dir, files = { data = "port 80\nhost web\n" },
-      policy = policy(('path = "%s", outcomes = "%s"'):format(dir:at("data"), dir:at("told"))) }
+      policy = policy(('path = "%s", outcomes = "%s"'):format(dir:at("data"), dir:at("reported"))) }
     assert.equal(80, d:config().port)
     dir:write("data", "port 81\n")
     assert.equal(0, d:cli("reload").code)
     dir:write("data", "port [\n")
     assert.equal(3, d:cli("reload").code)
-    assert.equal("2 lines: applied\n1 lines: applied\n1 lines: rejected\n", read(dir:at("told")))
+    assert.equal("2 lines: applied\n1 lines: applied\n1 lines: rejected\n",
+      read(dir:at("reported")))
   end)
 
   local function check(options, more)

@@ -22,7 +22,7 @@ local function lines(text)
 end
 
 describe("metrics", function()
-  local dir, host, told
+  local dir, host, reported
   after_each(function()
     segue.cleanup()
     http.close_all()
@@ -40,7 +40,7 @@ describe("metrics", function()
       stdin = table.concat(commands, "\n") .. "\n",
       env = { SEGUE_PLUGIN_DIR = plugin.folder, SEGUE_LUA_DIR = "lua" } }
     host:wait_output("ready\n", 60000)
-    told = lines(host.stdout)
+    reported = lines(host.stdout)
     if middle then middle() end
     local connection = http.connect { socket = dir:at("state/control.sock") }
     connection:write(http.format { path = "/metrics" })
@@ -57,7 +57,7 @@ describe("metrics", function()
       { 'count requests{code="200"} 3', 'count requests{code="500"} 1',
         'count requests{code="200"} 2', "gauge depth 7.5", "gauge depth -2",
         "observe seconds 0.5", "observe seconds 2.5", "observe seconds 3" })
-    assert.equal("applied ok ok ok ok ok ok ok ok ready", table.concat(told, " "))
+    assert.equal("applied ok ok ok ok ok ok ok ok ready", table.concat(reported, " "))
     assert.truthy(page:find([[
 # TYPE app_depth gauge
 app_depth -2
@@ -86,13 +86,13 @@ app_seconds_count 3
       "count " .. ("n"):rep(1025) .. " 1", "count a 1", 'gauge a{b="c"} 1', "observe a 1",
       "gauge b nan", "log 0 nobody" })
     assert.equal("applied " .. ("SEGUE_EUSAGE "):rep(9) .. "ok SEGUE_EUSAGE SEGUE_EUSAGE "
-      .. "SEGUE_EUSAGE ok ready", table.concat(told, " "))
+      .. "SEGUE_EUSAGE ok ready", table.concat(reported, " "))
   end)
 
   it("refuse more series than allowed, and continue with the present ones", function()
     local page = run("stats: {max_series: 2}",
       { "count a 1", "count b 1", "count c 1", "count a 1" })
-    assert.equal("applied ok ok SEGUE_ELIMIT ok ready", table.concat(told, " "))
+    assert.equal("applied ok ok SEGUE_ELIMIT ok ready", table.concat(reported, " "))
     assert.truthy(page:find("\na 2\n", 1, true) and not page:find("\nc ", 1, true), page)
   end)
 

@@ -83,9 +83,9 @@ function M.read(doc, options)
     rc = C.segue__document_parse(doc, limits, nil, nil, err)
   end
   if rc == 0 then return true end
-  local told = C.err(err)
-  assert(told.code == rc, "the error's code is what the call answered")
-  return nil, told
+  local reported = C.err(err)
+  assert(reported.code == rc, "the error's code is what the call answered")
+  return nil, reported
 end
 
 --- Parses a text: the document, or nil and the error.

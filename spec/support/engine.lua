@@ -344,6 +344,29 @@ function Engine:stop()
   return self.stopped
 end
 
+--- Completes every operation of the modules that waits, and every hook, and closes: for specs that
+--- may end in the middle of a reload.
+function Engine:finish_and_close()
+  for name in pairs(self.modules) do
+    for verb in pairs(M.verbs) do
+      self:deed(name, verb, M.OK)
+      self:finish(name, verb)
+    end
+  end
+  C.scripted_hooks_finish(self.hooks)
+  self:step()
+  self:close()
+end
+
+--- The operations of modules since the last call: "a.prepare 2, a.start 2".
+function Engine:operations()
+  local list = {}
+  for line in self:journal():gmatch("[^\n]+") do
+    if line:match("^%a+%.%a+ %d") then list[#list + 1] = line end
+  end
+  return table.concat(list, ", ")
+end
+
 --- Stops and frees everything; raises if an instance, a hook or memory is left.
 function Engine:close(leaks_allowed)
   C.segue__fault_arm(nil)

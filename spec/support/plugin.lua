@@ -47,6 +47,17 @@ function M.host(path, source, flags, library)
     "-Wl,-rpath," .. build, "-pthread -lm")
 end
 
+--- Builds a host program that links the library with fault points; returns its path. flags: the
+--- compiler's, or nil.
+function M.fault_host(name, source, flags)
+  local folder = M.spec_library:match "^(.*)/"
+  local path = folder .. "/" .. name
+  local libs = process.output { "pkg-config", "--libs", "luajit" }:gsub("\n", "")
+  compile(flags or "", "-o", path, source, M.spec_library, "-Wl,-rpath," .. folder,
+    "-pthread -luv", libs)
+  return path
+end
+
 --- Writes a segue.h of another version: its structs with a size field are shorter or longer than
 --- those of the library under test.
 function M.header(path, variant)

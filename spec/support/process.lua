@@ -65,6 +65,13 @@ function M.run(options)
   return self
 end
 
+--- Runs a program that must succeed; returns its standard output.
+function M.output(options)
+  local self = M.run(options)
+  assert(self.code == 0, self:describe())
+  return self.stdout
+end
+
 --- The text for a wait that fails.
 function Process:describe()
   local state = self.code and ("ended with code %d, signal %d"):format(self.code, self.signal)
@@ -171,6 +178,15 @@ function Process:children()
   for pid in (file and file:read("*a") or ""):gmatch("%d+") do list[#list + 1] = tonumber(pid) end
   if file then file:close() end
   return list
+end
+
+--- Returns whether a process exists and is no zombie.
+function M.is_alive(pid)
+  local file = io.open("/proc/" .. pid .. "/stat")
+  if not file then return false end
+  local state = file:read("*a"):match("%) (%a)")
+  file:close()
+  return state ~= "Z"
 end
 
 --- Stops everything that was started and still runs: for after_each. Returns how many there were.

@@ -40,7 +40,7 @@ function M.compile(text, options)
     bundle = list, bundle_count = #bundle, warnings = warnings } })
   local out = ffi.new("segue__schema *[1]")
   local rc = C.segue__schema_new(out, doc, o, errors)
-  local told, warned, total = texts(errors[0]), texts(warnings[0]), tonumber(errors[0].total)
+  local reported, warned, total = texts(errors[0]), texts(warnings[0]), tonumber(errors[0].total)
   C.segue__errors_deinit(errors)
   C.segue__errors_deinit(warnings)
   if rc == 0 then
@@ -48,7 +48,7 @@ function M.compile(text, options)
     return borrowed.keep(ffi.gc(out[0], C.segue__schema_unref)), warned
   end
   assert(total > 0 and out[0] == nil, "a refusal says why")
-  return nil, told, C.name(rc)
+  return nil, reported, C.name(rc)
 end
 
 --- Judges a text: "valid", or the name of the code, and the findings as tables. options: steps,
@@ -81,7 +81,7 @@ function M.judge(schema, text, options)
 end
 
 --- The findings as one text, a line each; "" is valid.
-function M.told(schema, text, options)
+function M.reported(schema, text, options)
   local _, list = M.judge(schema, text, options)
   local lines = {}
   for i, f in ipairs(list) do lines[i] = f.text end

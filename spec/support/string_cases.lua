@@ -105,7 +105,7 @@ local uses = {
     local value = pick { 0, 1, -1, 3.7, -3.7, 65, 1e15, 1e100, -1e100, 2 ^ 53, 2 ^ 63, -2 ^ 63,
       2 ^ 64, 0.1, 1 / 3, 1 / 0, -1 / 0, 0 / 0, 123456789, 1e-10, 5e-324, "text", "12", "0x10",
       "a\0b", "q\"uo\\te\n\r\0001\200", ("long"):rep(60), true, false, { 1 },
-      setmetatable({}, { __tostring = function() return "told" end }),
+      setmetatable({}, { __tostring = function() return "reported" end }),
       setmetatable({}, { __tostring = function() return 1 end }), print }
     if type(value) ~= "string" and type(value) ~= "number" and type(value) ~= "boolean"
       and not (type(value) == "table" and getmetatable(value)) then

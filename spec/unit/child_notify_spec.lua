@@ -2,25 +2,17 @@
 -- Messages of children by sd_notify(3): whose are believed, and what is refused.
 local C = require "spec.support.c"
 local Child = require "spec.support.child"
-local Loop = require "spec.support.loop"
-local Tempdir = require "spec.support.tempdir"
+local LoopCase = require "spec.support.loop_case"
 local ffi = C.ffi
 
-local loop, dir, live, fds, helper
+local loop, dir, case, helper
 setup(function() helper = Child.helper() end)
 teardown(Child.remove_helper)
 before_each(function()
-  dir = Tempdir.new()
-  live, fds = tonumber(C.segue__mem_live()), C.os_harness_open_fds()
-  loop = Loop.uv()
+  case = LoopCase.open()
+  loop, dir = case.loop, case.dir
 end)
-after_each(function()
-  loop:close()
-  assert.equal(live, tonumber(C.segue__mem_live()))
-  assert.equal(fds, C.os_harness_open_fds())
-  assert.equal(0, C.os_harness_zombies())
-  Tempdir.remove_all()
-end)
+after_each(function() case:close() end)
 
 local function start(argv, o)
   o = o or {}

@@ -2,39 +2,22 @@
 -- Long-lived children: what they get, what comes from them, and their end.
 local C = require "spec.support.c"
 local Child = require "spec.support.child"
-local Loop = require "spec.support.loop"
-local Tempdir = require "spec.support.tempdir"
+local LoopCase = require "spec.support.loop_case"
+local process = require "spec.support.process"
 local uv = require "luv"
 local ffi = C.ffi
 
 pcall(ffi.cdef, "int kill(int pid, int signal);")
 ffi.cdef "int dup2(int from, int to); int dup(int fd);"
 
-local function alive(pid)
-  local file = io.open("/proc/" .. pid .. "/stat")
-  if not file then return false end
-  local state = file:read("*a"):match("%) (%a)")
-  file:close()
-  return state ~= "Z"
-end
-
-local loop, dir, live, fds, helper
+local loop, dir, case, helper
 setup(function() helper = Child.helper() end)
 teardown(Child.remove_helper)
 before_each(function()
-  dir = Tempdir.new()
-  live, fds = tonumber(C.segue__mem_live()), C.os_harness_open_fds()
-  loop = Loop.uv()
+  case = LoopCase.open()
+  loop, dir = case.loop, case.dir
 end)
-after_each(function()
-  C.segue__fault_arm(nil)
-  C.segue__mem_fail_at(0)
-  loop:close()
-  assert.equal(live, tonumber(C.segue__mem_live()))
-  assert.equal(fds, C.os_harness_open_fds())
-  assert.equal(0, C.os_harness_zombies())
-  Tempdir.remove_all()
-end)
+after_each(function() case:close() end)
 
 local function start(argv, o) return assert(Child.start(loop, argv, o)) end
 local function run(argv, o) return assert(Child.run(loop, argv, o)) end
@@ -349,7 +332,7 @@ describe("the end of a child", function()
     C.segue__child_stop(child.handle)
     wait(closed(child))
     assert.same({ 15, true }, { child.signal, child.stopped })
-    wait(function() return not alive(pid) end)
+    wait(function() return not process.is_alive(pid) end)
     child = start({ helper, "ignore", "print:ready", "pause", "pause" }, { kill_ms = 50 })
     wait(function() return child.out ~= "" end)
     C.segue__child_stop(child.handle)
@@ -366,7 +349,7 @@ describe("the end of a child", function()
     dir:write("go", "x\n")
     wait(closed(child))
     local pid = tonumber(child.out:match "%d+")
-    wait(function() return not alive(pid) end)
+    wait(function() return not process.is_alive(pid) end)
   end)
 
   it("by itself ends its group on request, and leaves it alone otherwise", function()
@@ -380,9 +363,9 @@ describe("the end of a child", function()
       wait(closed(child))
       assert.same({ 5, not kill_rest, false }, { child.code, child.cut, child.stopped })
       local pid = tonumber(child.out:match "%d+")
-      if kill_rest then wait(function() return not alive(pid) end) end
+      if kill_rest then wait(function() return not process.is_alive(pid) end) end
       if not kill_rest then
-        assert.is_true(alive(pid))
+        assert.is_true(process.is_alive(pid))
         ffi.C.kill(pid, 9)
       end
     end

@@ -91,9 +91,9 @@ describe("a variable in a value", function()
       ["a: ${A B}"] = "'${A B}' is not ${NAME} or ${NAME:-default}: write $${ for a literal ${",
       ["a: '${A:}'"] = "'${A:}' is not ${NAME} or ${NAME:-default}: write $${ for a literal ${",
     } do
-      local told, err = value(text)
+      local reported, err = value(text)
       assert.equal("SEGUE_ESYNTAX", err and err.name, text)
-      assert.equal("file:1:4: " .. message .. " (at a)", told)
+      assert.equal("file:1:4: " .. message .. " (at a)", reported)
     end
     assert.equal("file:1:4: environment variable BAD is not valid UTF-8 (at a)",
       (value("a: ${BAD}")))

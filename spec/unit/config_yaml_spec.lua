@@ -282,10 +282,10 @@ describe("a YAML document", function()
   it("without content is refused by one message, whatever form that has, or allowed", function()
     for _, text in ipairs { "", " \n\t\r\n ", "\239\187\191", "# nothing\n", "---\n",
       "---\n# x\n...\n", "~", "null # x", "!!null ''", "%YAML 1.2\n---\n" } do
-      local told, err = value(text)
+      local reported, err = value(text)
       assert.is_table(err, text)
       assert.equal("SEGUE_EEMPTY", err.name)
-      assert.equal("file: " .. document.empty_message, told)
+      assert.equal("file: " .. document.empty_message, reported)
       assert.equal("{}", (value(text, { empty = "allow" })), text)
     end
     means { { "{}", "{}" } }
@@ -361,14 +361,15 @@ describe("a YAML document", function()
   end)
 
   it("that ends inside of [ ] or { } is refused at the place where that starts", function()
-    local told = "the file ends before the %s that starts here is closed: is a '%s' missing, or "
+    local reported =
+      "the file ends before the %s that starts here is closed: is a '%s' missing, or "
       .. "was the file cut short?"
     refuses {
-      { "x: [", "SEGUE_ESYNTAX", "file:1:4: " .. told:format("list", "]") .. " (at x[0])" },
+      { "x: [", "SEGUE_ESYNTAX", "file:1:4: " .. reported:format("list", "]") .. " (at x[0])" },
       { "a: 1\nx: [[1,\n 2], [", "SEGUE_ESYNTAX",
-        "file:3:6: " .. told:format("list", "]") .. " (at x[1][0])" },
+        "file:3:6: " .. reported:format("list", "]") .. " (at x[1][0])" },
       { "x: {a: [1,\n", "SEGUE_ESYNTAX",
-        "file:1:8: " .. told:format("list", "]") .. " (at x.a[1])" },
+        "file:1:8: " .. reported:format("list", "]") .. " (at x.a[1])" },
     }
   end)
 

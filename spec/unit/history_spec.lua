@@ -400,7 +400,7 @@ end)
 
 describe("a history that is damaged", function()
   -- Whatever is done to the file, it can be opened or is begun again, and added to.
-  local function survives(told)
+  local function survives(reported)
     local h, code = Record.history(path)
     assert.truthy(h, code)
     for i = 101, 103 do
@@ -414,7 +414,7 @@ describe("a history that is damaged", function()
     assert.equal(103, h:ids()[1])
     assert.same({ ["/f"] = "x" }, h:files(103))
     h:close()
-    if told then
+    if reported then
       assert.matches("the history is damaged: it is renamed and started again", Record.logged())
       assert.truthy(dir:read "history.db.damaged")
     end

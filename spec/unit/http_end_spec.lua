@@ -123,12 +123,12 @@ describe("the end of an HTTP server", function()
       server:close(GRACE_MS)
       wait_closing()
       server:release()
-      local told = {}
+      local reported = {}
       for i = 1, 4 do
         local answer = client:read_response()
-        told[i] = answer.status .. " " .. tostring(answer.headers.connection)
+        reported[i] = answer.status .. " " .. tostring(answer.headers.connection)
       end
-      assert.same({ "200 nil", "201 nil", "200 nil", "202 close" }, told)
+      assert.same({ "200 nil", "201 nil", "200 nil", "202 close" }, reported)
       assert.equal("", client:read_all())
     end)
 
@@ -147,9 +147,9 @@ describe("the end of an HTTP server", function()
     end
     more()
     server:release()
-    local told = client:read_until("\r\nConnection: close\r\n")
+    local reported = client:read_until("\r\nConnection: close\r\n")
     over = true
-    assert.is_nil(told:find("HTTP/1.1 503", 1, true))
+    assert.is_nil(reported:find("HTTP/1.1 503", 1, true))
     assert.is_true(sent > 0)
   end)
 

@@ -265,8 +265,8 @@ describe("the HTTP server's limits", function()
       held[i]:write(get("/hold"))
     end
     server:until_true(function() return server:held() == 3 end)
-    local told = server:connect()
-    assert.equal(503, told:read_response().status) -- and stays, as long as it may
+    local reported = server:connect()
+    assert.equal(503, reported:read_response().status) -- and stays, as long as it may
     local waits = server:connect()
     waits:write(get("/echo"))
     server:until_true(function() return server:connections() == 4 end)

@@ -9,17 +9,7 @@ local verbs = { "prepare", "start", "drain", "stop" }
 describe("the life of modules", function()
   local e
   after_each(function()
-    if e then
-      for name in pairs(e.modules) do
-        for _, verb in ipairs(verbs) do
-          e:deed(name, verb, engine.OK)
-          e:finish(name, verb)
-        end
-      end
-      C.scripted_hooks_finish(e.hooks)
-      e:step()
-      e:close()
-    end
+    if e then e:finish_and_close() end
     e = nil
   end)
 
@@ -28,15 +18,6 @@ describe("the life of modules", function()
     local w = e:reload()
     e:step()
     return w
-  end
-
-  -- The operations of modules since the last call: "a.prepare 2, a.start 2".
-  local function deeds()
-    local list = {}
-    for line in e:journal():gmatch("[^\n]+") do
-      if line:match("^%a+%.%a+ %d") then list[#list + 1] = line end
-    end
-    return table.concat(list, ", ")
   end
 
   describe("by slices", function()
@@ -68,7 +49,7 @@ describe("the life of modules", function()
         end
         assert.equal(case[2] or "", table.concat(touched, " "))
         assert.equal(case[2] and "applied" or "unchanged", w:outcome())
-        local did = deeds()
+        local did = e:operations()
         for _, name in ipairs { "a", "b", "all", "deep" } do
           local is = (" " .. (case[2] or "")):find(" " .. name .. "=", 1, true) ~= nil
           assert.equal(is, did:find(name .. ".prepare", 1, true) ~= nil, name .. ": " .. did)
@@ -100,11 +81,11 @@ describe("the life of modules", function()
       it("start in the order of needs, and stop in the reverse of it in the end", function()
         chain()
         reload "x: 2"
-        local did = deeds()
+        local did = e:operations()
         assert.truthy(did:find("a.start 2.*b.start 2.*c.start 2"), did)
         e:stop()
         e:step()
-        did = deeds()
+        did = e:operations()
         assert.truthy(did:find("c.stop 2.*b.stop 2.*a.stop 2"), did)
       end)
 
@@ -118,7 +99,7 @@ describe("the life of modules", function()
             e:advance(30000)
           end
           assert.equal("reverted", w:outcome())
-          local did = deeds()
+          local did = e:operations()
           assert.falsy(did:find("c.start 2", 1, true), did) -- it was not its turn
           assert.truthy(did:find("b.start 2.*a.stop 2"), did)
           assert.equal("a=open b=open c=open", e:gates())
@@ -136,7 +117,7 @@ describe("the life of modules", function()
         local w = reload "x: 2"
         e:advance(29999)
         assert.equal("nothing yet", w:outcome())
-        local did = deeds()
+        local did = e:operations()
         assert.truthy(did:find("a.prepare 2", 1, true) and did:find("b.prepare 2", 1, true), did)
         for _, verb in ipairs { "start", "drain", "stop" } do
           assert.falsy(did:find("%." .. verb), did)
@@ -157,14 +138,14 @@ describe("the life of modules", function()
           e:advance(4000)
           assert.equal("nothing yet", w:outcome())
           assert.equal("2", e:value("x"))
-          local did = deeds()
+          local did = e:operations()
           for _, verb in ipairs { "drain", "stop", "destroy" } do
             assert.falsy(did:find("%." .. verb .. " 1"), did)
           end
           e.hooks.probe = engine.OK
           e:advance(1000)
           assert.equal("applied", w:outcome())
-          did = deeds()
+          did = e:operations()
           for _, name in ipairs { "a", "b", "c" } do
             assert.truthy(did:find(name .. ".drain 1", 1, true), did)
             assert.truthy(did:find(name .. ".destroy 1", 1, true), did)
@@ -191,12 +172,12 @@ describe("the life of modules", function()
           assert.is_true(w:answered())
           local outcome = w:outcome()
           local whose = (verb == "prepare" or verb == "start") and 2 or 1
-          assert.falsy(deeds():find("m.destroy " .. whose, 1, true))
+          assert.falsy(e:operations():find("m.destroy " .. whose, 1, true))
           local state, live = e:status("m"), e:value("x")
           assert.equal("serving", state.state)
           e:finish("m", verb)
           e:step()
-          assert.truthy(deeds():find("m.destroy " .. whose, 1, true))
+          assert.truthy(e:operations():find("m.destroy " .. whose, 1, true))
           assert.same(state, (e:status("m")))
           assert.equal(live, e:value("x"))
           assert.equal(outcome, w:outcome())

@@ -27,14 +27,6 @@ describe("a manual step", function()
     return w
   end
 
-  local function deeds()
-    local list = {}
-    for line in e:journal():gmatch("[^\n]+") do
-      if line:match("^%a+%.%a+ %d") then list[#list + 1] = line end
-    end
-    return table.concat(list, ", ")
-  end
-
   local function enter(name)
     local pass = C.new("segue_pass")
     return pass, C.segue_gate_enter(C.segue__module_find(e.c, name).gate, pass)
@@ -53,7 +45,7 @@ describe("a manual step", function()
     local w = change()
     assert.equal("applied", w:outcome())
     assert.equal("a=restart b=handover c=keep", w:plan())
-    assert.truthy(deeds():find("a.prepare 2, b.prepare 2, b.start 2, a.drain 1, a.stop 1, "
+    assert.truthy(e:operations():find("a.prepare 2, b.prepare 2, b.start 2, a.drain 1, a.stop 1, "
       .. "a.start 2,", 1, true))
     assert.equal("a=open b=open c=open", e:gates())
   end)
@@ -78,7 +70,7 @@ describe("a manual step", function()
       { "c", "handover", config = "y" } })
     local w = change()
     assert.equal("a=handover c=restart", w:plan())
-    assert.truthy(deeds():find("a.prepare 2, c.prepare 2, c.drain 1, c.stop 1, c.start 2, "
+    assert.truthy(e:operations():find("a.prepare 2, c.prepare 2, c.drain 1, c.stop 1, c.start 2, "
       .. "a.start 2,", 1, true))
     assert.equal(2, e:status("c").generation)
   end)
@@ -89,7 +81,7 @@ describe("a manual step", function()
     e:deed("a", "drain", engine.LATER)
     local w = change()
     assert.equal("nothing yet", w:outcome())
-    assert.truthy(deeds():find("b.start 2", 1, true))
+    assert.truthy(e:operations():find("b.start 2", 1, true))
     e:deed("a", "drain", engine.OK)
     C.scripted_finish(e:module("a"), engine.verbs.drain, 0)
     e:step()
@@ -133,7 +125,7 @@ describe("a manual step", function()
     local w = change()
     assert.equal("reverted", w:outcome())
     assert.truthy(w:error().message:find("returned without txn:commit()", 1, true))
-    assert.truthy(deeds():find("a.start 2, a.stop 2, ", 1, true))
+    assert.truthy(e:operations():find("a.start 2, a.stop 2, ", 1, true))
   end)
 
   it("fails the transaction when the next instance does not start", function()

@@ -73,9 +73,9 @@ describe("a mask", function()
     local function cut(path)
       local buf = C.new("segue__buf")
       local secret = C.segue__mask_cut(mask, path, buf)
-      local told = C.buf(buf)
+      local reported = C.buf(buf)
       C.segue__buf_deinit(buf)
-      return { told, secret }
+      return { reported, secret }
     end
     assert.same({ "db", 1 }, cut "db")
     assert.same({ "db", 1 }, cut "db.x[2].y")
@@ -102,14 +102,14 @@ describe("a mask", function()
     C.check(C.segue__diff(document.at(before, ""), document.at(after, ""), list))
     assert.equal(7, tonumber(list.total))
     C.check(C.segue__mask_changes(mask, list))
-    local told = {}
+    local reported = {}
     for i = 0, tonumber(list.count) - 1 do
       local change = list.items[i]
-      told[#told + 1] = tonumber(change.op) .. C.str(change.path)
+      reported[#reported + 1] = tonumber(change.op) .. C.str(change.path)
       assert.is_true(change.to ~= nil or change.op == C.SEGUE__REMOVE)
     end
     assert.same({ C.SEGUE__CHANGE .. "db", C.SEGUE__CHANGE .. "x", C.SEGUE__REMOVE .. "gone",
-      C.SEGUE__ADD .. "new" }, told)
+      C.SEGUE__ADD .. "new" }, reported)
     assert.equal(4, tonumber(list.total))
     C.segue__changes_deinit(list)
   end)
@@ -133,9 +133,9 @@ describe("a mask", function()
       if node == nil then return "" end
       local buf = C.new("segue__buf")
       C.segue__mask_write_change(buf, mask, change, node, 100)
-      local told = C.buf(buf)
+      local reported = C.buf(buf)
       C.segue__buf_deinit(buf)
-      return told
+      return reported
     end
     for n = 1, 60 do
       C.check(C.segue__diff(document.at(before, ""), document.at(after, ""), list))
@@ -144,9 +144,9 @@ describe("a mask", function()
       C.segue__mem_fail_at(0)
       for i = 0, tonumber(list.count) - 1 do
         local change = list.items[i]
-        local told = C.str(change.path) .. side(change, change.from) .. side(change, change.to)
-        assert.is_nil(told:find("secret", 1, true), told)
-        assert.is_nil(told:find("db.", 1, true), told)
+        local reported = C.str(change.path) .. side(change, change.from) .. side(change, change.to)
+        assert.is_nil(reported:find("secret", 1, true), reported)
+        assert.is_nil(reported:find("db.", 1, true), reported)
       end
       if rc ~= 0 then assert.equal(0, tonumber(list.count)) end
       C.segue__changes_deinit(list)
@@ -169,8 +169,9 @@ describe("a mask", function()
       C.segue__mem_fail_at(0)
       assert.is_true(rc == 1 and C.buf(buf) == "db.password" or rc < 0)
       C.segue__buf_deinit(buf)
-      local told = C.err(err)
-      assert.is_nil((told.path .. told.message):find("key-of-it", 1, true), told.message)
+      local reported = C.err(err)
+      assert.is_nil((reported.path .. reported.message):find("key-of-it", 1, true),
+        reported.message)
     end
   end)
 
@@ -314,8 +315,8 @@ describe("a mask", function()
           local long = ("."):rep(511 - rest) .. "hunter2pass"
           C.segue__errorf(err, C.SEGUE_ESCHEMA, "%s", ffi.cast("const char *", long))
           C.segue__mask_error(mask, err)
-          local told = C.err(err).message
-          assert.equal(("."):rep(511 - rest) .. (rest > 3 and "***" or ""), told)
+          local reported = C.err(err).message
+          assert.equal(("."):rep(511 - rest) .. (rest > 3 and "***" or ""), reported)
         end
       end)
 

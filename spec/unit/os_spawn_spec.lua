@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- Running commands: what they get, what comes back, and that nothing of them stays.
 local C = require "spec.support.c"
-local Loop = require "spec.support.loop"
-local Tempdir = require "spec.support.tempdir"
+local LoopCase = require "spec.support.loop_case"
+local process = require "spec.support.process"
 local uv = require "luv"
 local ffi = C.ffi
 
@@ -14,29 +14,12 @@ local function strings(list)
   return array
 end
 
-local function alive(pid)
-  local file = io.open("/proc/" .. pid .. "/stat")
-  if not file then return false end
-  local state = file:read("*a"):match("%) (%a)")
-  file:close()
-  return state ~= "Z"
-end
-
-local loop, dir, live, fds
+local loop, dir, case
 before_each(function()
-  dir = Tempdir.new()
-  live, fds = tonumber(C.segue__mem_live()), C.os_harness_open_fds()
-  loop = Loop.uv()
+  case = LoopCase.open()
+  loop, dir = case.loop, case.dir
 end)
-after_each(function()
-  C.segue__fault_arm(nil)
-  C.segue__mem_fail_at(0)
-  loop:close()
-  assert.equal(live, tonumber(C.segue__mem_live()))
-  assert.equal(fds, C.os_harness_open_fds())
-  assert.equal(0, C.os_harness_zombies())
-  Tempdir.remove_all()
-end)
+after_each(function() case:close() end)
 
 -- Starts a command; the returned table is filled when it ends.
 local function start(argv, o)
@@ -187,7 +170,7 @@ describe("the time limit", function()
     assert.same({ -1, 9, true }, { child.code, child.signal, child.timed_out })
     assert.equal(2, #pids)
     for _, pid in ipairs(pids) do
-      loop:run_until(function() return not alive(pid) end)
+      loop:run_until(function() return not process.is_alive(pid) end)
     end
   end)
 
@@ -198,7 +181,7 @@ describe("the time limit", function()
       on_output = function(_, text) pid = pid or text:match("%d+") end })
     assert.same({ 7, 0, true }, { child.code, child.signal, child.timed_out })
     assert.truthy(child.out:find("bye", 1, true))
-    loop:run_until(function() return not alive(pid) end)
+    loop:run_until(function() return not process.is_alive(pid) end)
   end)
 
   it("wakes a command that is stopped, so that it can end", function()
@@ -224,7 +207,7 @@ describe("the time limit", function()
     local child = sh("sleep 100 & echo $!; exit 0", { linger_ms = 30 })
     assert.same({ 0, true }, { child.code, child.cut })
     local pid = tonumber(child.out)
-    assert.is_true(alive(pid)) -- it exited by itself: what it started may continue
+    assert.is_true(process.is_alive(pid)) -- it exited by itself: what it started may continue
     ffi.C.kill(pid, 9)
   end)
 end)

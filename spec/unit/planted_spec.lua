@@ -10,8 +10,8 @@ local uv = require "luv"
 local SEED = tonumber(os.getenv "SEGUE_SPEC_SEED" or "") or uv.hrtime() % 1000000007
 local SECRETS = { "*.password", "*.vault", "**.api_key", "*.plain" }
 
-local function shows_nothing(told, text)
-  local at = planted.find(told)
+local function shows_nothing(reported, text)
+  local at = planted.find(reported)
   if at then error(("seed %d: %s\nof: %s"):format(SEED, at, text), 2) end
 end
 
@@ -40,9 +40,9 @@ for _, length in ipairs { { "", 1 }, { " #long", 30 } } do
       local mask = document.mask(SECRETS)
       for n = 1, 3000 * length[2] do
         local text = planter:unfit("n" .. n)
-        local told = schemas.told(schema, text, { mask = mask })
-        if told ~= "" then refused = refused + 1 end
-        shows_nothing(told, text)
+        local reported = schemas.reported(schema, text, { mask = mask })
+        if reported ~= "" then refused = refused + 1 end
+        shows_nothing(reported, text)
       end
       assert.is_true(refused > 2500 * length[2], refused .. " refused")
     end)
@@ -55,7 +55,7 @@ for _, length in ipairs { { "", 1 }, { " #long", 30 } } do
         if doc then document.free(doc) elseif planted.find(err.text) then found = found + 1 end
       end
       assert.is_true(found > 50, found .. " found")
-      assert.is_truthy(planted.find(schemas.told('{"maximum": 1}', planted.marks[3] .. "1")))
+      assert.is_truthy(planted.find(schemas.reported('{"maximum": 1}', planted.marks[3] .. "1")))
     end)
   end)
 end

@@ -275,9 +275,9 @@ describe("the reload queue", function()
     end
     -- a request gets that outcome, and a forced one a run
     e.hooks.probe = engine.OK
-    local told = e:reload()
+    local reported = e:reload()
     e:advance(1000)
-    assert.equal("reverted", told:outcome())
+    assert.equal("reverted", reported:outcome())
     assert.falsy(e:journal():find("probe\n", 1, true))
     local w = e:reload { force = true }
     e:advance(1000)

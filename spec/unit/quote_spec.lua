@@ -55,18 +55,18 @@ describe("an error of reading", function()
         assert.is_truthy(read({ "db.other" }):find(value, 1, true), read({ "db.other" }))
       end
       for _, patterns in ipairs { { "db.password" }, { "**.password" }, { "db" }, { "**" } } do
-        local told = read(patterns)
-        assert.is_nil(told:find(value, 1, true), told)
-        assert.is_nil(told:find("s3cr3t", 1, true), told)
-        if not m.path then assert.is_truthy(told:find("***", 1, true), told) end
+        local reported = read(patterns)
+        assert.is_nil(reported:find(value, 1, true), reported)
+        assert.is_nil(reported:find("s3cr3t", 1, true), reported)
+        if not m.path then assert.is_truthy(reported:find("***", 1, true), reported) end
       end
     end)
     it("shows neither value nor path where the secrets are unknown: " .. format .. " "
         .. text:gsub("[%c\127-\255]", " "), function()
-      local told = read(false)
-      assert.is_nil(told:find(value, 1, true), told)
-      assert.is_nil(told:find("password", 1, true), told)
-      assert.matches("^file:%d+:%d+: ", told)
+      local reported = read(false)
+      assert.is_nil(reported:find(value, 1, true), reported)
+      assert.is_nil(reported:find("password", 1, true), reported)
+      assert.matches("^file:%d+:%d+: ", reported)
     end)
   end
 
@@ -99,10 +99,11 @@ describe("an error of reading", function()
       local rc = C.segue__document_parse(doc, limits, nil, nil, err)
       C.segue__mem_fail_at(0)
       assert.is_true(rc ~= 0)
-      local told = C.err(err)
-      local hidden = told.message:find("***", 1, true)
-      assert.is_true(limits == other or not told.message:find("s3cr3t", 1, true), told.message)
-      if limits == other and told.code == C.SEGUE_ESYNTAX and hidden then seen = seen + 1 end
+      local reported = C.err(err)
+      local hidden = reported.message:find("***", 1, true)
+      assert.is_true(limits == other or not reported.message:find("s3cr3t", 1, true),
+        reported.message)
+      if limits == other and reported.code == C.SEGUE_ESYNTAX and hidden then seen = seen + 1 end
       document.free(doc)
     end
     assert.is_true(seen > 0, "no failure met the decision")

@@ -3,21 +3,10 @@
 -- what it means for a reload that runs.
 local C = require "spec.support.c"
 local engine = require "spec.support.engine"
-local verbs = { "prepare", "start", "drain", "stop" }
 
 local e
 after_each(function()
-  if e then
-    for name in pairs(e.modules) do
-      for _, verb in ipairs(verbs) do
-        e:deed(name, verb, engine.OK)
-        e:finish(name, verb)
-      end
-    end
-    C.scripted_hooks_finish(e.hooks)
-    e:step()
-    e:close()
-  end
+  if e then e:finish_and_close() end
   e = nil
 end)
 
@@ -26,15 +15,6 @@ local function reload(text, options)
   local w = e:reload(options)
   e:step()
   return w
-end
-
--- The operations of modules since the last call: "a.prepare 2, a.start 2".
-local function deeds()
-  local list = {}
-  for line in e:journal():gmatch("[^\n]+") do
-    if line:match("^%a+%.%a+ %d") then list[#list + 1] = line end
-  end
-  return table.concat(list, ", ")
 end
 
 local function started(modules, o)
@@ -57,12 +37,12 @@ describe("an instance that fails by itself", function()
     die("a", "exit code 7", true)
     assert.same({ state = "failed", gate = "refusing", generation = 0, draining = 0,
       error = "exit code 7" }, (status()))
-    assert.equal("a.prepare 1, a.drain 1, a.stop 1, a.destroy 1", deeds())
+    assert.equal("a.prepare 1, a.drain 1, a.stop 1, a.destroy 1", e:operations())
     assert.equal("serving", status("b").state)
     e:finish("a", "prepare")
     e:step()
     assert.same({ state = "serving", gate = "open", generation = 1, draining = 0 }, (status()))
-    assert.equal("a.start 1", deeds())
+    assert.equal("a.start 1", e:operations())
     assert.same({ 1, 0 }, { e:failures "a", e:failures "b" })
   end)
 
@@ -78,10 +58,10 @@ describe("an instance that fails by itself", function()
     e:deed("a", "stop", engine.LATER)
     die("a")
     e:advance(5000)
-    assert.equal("a.drain 1, a.stop 1", deeds())
+    assert.equal("a.drain 1, a.stop 1", e:operations())
     e:finish("a", "stop")
     e:step()
-    assert.equal("a.destroy 1, a.prepare 1, a.start 1", deeds())
+    assert.equal("a.destroy 1, a.prepare 1, a.start 1", e:operations())
     assert.equal("serving", status().state)
   end)
 
@@ -104,7 +84,7 @@ describe("an instance that fails by itself", function()
       local seen = {}
       for at = 0, ms, step do
         if at > 0 then e:advance(step) end
-        for _ in deeds():gmatch "a%.start" do seen[#seen + 1] = at end
+        for _ in e:operations():gmatch "a%.start" do seen[#seen + 1] = at end
       end
       return seen
     end
@@ -120,14 +100,14 @@ describe("an instance that fails by itself", function()
     e:deed("a", "start", engine.OK)
     e:advance(60000)
     assert.equal("serving", status().state)
-    deeds()
+    e:operations()
     die("a")
-    assert.equal("", (deeds():gsub("a%.%a+ 1,? ?", "", 3))) -- taken down, not yet built
+    assert.equal("", (e:operations():gsub("a%.%a+ 1,? ?", "", 3))) -- taken down, not yet built
     e:advance(120000)
     assert.equal("serving", status().state)
-    deeds()
+    e:operations()
     die("a")
-    assert.truthy(deeds():find("a.start", 1, true)) -- it served for long
+    assert.truthy(e:operations():find("a.start", 1, true)) -- it served for long
   end)
 
   it("counts once, however often and however late it reports", function()
@@ -191,7 +171,7 @@ describe("an instance that fails while a reload runs", function()
     assert.equal("applied", w:outcome())
     assert.same({ "serving", "open" }, { status().state, status().gate })
     assert.equal(1, e:failures "a")
-    assert.truthy(deeds():find("a.stop", 1, true))
+    assert.truthy(e:operations():find("a.stop", 1, true))
   end)
 
   it("and is replaced by it needs no further instance", function()
@@ -204,7 +184,7 @@ describe("an instance that fails while a reload runs", function()
     e:step()
     assert.equal("applied", w:outcome())
     e:advance(10000)
-    assert.equal(1, select(2, deeds():gsub("a%.start", "")))
+    assert.equal(1, select(2, e:operations():gsub("a%.start", "")))
     assert.same({ "serving", 2 }, { status().state, status().generation })
   end)
 

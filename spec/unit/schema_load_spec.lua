@@ -7,9 +7,9 @@ local schema = require "spec.support.schema"
 local ffi = C.ffi
 
 local function refused(text, options)
-  local compiled, told = schema.compile(text, options)
+  local compiled, reported = schema.compile(text, options)
   assert.is_nil(compiled, "accepted: " .. text)
-  return table.concat(told, "\n")
+  return table.concat(reported, "\n")
 end
 
 describe("a schema is refused", function()
@@ -50,13 +50,13 @@ describe("a schema is refused", function()
       { '{"$defs":{"a":{"$id":"x"},"b":{"$id":"x"}}}', "is the $id of another schema too" },
     }
     for _, case in ipairs(cases) do
-      local told = refused(case[1])
-      assert.is_truthy(told:find(case[2], 1, true), case[1] .. " says: " .. told)
+      local reported = refused(case[1])
+      assert.is_truthy(reported:find(case[2], 1, true), case[1] .. " says: " .. reported)
     end
   end)
   it("with all its errors at once", function()
-    local told = refused('{"type":"x","minimum":"y","$defs":{"a":{"maxLength":null}}}')
-    assert.equal(3, select(2, told:gsub("schema:1:", "")))
+    local reported = refused('{"type":"x","minimum":"y","$defs":{"a":{"maxLength":null}}}')
+    assert.equal(3, select(2, reported:gsub("schema:1:", "")))
   end)
   it("for another draft", function()
     assert.equal('schema:1:2: $schema: "http://json-schema.org/draft-07/schema#" is not supported: '
@@ -141,7 +141,7 @@ describe("references", function()
       "properties":{"data":true,"children":{"items":{"$dynamicRef":"#node"}}}}}}]]
     assert.is_true(schema.fits(text, '{"children":[{"data":1}]}'))
     assert.equal("file:1:15: daat is not a known key here (at children[0].daat)",
-      schema.told(text, '{"children":[{"daat":1}]}'))
+      schema.reported(text, '{"children":[{"daat":1}]}'))
   end)
   it("choose the dialect of a listed metaschema", function()
     local meta = '{"$id":"http://example.com/meta","$vocabulary":{'
@@ -223,8 +223,8 @@ describe("patterns", function()
       { ("("):rep(101) .. (")"):rep(101), "nested too deep" },
     }
     for _, case in ipairs(cases) do
-      local told = refused('{"pattern":"' .. case[1]:gsub("\\", "\\\\") .. '"}')
-      assert.is_truthy(told:find(case[2], 1, true), case[1] .. " says: " .. told)
+      local reported = refused('{"pattern":"' .. case[1]:gsub("\\", "\\\\") .. '"}')
+      assert.is_truthy(reported:find(case[2], 1, true), case[1] .. " says: " .. reported)
     end
   end)
   it("with references that PCRE2 matches differently are refused", function()
@@ -240,9 +240,9 @@ describe("patterns", function()
       { "(?<=(a)\\1)b", behind, 8 },
     }
     for _, case in ipairs(cases) do
-      local told = refused('{"pattern":"' .. case[1]:gsub("\\", "\\\\") .. '"}')
-      assert.is_truthy(told:find(case[2] .. " is ", 1, true), case[1] .. " says: " .. told)
-      assert.is_truthy(told:find("(at character " .. case[3] .. ")", 1, true), told)
+      local reported = refused('{"pattern":"' .. case[1]:gsub("\\", "\\\\") .. '"}')
+      assert.is_truthy(reported:find(case[2] .. " is ", 1, true), case[1] .. " says: " .. reported)
+      assert.is_truthy(reported:find("(at character " .. case[3] .. ")", 1, true), reported)
     end
   end)
   it("that would run for ever end the validation, whatever keywords are around them", function()
@@ -300,7 +300,7 @@ describe("formats", function()
   it("are annotations otherwise, but for those of segue", function()
     assert.is_true(schema.fits('{"format":"ipv4"}', '"x"'))
     assert.equal('file:1:1: the top level must be a duration such as 500ms, 10s or 1h30m, not "x"',
-      schema.told('{"format":"segue-duration"}', '"x"'))
+      schema.reported('{"format":"segue-duration"}', '"x"'))
   end)
   it("that cannot be checked are refused where they would be assertions", function()
     assert.matches('format: "idn%-hostname" is not supported: use a pattern',

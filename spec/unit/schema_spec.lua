@@ -8,12 +8,12 @@ local function judges(text, good, bad, options)
   local compiled, why = schema.compile(text, options)
   assert.is_truthy(compiled, not compiled and table.concat(why, "; ") or nil)
   for _, value in ipairs(good) do
-    assert.equal("", schema.told(compiled, value), text .. " refuses " .. value)
+    assert.equal("", schema.reported(compiled, value), text .. " refuses " .. value)
   end
-  for value, told in pairs(bad) do
+  for value, reported in pairs(bad) do
     local list = {}
-    for line in (told .. "\n"):gmatch("(.-)\n") do list[#list + 1] = "file:" .. line end
-    local found = (schema.told(compiled, value) .. "\n"):gsub(" %(at [^\n]*%)\n", "\n")
+    for line in (reported .. "\n"):gmatch("(.-)\n") do list[#list + 1] = "file:" .. line end
+    local found = (schema.reported(compiled, value) .. "\n"):gsub(" %(at [^\n]*%)\n", "\n")
     assert.equal(table.concat(list, "\n") .. "\n", found, text .. " by " .. value)
   end
 end
@@ -63,7 +63,7 @@ describe("const and enum", function()
     local values = {}
     for i = 1, 100 do values[i] = '"value' .. i .. '"' end
     assert.matches('must be "value1", .*, %d+ more, not 1$',
-      schema.told('{"enum":[' .. table.concat(values, ",") .. "]}", "1"))
+      schema.reported('{"enum":[' .. table.concat(values, ",") .. "]}", "1"))
   end)
 end)
 
@@ -121,9 +121,9 @@ describe("texts", function()
       ['"a\\n"'] = '1:1: the top level must match ^a$, not "a\\n"' })
   end)
   it("are shortened in messages", function()
-    local told = schema.told('{"maxLength":1,"const":0}', '"' .. ("é"):rep(100) .. '"')
-    assert.matches("^file:1:1: the top level must be 0, not \"[é]+%.%.%.\n", told)
-    assert.is_true(#told < 250)
+    local reported = schema.reported('{"maxLength":1,"const":0}', '"' .. ("é"):rep(100) .. '"')
+    assert.matches("^file:1:1: the top level must be 0, not \"[é]+%.%.%.\n", reported)
+    assert.is_true(#reported < 250)
   end)
 end)
 
@@ -336,15 +336,15 @@ upstreams:
       ['{"port":"x"}'] = "1:9: port must be an integer, not a string: ask the network team",
       ['{"size":11}'] = "1:9: size must be a multiple of 2, not 11: pages come in pairs\n"
         .. "1:9: size must be at most 9, not 11" })
-    local long = schema.told('{"minimum":1,"errorMessage":"' .. ("é"):rep(200) .. '"}', "0")
+    local long = schema.reported('{"minimum":1,"errorMessage":"' .. ("é"):rep(200) .. '"}', "0")
     assert.matches(": [é]+%.%.%.$", long)
     assert.is_true(#long < 260)
     -- cut between two words: the beginning of a secret is no word that a mask knows
-    assert.matches(": see x+%.%.%.$", schema.told('{"minimum":1,"errorMessage":"see '
+    assert.matches(": see x+%.%.%.$", schema.reported('{"minimum":1,"errorMessage":"see '
       .. ("x"):rep(152) .. ' first-passw0rd"}', "0"))
     for _, strange in ipairs { "7", '{"minimum":7}', '""', "[]" } do
       assert.equal("file:1:1: the top level must be at least 1, not 0",
-        schema.told('{"minimum":1,"errorMessage":' .. strange .. "}", "0"))
+        schema.reported('{"minimum":1,"errorMessage":' .. strange .. "}", "0"))
     end
   end)
   it("does not show a secret", function()
@@ -352,10 +352,10 @@ upstreams:
       "patternProperties":{"^p":{"pattern":"^a"}}},"keys":{"items":{"$ref":"#/$defs/key"}}},
       "allOf":[{"properties":{"token":{"anyOf":[{"writeOnly":true}]}}}],
       "additionalProperties":{"type":"integer"},"$defs":{"key":{"writeOnly":true,"const":1}}}]]
-    local told = schema.told(text,
+    local reported = schema.reported(text,
       '{"db":{"password":"hunter2"},"keys":["hunter2"],"token":"hunter2"}')
-    assert.is_nil(told:find("hunter2"))
-    assert.matches("keys%[0%] must have the value that the schema gives", told)
+    assert.is_nil(reported:find("hunter2"))
+    assert.matches("keys%[0%] must have the value that the schema gives", reported)
   end)
   it("does not show the keys below a secret, nor the values that a secret may have", function()
     local secret = [[{"properties":{"s":{"writeOnly":true,%s}}}]]
@@ -383,9 +383,9 @@ upstreams:
         "1:6: s must fit one of the 2 forms that are allowed here (at s)" },
     }
     for _, case in ipairs(cases) do
-      local told = schema.told(secret:format(case[1]), '{"s":' .. case[2] .. "}")
-      assert.is_nil(told:find("hunter"), told)
-      assert.equal("file:" .. case[3], told)
+      local reported = schema.reported(secret:format(case[1]), '{"s":' .. case[2] .. "}")
+      assert.is_nil(reported:find("hunter"), reported)
+      assert.equal("file:" .. case[3], reported)
       local _, list = schema.judge(secret:format(case[1]), '{"s":' .. case[2] .. "}")
       assert.equal("/s", list[1].pointer)
     end

@@ -35,9 +35,9 @@ local function fetch(self, options)
   if rc ~= 0 then
     assert.equal(0, tonumber(out[0].count))
     C.segue__documents_deinit(out)
-    local told = C.err(err)
-    assert.equal(rc, told.code)
-    return nil, told
+    local reported = C.err(err)
+    assert.equal(rc, reported.code)
+    return nil, reported
   end
   if self.previous then C.segue__documents_deinit(self.previous) end
   self.previous = out
@@ -106,9 +106,9 @@ describe("a file source", function()
     local json = source("file", { path = dir:at("b.json") })
     assert.equal(tonumber(C.SEGUE__JSON), tonumber(fetch(json)[1].format))
     done(json)
-    local told = source("file", { path = dir:at("b.json"), format = C.SEGUE__YAML })
-    assert.equal(tonumber(C.SEGUE__YAML), tonumber(fetch(told)[1].format))
-    done(told)
+    local reported = source("file", { path = dir:at("b.json"), format = C.SEGUE__YAML })
+    assert.equal(tonumber(C.SEGUE__YAML), tonumber(fetch(reported)[1].format))
+    done(reported)
     assert.same({ dir:at("a.yaml") }, watched(yaml))
   end)
 

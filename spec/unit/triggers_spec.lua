@@ -97,7 +97,7 @@ describe("a poll", function()
 end)
 
 describe("the trigger set", function()
-  local loop, dir, set, told, since, holds
+  local loop, dir, set, reported, since, holds
   local types = { signal = C.SEGUE__TRIGGER_SIGNAL, watch = C.SEGUE__TRIGGER_WATCH,
     poll = C.SEGUE__TRIGGER_POLL, http = C.SEGUE__TRIGGER_HTTP }
 
@@ -109,7 +109,7 @@ describe("the trigger set", function()
     options[0].loop, options[0].log, options[0].signals = loop.ptr, log, signals
     options[0].on_trigger = loop:cb("void (*)(void *, segue__trigger, const char *)",
       function(_, trigger, cause)
-        told[#told + 1] = C.str(C.segue__trigger_name(trigger)) .. ": " .. C.str(cause)
+        reported[#reported + 1] = C.str(C.segue__trigger_name(trigger)) .. ": " .. C.str(cause)
       end)
     options[0].since_wall_ms = loop:cb("int64_t (*)(void *)", function() return since end)
     local out = ffi.new("segue__triggers *[1]")
@@ -174,11 +174,11 @@ describe("the trigger set", function()
 
   local function told_until(wanted)
     loop:run_until(function()
-      for _, one in ipairs(told) do if one == wanted then return true end end
+      for _, one in ipairs(reported) do if one == wanted then return true end end
     end)
     loop:turn()
-    local all = told
-    told = {}
+    local all = reported
+    reported = {}
     return all
   end
 
@@ -191,7 +191,7 @@ describe("the trigger set", function()
   end
 
   before_each(function()
-    dir, told, holds = Tempdir.new(), {}, {}
+    dir, reported, holds = Tempdir.new(), {}, {}
     loop = Loop.uv()
     since = 9000000000000
     set = open(true)
@@ -271,7 +271,7 @@ describe("the trigger set", function()
     go_live {}
     dir:write("b", "4")
     loop:turn()
-    assert.same({}, told)
+    assert.same({}, reported)
     assert.is_true(C.segue__triggers_problem(set) == nil)
   end)
 
@@ -280,7 +280,7 @@ describe("the trigger set", function()
     since = 0
     assert.equal(0, (stage { watch = true, inputs = { dir:at("a") } }))
     loop:turn()
-    assert.same({}, told)
+    assert.same({}, reported)
     C.segue__triggers_settle(set)
     assert.same({ "watch: files changed while their watch began" },
       told_until "watch: files changed while their watch began")
@@ -288,7 +288,7 @@ describe("the trigger set", function()
     assert.equal(0, (stage { watch = true, inputs = { dir:at("b") } }))
     C.segue__triggers_discard(set)
     loop:turn()
-    assert.same({}, told)
+    assert.same({}, reported)
   end)
 
   it("polls from settle on, and does not disturb a poll that stays", function()
@@ -298,12 +298,12 @@ describe("the trigger set", function()
     told_until "poll: poll every 20ms"
     loop:run_until(function()
       go_live { poll = { 20 } } -- were it started again each time it would never come
-      return told[1] == "poll: poll every 20ms"
+      return reported[1] == "poll: poll every 20ms"
     end)
     go_live {}
-    told = {}
+    reported = {}
     loop:turn()
-    assert.same({}, told)
+    assert.same({}, reported)
   end)
 
   it("writes the interval of a poll in the largest whole unit", function()
@@ -315,7 +315,7 @@ describe("the trigger set", function()
     go_live { poll = { 30000, 90000, 300000, 7200000 } }
     C.segue__loop_advance(manual.ptr, 7920000 + 1)
     local seen = {}
-    for _, one in ipairs(told) do seen[one] = true end
+    for _, one in ipairs(reported) do seen[one] = true end
     assert.same({ ["poll: poll every 30s"] = true, ["poll: poll every 90s"] = true,
       ["poll: poll every 5m"] = true, ["poll: poll every 2h"] = true }, seen)
     local closed = false

@@ -14,7 +14,7 @@ local PASSWORD = "the-passw0rd-of-the-database"
 local policy = [[
 local segue = require "segue"
 return {
-  name = "door",
+  name = "auth",
   sources = { segue.file "config.yaml" },
   secrets = { "db.password", "**.token" },
   triggers = { segue.http { "127.0.0.1:@PORT@", public = { "health" }, hosts = { "localhost" },
