@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * admin.h: the admin API of one instance: what an operator, Prometheus, a browser and the command
- * line ask for, over loopback TCP and over the control socket. It reads the engine and asks it for
- * reloads; it changes nothing itself. Control thread throughout. Start reading at admin.c (routes).
+ * admin.h: the admin API of one instance, for operators, Prometheus, browsers and the command line,
+ * over loopback TCP and over the control socket. It reads the engine and requests reloads of it; it
+ * changes nothing itself. Control thread throughout. Start reading at admin.c (routes).
  */
 #ifndef SEGUE_ADMIN_ADMIN_H
 #define SEGUE_ADMIN_ADMIN_H
@@ -48,12 +48,13 @@ void segue__admin_abandon(segue__admin *admin);
  * (at the latest after grace_ms); frees the admin API, then calls cb. */
 void segue__admin_close(segue__admin *admin, uint64_t grace_ms, void (*cb)(void *data), void *data);
 
-/* The control socket: a listener that no policy owns. Again: in place of one whose file is gone. */
+/* Opens the control socket, a listener that no policy owns. A second call replaces a listener whose
+ * file is gone. */
 int segue__admin_listen_control(segue__admin *admin, const char *path, segue_error *err);
 
-/* Is its file still there? */
+/* Returns whether the file of the control socket exists and is the one that was bound. */
 bool segue__admin_control_there(const segue__admin *admin);
-/* Whatever lies at its path now is another's: closing leaves it alone. */
+/* Another process owns the path now: closing does not remove the file. */
 void segue__admin_control_disown(segue__admin *admin);
 
 /* Policy listeners, as segue__triggers_ops wants them. An address that both sets name keeps its

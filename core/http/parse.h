@@ -40,9 +40,9 @@ typedef struct segue__http_head {
  * before the request line is skipped (RFC 9112 2.2). */
 segue__http_parsed segue__http_parse_head(const char *buf, size_t len, segue__http_head *head);
 
-/* Whether it is worth parsing what has arrived: the head is complete, or a byte has been seen that
- * cannot be right. *scanned starts at 0 and carries on between calls, so that a head that comes
- * byte by byte costs as much as one that comes at once. */
+/* Returns whether the received bytes are worth parsing: the head is complete, or contains a byte
+ * that cannot be valid. *scanned starts at 0 and is kept between calls, so that a head that arrives
+ * byte by byte costs as much as one that arrives at once. */
 bool segue__http_head_ready(const char *buf, size_t len, size_t *scanned);
 
 /* Decodes a raw path that starts with "/" and removes its dot segments (RFC 3986 5.2.4). out has

@@ -47,7 +47,7 @@ int segue__tls_context_load(segue__tls_context **out, const segue__tls_paths *pa
 /* [any thread] */
 segue__tls_context *segue__tls_context_ref(segue__tls_context *context);
 void segue__tls_context_unref(segue__tls_context *context); /* NULL allowed */
-/* Must clients show a certificate? */
+/* Returns whether clients must send a certificate. */
 bool segue__tls_context_asks(const segue__tls_context *context);
 /* The subject of the certificate, in one line; and the time when the certificate, or one of its
  * chain, expires (seconds since 1970). Borrowed. */
@@ -105,7 +105,7 @@ bool segue__tls_established(const segue__tls *tls);
 /* Plain bytes, more than 0; UV_EAGAIN: none yet; UV_EOF: the client has ended its side; UV_EPROTO.
  * After the handshake. */
 int segue__tls_read(segue__tls *tls, char *buf, size_t size);
-/* Is there anything that was fed and not read? */
+/* Returns whether bytes that were fed have not been read yet. */
 bool segue__tls_buffered(const segue__tls *tls);
 /* Encrypts all of it. 0, UV_ENOMEM, UV_EPROTO. */
 int segue__tls_write(segue__tls *tls, const char *data, size_t len);

@@ -36,7 +36,7 @@ int segue__triggers_stage(segue__triggers *triggers, const segue__policy *next,
                           segue__errors *errors);
 void segue__triggers_settle(segue__triggers *triggers);
 void segue__triggers_discard(segue__triggers *triggers);
-/* Is there a trigger for this signal? */
+/* Returns whether there is a trigger for this signal. */
 bool segue__triggers_take(const segue__triggers *triggers, int signum);
 /* Runs the trigger of a signal that arrived before the trigger existed; returns false if there is
  * none. */

@@ -48,7 +48,7 @@ describe("segue record", function()
       nil, function() return "line " .. n .. " of:\n" .. d.dir:read "incident" end)
   end
 
-  -- Rejected, applied, failed, applied, forced: four files' worth of trouble.
+  -- Five reloads: rejected, applied, failed, applied, forced.
   local function incident(d)
     d.dir:write("config.yaml", "workers: 0\n")
     assert.equal(422, (d:reload()))
@@ -326,7 +326,7 @@ describe("segue record", function()
       return d:control { method = "POST", path = "/api/v1/recording" .. query }.status
     end
     assert.equal(400, ask "?after=x")
-    -- The daemon learns a little later that the one before is gone.
+    -- The daemon notices a little later that the previous client has closed its connection.
     wait.until_true(function() return ask "?after=0" == 200 end)
     for _ = 1, 20 do d:reload "?force=1" end
     assert.equal(410, ask "?after=0")

@@ -47,7 +47,7 @@ describe("a change set of two modules", function()
 
   local function out(d, name) return tonumber(d.dir:read(name .. ".out")) end
 
-  -- One generation, in every place where there is a trace of one; returns its n.
+  -- Checks that every place that stores a generation has the same one; returns its n.
   local function whole(d)
     d:wait_ready()
     local config, status = d:config(), d:json "/api/v1/status"
@@ -65,7 +65,7 @@ describe("a change set of two modules", function()
     return n
   end
 
-  -- It continues: with numbers of its own, and everything can change again.
+  -- The next start uses new numbers, and every part can change again.
   local function goes_on(d)
     local before, top = d:json "/api/v1/status".generation, kill.top(d)
     save(d, 50)
@@ -77,7 +77,7 @@ describe("a change set of two modules", function()
       "the history")
   end
 
-  -- Each is passed once by the start and once by the reload; what is recorded, more often.
+  -- The start reaches each point once, and so does the reload; points of the record more often.
   local points = { "prepare.1", "prepare.2", "prepare.3", "commit.1", "commit.2", "commit.3",
     "commit.flip", "confirm.open", "confirm.done", "settle.record", "state.open", "state.sync",
     "last_good.open", "last_good.sync", "history.commit" }
@@ -114,8 +114,8 @@ describe("a change set of two modules", function()
     end)
   end
 
-  -- The point in a reload that follows a start with the previous configuration: no probe is asked
-  -- about that start, and nothing new is recorded.
+  -- The point in a reload that follows a start with the previous configuration: that start calls no
+  -- probe and records nothing.
   local strikes = { ["settle.record"] = { 2, 3, 4 }, ["state.open"] = { 1, 2 },
     ["state.sync"] = { 1, 2 }, ["confirm.open"] = { 1 }, ["confirm.done"] = { 1 },
     ["last_good.open"] = { 1 }, ["last_good.sync"] = { 1 } }
@@ -143,7 +143,7 @@ describe("a change set of two modules", function()
     end
   end
 
-  -- commit.3 fails after both have started: the port goes back by a fresh instance.
+  -- commit.3 fails after both have started: a fresh instance takes over the old port.
   for _, point in ipairs { "undo.fresh", "commit.3" } do
     it("that is killed at " .. point .. " of an undo is the old one where the new one is gone",
     function()

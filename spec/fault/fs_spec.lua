@@ -69,10 +69,10 @@ end
 describe("files that belong together", function()
   after_each(cleanup)
 
-  -- So many that a swap while they are read is likely to fall between two of them.
+  -- With so many files, a swap during a read is likely to come between two of them.
   local COUNT = 24
 
-  -- Whatever is looked at by the policy must be of one version, and whole.
+  -- All values that the policy sees must be complete and of one version.
   local check = ([[check = function(next)
     for i = 1, %d do
       local file = next["f" .. i]
@@ -95,8 +95,8 @@ describe("files that belong together", function()
   local each = {}
   for i = 1, COUNT do each[i] = ('segue.file "f%02d.yaml"'):format(i) end
 
-  -- Each reload is under way while the next versions are swapped in. Without the second look at
-  -- what was read, dozens of them see two versions.
+  -- The next versions are swapped in while a reload runs. If the engine did not check the files a
+  -- second time after reading them, dozens of reloads would see two versions.
   for _, sources in ipairs { table.concat(each, ", "), 'segue.dir "*.yaml"' } do
     it("are never live in two versions, with " .. sources:sub(1, 10), function()
       local d = segue.folder { policy = policy(sources, check) }

@@ -41,7 +41,7 @@ function Server:listen_tls(issued, ca)
   return listener[0], C.http_harness_port(self.h, listener[0])
 end
 
---- Another certificate for it; nil, or what is wrong with it.
+--- Replaces the certificate of a listener; returns nil, or the error message.
 function Server:change_tls(listener, cert, key, ca)
   local e = C.error()
   local code = C.http_harness_change_tls(self.h, listener, cert, key, ca, e)
@@ -80,7 +80,7 @@ function Server:gone() return C.http_harness_gone(self.h) end
 function Server:refused() return C.http_harness_refused(self.h) end
 function Server:connections() return tonumber(C.http_harness_connections(self.h)) end
 function Server:release() C.http_harness_release(self.h) end
---- Holds the server's thread up; the result lets it continue.
+--- Blocks the server's thread; the returned function lets it continue.
 function Server:stall()
   local before, client = self:requests(), self:connect()
   client:write "GET /stall HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -98,7 +98,7 @@ function Server:until_true(fn, what) -- luacheck: no self
   wait.until_true(fn, 5000, what)
 end
 
---- Ends the server; raises unless it ends cleanly, with nothing left behind.
+--- Ends the server; raises if that fails, or if memory or a handle is left.
 function Server:stop()
   if not self.h then return end
   for _, client in ipairs(self.clients) do client:close() end

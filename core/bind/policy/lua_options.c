@@ -35,10 +35,11 @@ static int throw_first(lua_State *L, segue__errors *errors) {
   return throw_text(L, text);
 }
 
-/* ---- One judgement --------------------------------------------------------------------------- */
+/* ---- One validation ---------------------------------------------------------------------------
+ */
 
-/* All that a judgement holds, freed by the collector if something is thrown in the middle. */
-typedef struct judgement {
+/* All that a validation holds, freed by the collector if something is thrown in the middle. */
+typedef struct validation {
   segue__lua_tree tree;
   segue__option_kind topics[SEGUE__LUA_TOPICS_MAX];
   segue__topics all;
@@ -46,10 +47,10 @@ typedef struct judgement {
   void *filled;
   segue_option_table made; /* from names of types in Lua, with its rows */
   segue_option *rows;
-} judgement;
+} validation;
 
-static int judgement_free(lua_State *L) {
-  judgement *j = lua_touserdata(L, 1);
+static int validation_free(lua_State *L) {
+  validation *j = lua_touserdata(L, 1);
   if (j->filled) segue__options_clear(j->table, j->filled);
   segue__free(j->filled);
   j->filled = NULL;
@@ -59,11 +60,11 @@ static int judgement_free(lua_State *L) {
   return 0;
 }
 
-static judgement *judgement_push(lua_State *L) {
-  judgement *j = lua_newuserdata(L, sizeof *j);
+static validation *validation_push(lua_State *L) {
+  validation *j = lua_newuserdata(L, sizeof *j);
   memset(j, 0, sizeof *j);
-  if (luaL_newmetatable(L, "segue.judgement")) {
-    lua_pushcfunction(L, judgement_free);
+  if (luaL_newmetatable(L, "segue.validation")) {
+    lua_pushcfunction(L, validation_free);
     lua_setfield(L, -2, "__gc");
   }
   lua_setmetatable(L, -2);
@@ -71,7 +72,7 @@ static judgement *judgement_push(lua_State *L) {
   return j;
 }
 
-static const segue__option_kind *topic_of(lua_State *L, const judgement *j, const char *family,
+static const segue__option_kind *topic_of(lua_State *L, const validation *j, const char *family,
                                           const char *name) {
   for (size_t i = 0; i < j->all.count; i++) {
     const segue__option_kind *topic = &j->all.items[i];
@@ -83,8 +84,8 @@ static const segue__option_kind *topic_of(lua_State *L, const judgement *j, cons
 }
 
 /* Judges the value at index by a table; throws its first mistake. subject begins the message. */
-static void judge(lua_State *L, judgement *j, int index, const segue_option_table *table,
-                  const char *subject) {
+static void options_validate(lua_State *L, validation *j, int index,
+                             const segue_option_table *table, const char *subject) {
   segue__place at = {.line = 0};
   segue_error err;
   segue__errors errors;
@@ -252,10 +253,10 @@ static void push_given(lua_State *L, const segue_option_table *table, const char
 static int options(lua_State *L) {
   const char *subject = luaL_checkstring(L, 1), *name = luaL_checkstring(L, 2);
   lua_settop(L, 4);
-  judgement *j = judgement_push(L); /* 5 */
+  validation *j = validation_push(L); /* 5 */
   const segue__option_kind *topic = topic_of(L, j, "call", name);
   push_given(L, topic->table, subject, 3, 4); /* 6 */
-  judge(L, j, 6, topic->table, subject);
+  options_validate(L, j, 6, topic->table, subject);
   push_table(L, topic->table, j->filled, 6);
   return 1;
 }
@@ -264,9 +265,9 @@ static int options(lua_State *L) {
 static int table(lua_State *L) {
   const char *subject = luaL_checkstring(L, 1), *title = luaL_checkstring(L, 2);
   lua_settop(L, 3);
-  judgement *j = judgement_push(L); /* 4 */
+  validation *j = validation_push(L); /* 4 */
   const segue__option_kind *topic = topic_of(L, j, title, NULL);
-  judge(L, j, 3, topic->table, subject);
+  options_validate(L, j, 3, topic->table, subject);
   push_table(L, topic->table, j->filled, lua_istable(L, 3) ? 3 : 0);
   return 1;
 }
@@ -279,10 +280,10 @@ static int judged(lua_State *L) {
   const char *subject = luaL_checkstring(L, 1);
   luaL_checktype(L, 2, LUA_TTABLE);
   lua_settop(L, 3);
-  judgement *j = judgement_push(L); /* 4 */
-  lua_newtable(L);                  /* 5 */
+  validation *j = validation_push(L); /* 4 */
+  lua_newtable(L);                    /* 5 */
   segue__lua_rows(L, 2, 5, &j->rows, &j->made);
-  judge(L, j, 3, &j->made, subject);
+  options_validate(L, j, 3, &j->made, subject);
   return 0;
 }
 
@@ -308,7 +309,7 @@ static int made(lua_State *L) {
   const char *kind = luaL_checkstring(L, 3);
   segue__place at;
   lua_settop(L, 5);
-  judgement *j = judgement_push(L); /* 6 */
+  validation *j = validation_push(L); /* 6 */
   const segue__option_kind *topic = topic_of(L, j, family, kind);
   push_given(L, topic->table, subject, 4, 5); /* 7 */
   lua_pushstring(L, family);
@@ -319,7 +320,7 @@ static int made(lua_State *L) {
     lua_pushfstring(L, "%s:%d", at.file, (int)at.line);
     lua_setfield(L, 7, "made_at");
   }
-  judge(L, j, 7, family_of(L, family), subject);
+  options_validate(L, j, 7, family_of(L, family), subject);
   lua_settop(L, 7);
   return 1;
 }
