@@ -226,8 +226,8 @@ function M.source(spec)
   for key, value in pairs(spec) do self[key] = value end
   if plugin then
     self.options = plugin_options(plugin.options or {}, spec.options or {})
-    core.judged(("segue.source: plugin %s: options"):format(spec.plugin), plugin.options or {},
-      self.options)
+    core.validate_options(("segue.source: plugin %s: options"):format(spec.plugin),
+      plugin.options or {}, self.options)
     self.fetch, self.watch = plugin.fetch, plugin.watch
     self.want, self.outcome = plugin.want, plugin.outcome
   end

@@ -274,9 +274,9 @@ static int table(lua_State *L) {
 
 /* ---- Options of plugins in Lua --------------------------------------------------------------- */
 
-/* judged(subject, declared, value): throws the first mistake of a table by the options that a
- * plugin declares. */
-static int judged(lua_State *L) {
+/* validate_options(subject, declared, value): throws the first mistake of a table by the options
+ * that a plugin declares. */
+static int validate_declared(lua_State *L) {
   const char *subject = luaL_checkstring(L, 1);
   luaL_checktype(L, 2, LUA_TTABLE);
   lua_settop(L, 3);
@@ -402,7 +402,7 @@ void segue__lua_library_open(lua_State *L) {
   static const luaL_Reg functions[] = {{"options", options},
                                        {"table", table},
                                        {"made", made},
-                                       {"judged", judged},
+                                       {"validate_options", validate_declared},
                                        {"duration", segue__lua_duration},
                                        {"argument", argument},
                                        {"hint", segue__lua_hint},

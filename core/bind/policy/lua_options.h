@@ -24,8 +24,8 @@ segue__hash segue__source_identity(const segue_node *node);
  * mistake; hint(word, list) -> "did you mean "x"?", or the whole list. */
 int segue__lua_duration(lua_State *L);
 int segue__lua_hint(lua_State *L);
-/* For segue__lua_setup.open: adds made, judged, options, table, duration, argument and hint to the
- * table on top, and the functions of core/bind/io. */
+/* For segue__lua_setup.open: adds made, validate_options, options, table, duration, argument and
+ * hint to the table on top, and the functions of core/bind/io. */
 void segue__lua_library_open(lua_State *L);
 
 /* Runs plugins/NAME/init.lua beside lua_dir, within the limits of a policy, and calls use with its
