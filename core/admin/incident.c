@@ -27,7 +27,7 @@ static const char mime[] = "application/x-ndjson";
 static void incident_add_files(segue__buf *out, const segue__files *files,
                                const segue__files *before) {
   bool any = false;
-  segue__buf_adds(out, "\"files\":{");
+  segue__buf_adds(out, "\"inputs\":{");
   for (size_t i = 0; files && i < files->count; i++) {
     const segue__file *file = &files->items[i];
     const segue__file *old = before ? segue__files_find(before, file->path) : NULL;

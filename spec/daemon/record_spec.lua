@@ -79,13 +79,13 @@ describe("segue record", function()
     local list = lines(d)
     assert.equal(1, list[1].segue_recording)
     assert.equal(d.dir:at "reload.lua", list[1].policy)
-    assert.equal(files["config.yaml"], list[1].files[d.dir:at "config.yaml"])
+    assert.equal(files["config.yaml"], list[1].inputs[d.dir:at "config.yaml"])
     assert.same({ REC_COLOUR = "red" }, list[1].env)
     assert.equal("rejected", list[2].outcome)
-    assert.equal("workers: 0\n", list[2].files[d.dir:at "config.yaml"])
-    assert.is_nil(list[2].files[d.dir:at "reload.lua"]) -- as before
+    assert.equal("workers: 0\n", list[2].inputs[d.dir:at "config.yaml"])
+    assert.is_nil(list[2].inputs[d.dir:at "reload.lua"]) -- as before
     assert.equal("ENOENT", list[4].errors[1].code)
-    assert.same({}, list[4].files)
+    assert.same({}, list[4].inputs)
     assert.is_true(list[6].forced)
     assert.equal(384, uv.fs_stat(d.dir:at "incident").mode % 512) -- 0600
   end)

@@ -167,7 +167,7 @@ local function step(t, head, entry, policy_text, world)
   world.recorded:step(entry)
   if wait_ms > 0 then t.core:advance(math.floor(wait_ms)) end
   for name, value in pairs(entry.env or {}) do t:env(name, value) end
-  set_files(t, head, entry.files, policy_text, world.sources)
+  set_files(t, head, entry.inputs, policy_text, world.sources)
   set_failures(t, head, entry, world.down)
   local replayed = fire(t, entry)
   return { at = entry.started_ms / 1000, trigger = entry.trigger, cause = entry.cause,
@@ -211,8 +211,8 @@ function M.replay(path, policy, more)
   for name, value in pairs(head.env or {}) do t:env(name, value) end
   t.core:seal()
   if policy_text then t:file(head.policy, policy_text) end
-  set_files(t, head, head.files, policy_text, world.sources)
-  if head.files then t:start() end
+  set_files(t, head, head.inputs, policy_text, world.sources)
+  if head.inputs then t:start() end
   t.started = true
   world.recorded:started()
   for _, entry in ipairs(entries) do
