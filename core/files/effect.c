@@ -131,10 +131,11 @@ static int effect_begin(segue__effect_run *run, segue_error *err) {
 }
 
 static void effect_try(segue__effect_run *run) {
-  segue_error error;
+  segue_error error, named;
   int rc = run->stopped ? effect_cancelled(run, &error) : effect_begin(run, &error);
   if (!rc || effect_retry(run)) return;
-  effect_end(run, rc, &error);
+  if (!run->stopped) segue__errorf(&named, rc, "%s: %s", run->options.title, error.message);
+  effect_end(run, rc, run->stopped ? &error : &named);
 }
 
 int segue__effect_start(segue__effect_run **out, const segue__effect_options *options,

@@ -125,10 +125,11 @@ static void command_find_user(segue__job *job) {
 
 static void command_user_found(segue__job *job) {
   segue__effect_run *run = (segue__effect_run *)((char *)job - offsetof(segue__effect_run, job));
-  segue_error error = run->error;
+  segue_error error = run->error, named;
   int rc = run->status;
   if (!rc && !run->stopped) rc = command_spawn(run, &error);
-  if (rc || run->stopped) segue__effect_tried(run, rc, rc ? &error : NULL);
+  if (rc) segue__errorf(&named, rc, "%s: %s", run->options.title, error.message);
+  if (rc || run->stopped) segue__effect_tried(run, rc, rc ? &named : NULL);
 }
 
 static void command_user_abandoned(segue__job *job) {

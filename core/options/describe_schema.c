@@ -129,16 +129,30 @@ static void schema_map(segue__buf *out, const segue__topics *topics, const segue
   segue__buf_addc(out, '}');
 }
 
+/* The option that a table without keys is a list for; NULL: there is none. */
+static const segue_option *schema_keyless(const segue_option_table *table) {
+  const segue_option *list =
+      table->positional ? segue__options_find(table, table->positional, strlen(table->positional))
+                        : NULL;
+  return list && list->type == SEGUE_OPTION_LIST ? list : NULL;
+}
+
 static void schema_nested(segue__buf *out, const segue__topics *topics, const segue_option *row) {
   const segue_option *inner =
       row->shorthand ? segue__options_find(row->table, row->shorthand, strlen(row->shorthand))
                      : NULL;
-  bool alternatives = inner || row->flags & SEGUE_OPTION_TRUE;
+  const segue_option *list = schema_keyless(row->table);
+  bool alternatives = inner || list || row->flags & SEGUE_OPTION_TRUE;
   if (alternatives) segue__buf_adds(out, "{\"anyOf\":[");
   if (row->flags & SEGUE_OPTION_TRUE) segue__buf_adds(out, "{\"const\":true},");
   if (inner) {
     schema_of(out, topics, inner, inner->type);
     segue__buf_addc(out, ',');
+  }
+  if (list) {
+    segue__buf_adds(out, "{\"type\":\"array\",\"items\":");
+    schema_of(out, topics, list, list->of);
+    segue__buf_adds(out, "},");
   }
   schema_ref(out, topics, row->table);
   if (alternatives) segue__buf_adds(out, "]}");

@@ -1,22 +1,12 @@
 -- SPDX-License-Identifier: MIT
 -- The commands of a files module: how they run, and what a bad one can do.
+local files_module = require "spec.support.files_module"
 local segue = require "spec.support.segue"
 local uv = require "luv"
 local wait = require "spec.support.wait"
 
-local policy = [==[
-local segue = require "segue"
-return {
-  sources = { segue.file "a.yaml" },
-  triggers = { segue.signal "HUP" },
-  modules = { web = { kind = "files", timeout = "20s",
-    files = { { to = [=[@TO@]=], content = function(config) return config.x .. "\n" end } },
-    @MODULE@ } },
-}]==]
-
-local function fill(module, to)
-  return (policy:gsub("@(%u+)@", { MODULE = module, TO = to or "out/a" }))
-end
+local put, live, message_of = files_module.put, files_module.live, files_module.message_of
+local function fill(module, to) return files_module.policy(nil, to)(module) end
 
 -- The folder may be entered by every user.
 local function start(module, to, env)
@@ -28,20 +18,9 @@ local function start(module, to, env)
   return d
 end
 
-local function put(d, x)
-  d.dir:save("a.yaml", ("x: %s\n"):format(x))
-  return d:reload()
-end
-
 local function change(d, module, to, x)
   d.dir:save("reload.lua", fill(module, to))
   return put(d, x)
-end
-
-local function live(d) return (d.dir:read "out/a" or ""):match "%d+" end
-
-local function message_of(answer)
-  return answer.errors and answer.errors[1] and answer.errors[1].message or ""
 end
 
 local function gone(pid)

@@ -1,23 +1,14 @@
 -- SPDX-License-Identifier: MIT
 -- Files that a signal or an HTTP request applies, as equals of a command: with their real outcome.
+local files_module = require "spec.support.files_module"
 local process = require "spec.support.process"
 local segue = require "spec.support.segue"
 local uv = require "luv"
 local wait = require "spec.support.wait"
 local web = require "spec.support.web"
 
-local policy = [[
-local segue = require "segue"
-return {
-  sources = { segue.file "a.yaml" },
-  triggers = { segue.signal "HUP" },
-  secrets = { "token" },
-  modules = { web = { kind = "files", timeout = "20s",
-    files = { { to = "out/a", content = function(config) return config.x .. "\n" end } },
-    @MODULE@ } },
-}]]
-
-local function fill(module) return (policy:gsub("@MODULE@", function() return module end)) end
+local put, live, message_of = files_module.put, files_module.live, files_module.message_of
+local fill = files_module.policy 'secrets = { "token" },'
 
 local function folder(module, files)
   local all = { ["a.yaml"] = "x: 1\n" }
@@ -25,25 +16,10 @@ local function folder(module, files)
   return segue.folder { policy = fill(module), files = all }
 end
 
-local function put(d, x)
-  d.dir:save("a.yaml", ("x: %s\n"):format(x))
-  return d:reload()
-end
-
-local function live(d) return (d.dir:read "out/a" or ""):match "%d+" end
-
-local function message_of(answer)
-  return answer.errors and answer.errors[1] and answer.errors[1].message or ""
-end
-
 -- Reloads to x with another policy, which must fail and leave 1 live.
 local function reverts(d, module, x)
   d.dir:save("reload.lua", fill(module))
-  local status, answer = put(d, x)
-  assert.equal(500, status, message_of(answer))
-  assert.equal("reverted", answer.outcome)
-  assert.equal("1", live(d))
-  return message_of(answer)
+  return (files_module.reverts(d, x))
 end
 
 describe("files that are applied by a signal", function()

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Files whose use by the server is verified, and what undoes an apply that went wrong.
+local files_module = require "spec.support.files_module"
 local nginx = require "spec.support.nginx"
 local process = require "spec.support.process"
 local segue = require "spec.support.segue"
@@ -7,39 +8,11 @@ local uv = require "luv"
 local wait = require "spec.support.wait"
 local web = require "spec.support.web"
 
-local policy = [[
-local segue = require "segue"
-return {
-  sources = { segue.file "a.yaml" },
-  triggers = { segue.signal "HUP" },
-  modules = { web = { kind = "files",
-    files = { { to = "out/a", content = function(config) return config.x .. "\n" end } },
-    @MODULE@ } },
-}]]
-
-local function fill(module) return (policy:gsub("@MODULE@", function() return module end)) end
+local put, live, message_of = files_module.put, files_module.live, files_module.message_of
+local reverts, fill = files_module.reverts, files_module.policy()
 
 local function start(module)
   return segue.start { policy = fill(module), files = { ["a.yaml"] = "x: 1\n" } }
-end
-
-local function put(d, x)
-  d.dir:save("a.yaml", ("x: %s\n"):format(x))
-  return d:reload()
-end
-
-local function live(d) return (d.dir:read "out/a" or ""):match "%d+" end
-
-local function message_of(answer)
-  return answer.errors and answer.errors[1] and answer.errors[1].message or ""
-end
-
-local function reverts(d, x)
-  local status, answer = put(d, x)
-  assert.equal(500, status, message_of(answer))
-  assert.equal("reverted", answer.outcome)
-  assert.equal("1", live(d))
-  return message_of(answer), answer.errors[1]
 end
 
 describe("verify of a files module", function()

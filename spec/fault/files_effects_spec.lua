@@ -125,6 +125,49 @@ describe("files that are applied by", function()
   end
 end)
 
+describe("a pid file that changes while a signal is sent", function()
+  local servers = {}
+  after_each(function()
+    segue.cleanup()
+    for _, s in ipairs(servers) do s:stop() end
+    servers = {}
+  end)
+
+  -- A server that writes its name to the file hit when it gets a signal.
+  local function start(name)
+    local s = process.start { "sh", "-c", ([[trap 'echo %s >> hit' HUP; echo ready
+      while :; do sleep 0.02; done]]):format(name), cwd = d.dir.path, name = name }
+    s:wait_output "ready"
+    servers[#servers + 1] = s
+    return s
+  end
+
+  it("leads to the process that it names then, and not to the one before", function()
+    d = segue.folder { policy = (policy:gsub("@MODULE@", [[apply = segue.hup("s.pid",
+      { name = "sh" })]])), files = { ["a.yaml"] = "x: 1\n" } }
+    d.dir:save("s.pid", start("old").pid .. "\n")
+    d:spawn()
+    d:wait_ready()
+    d:stop()
+    wait.until_true(function() return d.dir:read "hit" == "old\n" end)
+    kill.arm(d, "pid_file.opened#1=stop")
+    d:wait_ready()
+    put(2)
+    d:signal "hup"
+    wait.until_true(function()
+      local file = assert(io.open(("/proc/%d/stat"):format(d.process.pid)))
+      local stopped = file:read("*a"):find "%) T "
+      file:close()
+      return stopped
+    end, nil, function() return d:log() end)
+    d.dir:save("s.pid", start("new").pid .. "\n")
+    d:signal "cont"
+    wait.until_true(function() return (d.dir:read "hit"):find "\n.*\n" end, nil,
+      function() return d:log() end)
+    assert.equal("old\nnew\n", d.dir:read "hit")
+  end)
+end)
+
 describe("files whose use is verified", function()
   after_each(segue.cleanup)
 

@@ -47,4 +47,36 @@ describe("memory that runs out in a files module", function()
       applied = wanted
     end)
   end)
+
+  it("changes all or nothing where a request applies and a function verifies", function()
+    local d = segue.start { policy = [[
+local segue = require "segue"
+return {
+  sources = { segue.file "a.yaml" },
+  triggers = { segue.http "127.0.0.1:@PORT@" },
+  modules = { web = { kind = "files",
+    files = { { to = "out/a", content = function(config) return config.x .. "\n" end } },
+    apply = segue.post("http://127.0.0.1:@PORT@/-/healthy", { method = "GET",
+      headers = { ["X-A"] = "b" } }),
+    verify = { tag = "probe", kind = "call", before = function() return { 1 } end,
+      call = function(state) return state[1] == 1 or nil, "no state" end },
+    undo = { "sh", "-c", "test $A = b", env = { A = "b", B = false } } } },
+}]], env = faults.memory_env, files = { ["a.yaml"] = "x: 0\n" } }
+    local x, live = 0, "0\n"
+    faults.each_allocation(d, 40, function(n)
+      x = x + 1
+      d.dir:save("a.yaml", ("x: %d\n"):format(x))
+      local answer = faults.attempt(d, { method = "POST", path = "/-/reload" })
+      faults.memory(d, 0)
+      local wanted, text = ("%d\n"):format(x), d.dir:read "out/a"
+      if answer and answer.status == 200 then
+        assert.equal(wanted, text)
+      elseif answer and not answer.body:find("while answering", 1, true) then
+        assert.equal(live, text, ("allocation %d: %d %s"):format(n, answer.status, answer.body))
+      end
+      assert.equal(200, (d:reload()), d:log():sub(-2000))
+      assert.equal(wanted, d.dir:read "out/a")
+      live = wanted
+    end)
+  end)
 end)

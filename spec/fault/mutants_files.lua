@@ -51,6 +51,8 @@ return function(daemon)
     { "a process younger than its pid file", "core/os/pid_file.c",
       "if (late > LATE_S && !pid_fits_file(process, path))", "if (0)",
       signal "started after its pid file" },
+    { "a pid file that is read again behind the pidfd", "core/os/pid_file.c",
+      "if (again != pid) return UV_EAGAIN;", "", effects "not to the one before" },
     { "a process that has exited", "core/os/pid_file.c",
       "if (process->state == 'Z' || process->state == 'X')", "if (0)",
       signal "that has exited" },
