@@ -10,7 +10,8 @@ return { name = "json", sources = { segue.file "config.yaml" }, triggers = {} }
 ]]
 
 -- Arguments that a command cannot do without.
-local arguments = { why = { "a" }, freeze = { "a reason" }, test = { "." }, help = { "options" } }
+local arguments = { why = { "a" }, freeze = { "a reason" }, test = { "." }, help = { "options" },
+  import = { "confd", "confd", "imported" } }
 
 local function knows(option)
   local names = {}
@@ -28,7 +29,8 @@ describe("--json", function()
   local function is_json(d, name, ...)
     local args = { name, "--json", ... }
     for _, arg in ipairs(arguments[name] or {}) do args[#args + 1] = arg end
-    if name ~= "version" and name ~= "test" and name ~= "help" then
+    if name ~= "version" and name ~= "test" and name ~= "help"
+        and name ~= "import" then
       args[#args + 1], args[#args + 2] = "-c", d.dir:at "reload.lua"
     end
     local p = segue.cli(args, { cwd = d.dir.path })
@@ -49,6 +51,8 @@ describe("--json", function()
   it("prints JSON for success", function()
     local d = segue.start { policy = policy, files = { ["config.yaml"] = "a: 1\n" } }
     d.dir:write("a_spec.lua", "it('passes', function() end)")
+    d.dir:write("confd/conf.d/a.toml", '[template]\nsrc = "a.tmpl"\ndest = "a"\n')
+    d.dir:write("confd/templates/a.tmpl", "text\n")
     d.dir:write("config.yaml", "a: 2\n")
     assert.equal(200, (d:reload()))
     for _, name in ipairs(knows "json") do
