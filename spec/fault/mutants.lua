@@ -1015,6 +1015,8 @@ local mutants = {
     "if (value >= min || value <= max) return true;", UNIT.options },
   { "no check of a table whose rows are wrong", "core/options/options.c",
     "if (node && j->count == errors) run_checks(", "if (node) run_checks(", UNIT.options },
+  { "no rows of a kind whose struct was not allocated", "core/options/options.c",
+    "kind->table && (kind->options || !kind->table->struct_size);", "kind->table;", UNIT.options },
   { "no struct that is half filled", "core/options/options.c",
     "if (j.rc) segue__options_clear(table, out);", ";", UNIT.options },
   { "secret values in messages", "core/options/fill.c",

@@ -53,6 +53,12 @@ const segue_option_table options_pet_table = {.size = sizeof(segue_option_table)
                                               .family = true,
                                               .kind_offset = offsetof(options_pet, kind)};
 
+/* Where a cat has its home, the pet has the name of its kind, which must not be freed. So the spec
+ * of memory that runs out fails if the rows of a cat are freed in the struct of the pet. */
+_Static_assert(offsetof(options_cat, home) ==
+                   offsetof(options_pet, kind) + offsetof(segue_option_kind_value, name),
+               "the offset of an owned text");
+
 static const segue_option cat_rows[] = {
     {.name = "lives",
      .type = SEGUE_OPTION_COUNT,

@@ -10,8 +10,8 @@
 
 typedef struct options_pet {
   char *name;
-  uint64_t legs;
   segue_option_kind_value kind;
+  uint64_t legs;
 } options_pet;
 
 typedef struct options_cat {
