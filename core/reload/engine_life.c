@@ -136,7 +136,7 @@ uint64_t segue__engine_random(segue__engine *engine) {
 /* Doubling from a second to a minute, with up to a fifth taken off, so that many daemons that
  * failed together do not come back together. */
 uint64_t segue__engine_backoff_ms(segue__engine *engine, unsigned attempt) {
-  uint64_t ms = SEGUE__RETRY_FIRST_MS;
+  uint64_t ms = SEGUE_TEST_MS("RETRY_FIRST_MS", SEGUE__RETRY_FIRST_MS);
   while (attempt-- && ms < RETRY_MOST_MS)
     ms *= 2;
   if (ms > RETRY_MOST_MS) ms = RETRY_MOST_MS;

@@ -30,7 +30,7 @@ describe("a module that fails by itself", function()
     local dir = tempdir.new()
     at = port.free()
     plugin.build_file(dir:at "mortal.so", "spec/plugin/mortal.c")
-    d = segue.start { dir = dir, files = { ["config.yaml"] = "m: ''\nn: 1\n" },
+    d = segue.start { dir = dir, env = o.env, files = { ["config.yaml"] = "m: ''\nn: 1\n" },
       policy = POLICY:format(o.replace or "restart", o.on_failure or "refuse", at) }
   end
   local function get(path) return http.request { port = at, path = path or "/" }.status end
@@ -53,7 +53,7 @@ describe("a module that fails by itself", function()
   end
 
   it("refuses clients and is not ready until the next instance serves", function()
-    start {}
+    start { env = { SEGUE_TEST_RETRY_FIRST_MS = "60000" } } -- a reload ends the pause, not the time
     local events = http.connect { port = d.port }
     events:write(http.format { path = "/api/v1/events", port = d.port })
     events:read_until "retry: %d+\n\n"
@@ -66,6 +66,7 @@ describe("a module that fails by itself", function()
     assert.matches("the child process exited with code 7", cjson.encode(m.error))
     assert.equal(1, metric 'segue_module_state{module="m",state="failed"}')
     d:wait_log 'an instance reported that it failed.*code 7'
+    assert.equal(200, (d:reload "?force=1"))
     until_ready()
     assert.same({ 200, "serving" }, { get(), module().state })
     assert.equal(2, failures())
@@ -74,7 +75,7 @@ describe("a module that fails by itself", function()
     events:close()
   end)
 
-  it("lets clients wait if the policy wants that: each one is answered", function()
+  it("lets clients wait if the policy wants that: each one is answered after a pause", function()
     start { on_failure = "wait" }
     die_twice()
     for _ = 1, 5 do assert.equal(200, get()) end
