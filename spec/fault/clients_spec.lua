@@ -132,10 +132,13 @@ describe("the daemon, when a client leaves", function()
     local d = start()
     nobody(d, "at the start")
     d.dir:save("config.yaml", "n: 2\nslow: 0.5\n")
-    for _, how in ipairs { "close", "reset" } do
+    for i, how in ipairs { "close", "reset" } do
       local c = http.connect { port = d.port }
       c:write(HEAD .. "\r\n")
-      wait.until_true(function() return d:connections() > 0 end)
+      wait.until_true(function()
+        local counted = 'segue_triggers_total{trigger="http"} ' .. i
+        return d:control("/metrics").body:find(counted, 1, true)
+      end, nil, "the request")
       c[how](c)
     end
     d:wait_config(function(config) return config.n == 2 end)
