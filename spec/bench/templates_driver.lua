@@ -3,7 +3,7 @@
 -- engine runs as in core/bind/template, but without its memory limit.
 package.loaded["segue.template.host"] = {
   regex_new = function() return true end, regex_match = function() end, cpu_seconds = os.clock,
-  seconds_max = 60,
+  seconds_max = 60, dialects = "segue|confd|consul-template|sprig|go",
 }
 package.path = "lua/?.lua;lua/?/init.lua;" .. package.path
 require("jit.opt").start("maxtrace=4000", "maxmcode=16384", "maxside=200")

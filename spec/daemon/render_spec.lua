@@ -26,6 +26,18 @@ describe("segue render", function()
       '{"n":7}').stdout)
   end)
 
+  -- lua_newstate of LuaJIT crashes where an allocation fails.
+  it("reports that memory ran out at any allocation of its Lua state", function()
+    local dir = tempdir.new()
+    dir:write("t", "{{.a}}")
+    for n = 1, 24 do
+      local p = segue.cli({ "render", "--template", "t" },
+        { cwd = dir.path, env = { SEGUE_MEM_FAIL_AT = tostring(n) } })
+      assert.equal(4, p.code, n .. ": " .. p:describe())
+      assert.matches("memory", p.stderr)
+    end
+  end)
+
   it("ends with code 3 and prints nothing where the template has an error", function()
     local p = render({ ["up.tmpl"] = "text\n  {{.svc.web.port.x}}",
       ["d.json"] = '{"svc":{"web":{}}}' },

@@ -18,6 +18,27 @@ describe("a template", function()
     assert.is_true(answer.output == table.concat(expected, "\n"))
   end)
 
+  it("that differs from another in its texts only has the places of its own errors", function()
+    local answers = template.render {
+      { name = "t", template = "{{.a.b}} {{range .l}}x{{end}}",
+        data = { a = { b = 1 }, l = { 1 } } },
+      { name = "t", template = "a\nlong {{.a.b}} {{range .l}}yy{{end}}",
+        data = { a = { b = 1 }, l = { 1, 2 } } },
+      { name = "t", template = "a\nlong {{.a.b}} {{range .l}}zz{{end}}", data = { a = 1 } },
+      { name = "u", template = "abc{{.a.b}}\n{{range .l}}yy{{end}}", data = { a = 1 } },
+      { name = "u", template = '{{define "u"}} {{end}}own', data = {} },
+      { name = "u", template = '{{define "u"}}x{{end}} ', data = {} },
+      { name = "v", template = '{{define "w"}} {{end}}{{define "w"}}2{{end}}{{template "w"}}' },
+      { name = "v", template = '{{define "w"}}1{{end}}{{define "w"}} {{end}}{{template "w"}}' },
+    }
+    local shown = {}
+    for i, answer in ipairs(answers) do shown[i] = answer.output or answer.error end
+    assert.same({ "1 x", "a\nlong 1 yyyy",
+      'template: t:2:9: executing "t" at <.a.b>: can\'t evaluate field b in type interface {}',
+      'template: u:1:7: executing "u" at <.a.b>: can\'t evaluate field b in type interface {}',
+      "own", "x", "2", "1" }, shown)
+  end)
+
   it("may nest blocks and parentheses deeply", function()
     for _, depth in ipairs { 12, 60, 300 } do
       local answer = one(("{{if .a}}"):rep(depth) .. "x" .. ("{{else}}y{{end}}"):rep(depth),

@@ -12,32 +12,11 @@
 #include "task.h"
 
 /* Nested frames of C functions that call Lua may use this much of the stack. */
-enum { STACK_MAX = 512 * 1024, RESERVE = 64 * 1024 };
+enum { STACK_MAX = 512 * 1024 };
 
 /* Pause and step of the collector, in percent: LuaJIT's own 200, and 100 KB of work in each step.
  */
 enum { PAUSE_MAX = 200, STEPMUL = 10000 };
-
-static bool in_reserve(const segue__lua *lua, const void *p) {
-  return lua->reserve && (const char *)p >= lua->reserve &&
-         (const char *)p < lua->reserve + RESERVE;
-}
-
-/* lua_newstate crashes in LuaJIT if an allocation fails: closing a half-made state reads a string
- * table that does not exist yet. So memory for a whole state is allocated first. Once an allocation
- * has failed, all further ones come from that reserve, one after the other, until the state is
- * complete and has been closed. Freeing the reserve and calling the allocator again is not enough:
- * when memory is short, the next allocations fail too. */
-static void *use_reserve(segue__lua *lua, void *p, size_t old_size, size_t new_size) {
-  if (in_reserve(lua, p) && new_size <= old_size) return p;
-  size_t need = (new_size + 15) & ~(size_t)15;
-  if (!lua->reserve || need > RESERVE - lua->reserve_used) return NULL;
-  char *q = lua->reserve + lua->reserve_used;
-  lua->reserve_used += need;
-  if (old_size) memcpy(q, p, old_size < new_size ? old_size : new_size);
-  if (!in_reserve(lua, p)) segue__free(p);
-  return q;
-}
 
 #ifdef SEGUE_TEST
 int segue__lua_stress;
@@ -85,18 +64,18 @@ static void *state_allocate(void *data, void *p, size_t old_size, size_t new_siz
   segue__lua *lua = data;
   if (!p) old_size = 0;
   if (!new_size) {
-    if (!in_reserve(lua, p)) segue__free(p);
+    if (!segue__reserve_has(&lua->reserve, p)) segue__free(p);
     lua->bytes -= old_size;
     return NULL;
   }
   bool over = new_size > old_size && lua->bytes - old_size + new_size > lua->bytes_max;
-  bool reserve_only = lua->reserve && lua->spoiled;
+  bool reserve_only = lua->reserve.memory && lua->spoiled;
   void *q = over || reserve_only ? NULL : segue__realloc(p, new_size);
   if (!q) {
     if (!lua->spoiled) note_stack(lua);
     lua->spoiled = true;
     lua->over_limit = over;
-    q = use_reserve(lua, p, old_size, new_size);
+    q = segue__reserve_use(&lua->reserve, p, old_size, new_size);
   }
   if (q) lua->bytes += new_size - old_size;
   return q;
@@ -147,11 +126,9 @@ int segue__lua_new(segue__lua **out, const segue__lua_setup *setup, segue_error 
   lua->pulse = setup->pulse;
   lua->bytes_max = setup->bytes_max;
   lua->collect_above = setup->bytes_max / 4;
-  lua->reserve = segue__malloc(RESERVE);
-  if (lua->reserve) lua->L = lua_newstate(state_allocate, lua);
+  if (!segue__reserve_new(&lua->reserve)) lua->L = lua_newstate(state_allocate, lua);
   if (!lua->L || lua->spoiled) goto no_memory;
-  segue__free(lua->reserve);
-  lua->reserve = NULL;
+  segue__reserve_free(&lua->reserve);
   segue__budget_adopt(lua->budget, lua);
   STRESS(lua->L, true);
   int rc = segue__lua_call(lua, "opening Lua", 1000, state_open_all, NULL, err);
@@ -163,7 +140,7 @@ int segue__lua_new(segue__lua **out, const segue__lua_setup *setup, segue_error 
   return 0;
 no_memory:
   if (lua && lua->L) lua_close(lua->L);
-  if (lua) segue__free(lua->reserve);
+  if (lua) segue__reserve_free(&lua->reserve);
   segue__free(lua);
   return segue__errorf(err, UV_ENOMEM, "no memory for a Lua state");
 }

@@ -15,6 +15,7 @@
 #include "../../os/log.h"
 #include "../../os/loop.h"
 #include "../../os/os.h"
+#include "../../os/reserve.h"
 #include "budget.h"
 #include "library.h"
 #include "services.h"
@@ -89,15 +90,14 @@ struct segue__lua {
   size_t collect_above,
       lived;        /* a call begins with a collection above this size; size after the last one */
   size_t postponed; /* see segue__lua_pace */
-  char *reserve;    /* spare memory while the state is built */
-  size_t reserve_used;
-  bool spoiled;    /* an allocation failed: results cannot be trusted */
-  bool over_limit; /* the failed allocation exceeded bytes_max; memory was not short */
-  bool overran;    /* a call exceeded its CPU time */
-  bool closing;    /* close it when the running call returns */
-  int depth;       /* running calls and other users that keep the state open */
-  int calls;       /* calls that are running */
-  int world;       /* error of a file that the outermost call required and could not read */
+  segue__reserve reserve; /* while the state is built */
+  bool spoiled;           /* an allocation failed: results cannot be trusted */
+  bool over_limit;        /* the failed allocation exceeded bytes_max; memory was not short */
+  bool overran;           /* a call exceeded its CPU time */
+  bool closing;           /* close it when the running call returns */
+  int depth;              /* running calls and other users that keep the state open */
+  int calls;              /* calls that are running */
+  int world;              /* error of a file that the outermost call required and could not read */
   const char *stack_base;
   size_t refs;
   struct segue__task *tasks, *current;

@@ -17,17 +17,19 @@ static void *template_allocate(void *data, void *p, size_t old_size, size_t new_
   segue__template *t = data;
   if (!p) old_size = 0;
   if (!new_size) {
-    segue__free(p);
+    if (!segue__reserve_has(&t->reserve, p)) segue__free(p);
     t->bytes -= old_size;
     return NULL;
   }
   bool over = new_size > old_size && t->bytes - old_size + new_size > BYTES_MAX;
-  void *q = over ? NULL : segue__realloc(p, new_size);
-  if (q)
-    t->bytes += new_size - old_size;
-  else
+  bool reserve_only = t->reserve.memory && t->spoiled;
+  void *q = over || reserve_only ? NULL : segue__realloc(p, new_size);
+  if (!q) {
     t->spoiled = true;
-  if (!q && !over) t->starved = true;
+    t->starved |= !over;
+    q = segue__reserve_use(&t->reserve, p, old_size, new_size);
+  }
+  if (q) t->bytes += new_size - old_size;
   return q;
 }
 
@@ -77,11 +79,11 @@ static int template_fail(segue__template *t, int status, segue_error *err) {
 static int template_open(segue__template *t, segue_error *err) {
   if (t->spoiled) template_close(t);
   if (t->L) return 0;
-  t->L = lua_newstate(template_allocate, t);
-  if (!t->L) {
-    t->spoiled = t->starved = false;
-    return segue__errorf(err, UV_ENOMEM, "templates: %s", segue_strerror(UV_ENOMEM));
-  }
+  if (!segue__reserve_new(&t->reserve)) t->L = lua_newstate(template_allocate, t);
+  bool complete = t->L && !t->spoiled;
+  if (!complete) template_close(t); /* while the reserve is there: parts of the state are in it */
+  segue__reserve_free(&t->reserve);
+  if (!complete) return segue__errorf(err, UV_ENOMEM, "templates: %s", segue_strerror(UV_ENOMEM));
   int status = lua_cpcall(t->L, template_open_protected, t);
   if (!status) return 0;
   int rc = template_fail(t, status, err);

@@ -8,14 +8,16 @@
 #include <lua.h>
 #include <stdbool.h>
 
+#include "../../os/reserve.h"
 #include "template.h"
 
 struct segue__template {
   lua_State *L; /* NULL: not open */
   char *lua_dir;
   size_t bytes;
-  bool spoiled; /* an allocation failed: the state is closed before the next call */
-  bool starved; /* and the state was within its limit: the machine has no memory */
+  segue__reserve reserve; /* while the state is created */
+  bool spoiled;           /* an allocation failed: the state is closed before the next call */
+  bool starved;           /* and the state was within its limit: the machine has no memory */
   /* Of the running call; owned here, because an error of Lua frees nothing. */
   segue__document *doc, *parsed;
   /* Of the running call, borrowed: the data of a job that is given. */

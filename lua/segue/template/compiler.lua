@@ -25,9 +25,13 @@ expression.extend(C)
 
 local statements = {}
 
+-- Texts are no part of the code, so that templates that differ in them only can share it: T holds
+-- them, and code.texts the tokens that each is made of.
 function C:flush()
   if #self.pending > 0 then
-    self:add("%s(out, %q)", self:use "put", concat(self.pending))
+    local texts = self.texts
+    texts[#texts + 1] = self.pending
+    self:add("%s(out, T[%d])", self:use "put", #texts)
     self.pending = {}
   end
 end
@@ -36,7 +40,7 @@ function C:nodes(list, first, last)
   for i = first, last do
     local n = list[i]
     if n.k == "text" then
-      self.pending[#self.pending + 1] = n.text
+      self.pending[#self.pending + 1] = n.at
     else
       self:flush()
       statements[n.k](self, n)
@@ -248,6 +252,7 @@ local compiler = {}
 ---@field head string of the Lua source
 ---@field functions string[][] the pieces of its functions
 ---@field constants table what K is in it
+---@field texts integer[][] the tokens of each text of T
 ---@field sites segue.template.node[]
 ---@field ids table<string, integer> the function of each template
 ---@field names table<integer, string> the template of each site
@@ -258,7 +263,7 @@ local compiler = {}
 function compiler.compile(trees, options)
   local self = setmetatable({
     functions = {}, function_count = 0, sites = {}, ids = {}, constants = {}, constant_of = {},
-    table_of = options.functions, labels = 0, pending = {}, used = {},
+    table_of = options.functions, labels = 0, pending = {}, used = {}, texts = {},
     code = {}, temps = 0, top = 0, depth = 0, site_temps = 0,
     force_large = options.force_large, copies_variables = trees.nested_variables,
   }, C)
@@ -274,7 +279,7 @@ function compiler.compile(trees, options)
   end
   return {
     head = self:head(options.missingkey), functions = self.functions,
-    constants = self.constants, sites = self.sites,
+    constants = self.constants, sites = self.sites, texts = self.texts,
     ids = self.ids, names = names,
   }
 end

@@ -3,7 +3,7 @@
 local concat, format = table.concat, string.format
 
 local HEAD = [[
-local R, K, F, fuel, depth = ...
+local R, K, F, fuel, depth, T = ...
 F.reset = function() fuel, depth = 0, 0 end
 ]]
 

@@ -3,6 +3,7 @@
 -- within limits. All of it runs in a Lua state of its own, with the JIT compiler on.
 local buffer = require "string.buffer"
 local compiler = require "segue.template.compiler"
+local lexer = require "segue.template.lexer"
 local context = require "segue.template.context"
 local dialects = require "segue.template.dialects"
 local host = require "segue.template.host"
@@ -36,19 +37,57 @@ local template = {}
 ---@field main integer the one that renders
 ---@field trees? segue.template.trees until its touches are known
 ---@field paths? string[] see template.touches
+---@field shares boolean its code is that of another template, with other places of its nodes
+---@field options segue.template.options
+---@field mode string
 
 -- Limits of one run, unless others are given.
 template.limits = { seconds = host.seconds_max, output = 64 * 1024 * 1024 }
 
 local cache, cached = {}, 0
-local CACHED_MAX = 2000
+local shapes, shape_count = {}, 0
+local CACHED_MAX, SHAPES_MAX, SHAPE_TOKENS_MAX = 2000, 1000, 2000
+
+---@class segue.template.shape the code of templates that differ in their texts only
+---@field code segue.template.code
+---@field chunk function
+---@field trees segue.template.trees
+---@field main integer
 
 local function load_code(code)
   local chunk, message = loadstring(compiler.source(code), "=template")
   if not chunk then error("the code of a template does not load: " .. message, 0) end
-  local functions = {}
-  chunk(runtime, code.constants, functions, 0, 0)
+  return chunk
+end
+
+local function instantiate(shape, tokens)
+  local functions, texts = {}, {}
+  for i, of_text in ipairs(shape.code.texts) do
+    local text = tokens.value[of_text[1]]
+    for k = 2, #of_text do text = text .. tokens.value[of_text[k]] end
+    texts[i] = text
+  end
+  shape.chunk(runtime, shape.code.constants, functions, 0, 0, texts)
   return functions
+end
+
+-- All that decides the code: the tokens, but of texts only whether they are blank, because an empty
+-- definition may be replaced by another one. nil: a large template, or one that may name itself.
+local function shape_key(key, name, tokens)
+  local out, n = { key }, 1
+  if tokens.count > SHAPE_TOKENS_MAX or tokens.kind[tokens.count] ~= "eof" then return nil end
+  for i = 1, tokens.count do
+    local kind, v = tokens.kind[i], tokens.value[i]
+    if kind == "text" then
+      out[n + 1] = v:find "[^ \t\r\n\v\f]" and "\0t" or "\0b"
+      n = n + 1
+    else
+      if (kind == "string" or kind == "raw") and quote.unquote(v) == name then return nil end
+      out[n + 1], out[n + 2], out[n + 3] = kind, "\0", v
+      n = n + 3
+    end
+  end
+  return table.concat(out, "\1")
 end
 
 -- Where a run-time error stands: NAME:LINE:COL, and the node that was evaluated.
@@ -64,6 +103,7 @@ local function describe(compiled, problem)
   elseif problem.limit then
     return { message = ("template: %s: %s"):format(compiled.name, problem.limit) }
   end
+  if compiled.shares then template.own_code(compiled) end
   local n = compiled.code.sites[problem.site]
   local line, column = node.line(compiled.text, n.pos)
   local message = problem.message
@@ -76,6 +116,26 @@ local function describe(compiled, problem)
   return problem
 end
 
+local function new_shape(name, text, mode, options, tokens)
+  local functions = dialects.functions(options.dialect)
+  local trees, problem = parser.parse(name, text, functions, options.left, options.right, tokens)
+  if not trees then return nil, problem end
+  local code = compiler.compile(trees, { functions = functions, missingkey = mode,
+    force_large = options.force_large })
+  return { code = code, chunk = load_code(code), trees = trees, main = code.ids[name] }
+end
+
+-- Replaces the nodes of shared code by those of the template itself: their places are other ones.
+---@param compiled segue.template.compiled
+function template.own_code(compiled)
+  local options = compiled.options
+  local functions = dialects.functions(options.dialect)
+  local trees = parser.parse(compiled.name, compiled.text, functions, options.left, options.right)
+  compiled.code = compiler.compile(trees, { functions = functions, missingkey = compiled.mode,
+    force_large = options.force_large })
+  compiled.shares = false
+end
+
 ---@param text string
 ---@param options segue.template.options
 ---@return segue.template.compiled? compiled
@@ -84,17 +144,27 @@ function template.compile(text, options)
   local name = options.name or ""
   local mode = options.missingkey or dialects.missing_key(options.dialect)
   if mode == "invalid" then mode = "default" end
-  local key = (options.dialect or "") .. "\0" .. mode .. "\0" .. (options.left or "") .. "\0"
-    .. (options.right or "") .. "\0" .. name .. (options.force_large and "\0large" or "")
+  local shape_options = (options.dialect or "") .. "\0" .. mode
+    .. (options.force_large and "\0large" or "")
+  local key = shape_options .. "\0" .. (options.left or "") .. "\0" .. (options.right or "") .. "\0"
+    .. name
   local of_options = cache[key]
   if of_options and of_options[text] then return of_options[text] end
-  local functions = dialects.functions(options.dialect)
-  local trees, problem = parser.parse(name, text, functions, options.left, options.right)
-  if not trees then return nil, problem end
-  local code = compiler.compile(trees, { functions = functions, missingkey = mode,
-    force_large = options.force_large })
-  local compiled = { name = name, text = text, code = code, functions = load_code(code),
-    main = code.ids[name], trees = trees }
+  local tokens = lexer.run(text, options.left, options.right)
+  local shared = name ~= "" and shape_key(shape_options, name, tokens)
+  local shape = shared and shapes[shared]
+  local problem
+  local is_new = not shape
+  if not shape then
+    shape, problem = new_shape(name, text, mode, options, tokens)
+    if not shape then return nil, problem end
+    if shape_count >= SHAPES_MAX then shapes, shape_count = {}, 0 end
+    if shared then shapes[shared], shape_count = shape, shape_count + 1 end
+  end
+  local compiled = { name = name, text = text, code = shape.code, main = shape.main,
+    functions = instantiate(shape, tokens), trees = shape.trees, shares = not is_new,
+    options = { dialect = options.dialect, left = options.left, right = options.right,
+      force_large = options.force_large }, mode = mode }
   if cached >= CACHED_MAX then cache, cached, of_options = {}, 0, nil end
   of_options = of_options or {}
   cache[key], of_options[text], cached = of_options, compiled, cached + 1
@@ -106,7 +176,8 @@ end
 ---@return string[]
 function template.touches(compiled)
   if not compiled.paths then
-    compiled.paths, compiled.trees = touches.find(compiled.trees), nil
+    compiled.trees.paths = compiled.trees.paths or touches.find(compiled.trees)
+    compiled.paths, compiled.trees = compiled.trees.paths, nil
   end
   return compiled.paths
 end

@@ -165,7 +165,9 @@ end
 
 function P:text_or_action()
   local kind, at = self:next_word()
-  if kind == "text" then return { k = "text", pos = self:pos(at), text = self:value(at) } end
+  if kind == "text" then
+    return { k = "text", pos = self:pos(at), text = self:value(at), at = at }
+  end
   if kind ~= "left" then self:unexpected(at, "input") end
   self.action = self:pos(at)
   local n = self:read_action()
@@ -279,9 +281,10 @@ local parser = {}
 ---@param left? string
 ---@param right? string
 ---@return segue.template.trees? trees
+---@param tokens? segue.template.tokens of the text, where they are there already
 ---@return { message: string, line: integer }? problem
-function parser.parse(name, text, functions, left, right)
-  local tokens = lexer.run(text, left, right)
+function parser.parse(name, text, functions, left, right, tokens)
+  tokens = tokens or lexer.run(text, left, right)
   local self = setmetatable({
     name = name, text = text, tokens = tokens, kind = tokens.kind, functions = functions,
     at = 1, furthest = 1, vars = { "$" }, range_depth = 0, blocks = 0, depth = 0, templates = {},

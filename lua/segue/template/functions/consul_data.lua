@@ -139,7 +139,7 @@ data.executeTemplate = def({ "string" }, function(site, n, name, argument)
     calling(site, "executeTemplate", "executeTemplate: wrong number of arguments")
   end
   local compiled = context.get().compiled
-  local id = compiled.code.ids[name]
+  local id = name == compiled.name and compiled.main or compiled.code.ids[name]
   if not id then
     calling(site, "executeTemplate", ("template: no template %s associated with template %s")
       :format(quote.quote(name), quote.quote(compiled.name)))
