@@ -118,16 +118,19 @@ static const command commands[] = {
      "Records what each reload reads and its outcome until it is interrupted. FILE must not exist\n"
      "yet; without it the recording is printed. It contains whole files, with their secrets.",
      segue__cli_record, REMOTE | DURATION, 1},
-    {"render", "", "render a template, without a daemon",
+    {"render", "", "render a template, or the files of a policy, without a daemon",
      "Prints the template of --template with the data of --data, or nothing if it has an error.\n"
      "The language is that of Go's text/template. With --batch: reads cases, one JSON object in\n"
      "each line, from standard input, and prints one in each line: {\"id\", \"ok\", \"output\"} "
      "or\n"
      "{\"id\", \"ok\", \"error\"}. Keys of a case: id, template, data, name, dialect, missingkey,\n"
      "left, right; and mocks: services, nodes, env, files, now.\n"
+     "With -c: renders the files of a policy; one of --dry-run, --out and --once.\n"
      "Exit codes: 0 rendered (with --batch: all cases were answered), 3 the template or its data\n"
-     "has an error, 4 a file cannot be read.",
-     segue__cli_render, RENDER | LUA_DIR, 0},
+     "has an error, or a check refuses the files, 4 a file cannot be read or written, or the "
+     "files\n"
+     "could not be applied.",
+     segue__cli_render, RENDER | POLICY | STATE | SOCKET | LOG | LUA_DIR, 0},
     {"import", "PROGRAM PATH [FOLDER]", "write a policy from a configuration of another program",
      "PROGRAM is confd (PATH: its folder, /etc/confd) or consul-template (PATH: a file, or a "
      "folder\n"
@@ -193,6 +196,12 @@ static const option options[] = {
     {"left-delimiter", 0, "TEXT", "where an action begins (default: {{)", RENDER, FIELD(left)},
     {"right-delimiter", 0, "TEXT", "where an action ends (default: }})", RENDER, FIELD(right)},
     {"batch", 0, NULL, "render the cases of standard input", RENDER, FIELD(batch)},
+    {"out", 0, "DIR", "with -c: write the files of the policy below this folder", RENDER,
+     FIELD(out)},
+    {"dry-run", 0, NULL, "with -c: show what would change in the files in place", RENDER,
+     FIELD(dry_run)},
+    {"once", 0, NULL, "with -c: render, check, replace and apply once, then end", RENDER,
+     FIELD(once)},
     {"log-format", 0, "FORMAT", "text or json", LOG, FIELD(log_format)},
     {"log-level", 0, "LEVEL", "error, warn, info or debug", LOG, FIELD(log_level)},
     {"lua-dir", 0, "FOLDER", "Lua files of segue (default: beside the program, or as installed)",

@@ -26,8 +26,8 @@ enum {
 typedef struct segue__cli {
   const char *policy, *state, *socket, *lua_dir, *log_format, *log_level, *wait, *if_match, *schema,
       *replay, *limit, *duration, *url, *token_file, *cacert, *cert, *key, *template, *data,
-      *functions, *missingkey, *left, *right;
-  bool json, force, accept_shrink, help, formats, audit, batch;
+      *functions, *missingkey, *left, *right, *out;
+  bool json, force, accept_shrink, help, formats, audit, batch, dry_run, once;
   const char *with[32];
   int with_count;
   const char *args[4];
@@ -60,6 +60,12 @@ int segue__cli_test(const segue__cli *cli);
 int segue__cli_record(const segue__cli *cli);
 int segue__cli_render(const segue__cli *cli);
 int segue__cli_import(const segue__cli *cli);
+
+/* render_policy.c: `segue render` of a policy, and the files of --out: data is the segue__cli. */
+int segue__cli_render_policy(const segue__cli *cli);
+int segue__cli_write_below(void *data, const char *path, unsigned mode, const void *bytes,
+                           size_t len, segue_error *err);
+int segue__cli_render_offline(const segue__cli *cli); /* offline.c */
 
 /* The plan of a first load, where no daemon runs. */
 int segue__cli_plan_offline(const segue__cli *cli);

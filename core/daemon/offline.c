@@ -145,6 +145,7 @@ static int offline_open_lua(trial *t, segue_error *err) {
   rc = segue__file_world_new(&t->files, t->loop, &t->log, segue__os_default(), NULL);
   if (rc < 0) return rc;
   segue__file_world_rehearse(t->files);
+  if (t->cli->out) segue__file_world_capture(t->files, segue__cli_write_below, (void *)t->cli);
   segue__module_kinds(t->kinds, &t->modules, t->lua_modules, t->files);
   segue__lua_options options = {
       .size = sizeof options,
@@ -366,4 +367,18 @@ static void plan_text(segue__buf *out, const trial *t) {
 
 int segue__cli_plan_offline(const segue__cli *cli) {
   return try_it(cli, plan_text);
+}
+
+/* Only the files are printed, or the reason why there are none. */
+static void render_text(segue__buf *out, const trial *t) {
+  const segue__result *result = t->result;
+  for (size_t i = 0; i < result->errors.count; i++) {
+    segue__render_error_text(out, &result->errors.items[i]);
+    segue__buf_addc(out, '\n');
+  }
+  segue__render_files_text(out, &result->outputs);
+}
+
+int segue__cli_render_offline(const segue__cli *cli) {
+  return try_it(cli, render_text);
 }

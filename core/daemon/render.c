@@ -118,6 +118,9 @@ int segue__cli_render(const segue__cli *cli) {
   segue_error err = {0};
   segue__template *t = NULL;
   char *lua_dir;
+  bool of_policy = cli->out || cli->dry_run || cli->once;
+  if (of_policy || (cli->policy_given && !cli->template && !cli->batch))
+    return segue__cli_render_policy(cli);
   if (!cli->batch && !cli->template)
     return segue__cli_fail(SEGUE__EXIT_USAGE,
                            "segue render needs --template FILE, or --batch for cases from "

@@ -32,6 +32,7 @@ typedef struct process {
   segue *instance;
   int exit_code;
   bool stopping;
+  bool once;  /* it ends with its first generation */
   bool stuck; /* a worker thread still runs the code of a module */
 } process;
 
@@ -76,6 +77,10 @@ static int exit_code_of(const segue_report *report) {
 static void run_on_start(void *data, int status, const segue_report *report) {
   process *d = data;
   if (d->stopping) return;
+  if (status == 0 && d->once) {
+    daemon_run_stop(d);
+    return;
+  }
   if (status == 0 || status == SEGUE_EDEFERRED) {
     segue__systemd_started(&d->systemd, status);
     segue__signals_started(&d->signals);
@@ -182,7 +187,7 @@ static void run_serve(process *d, const segue__cli *cli, segue__passed *passed) 
 }
 
 int segue__cli_run(const segue__cli *cli) {
-  process d = {.exit_code = SEGUE__EXIT_OK};
+  process d = {.exit_code = SEGUE__EXIT_OK, .once = cli->once};
   segue__passed passed;
   segue_error error;
   segue__signals_hold();

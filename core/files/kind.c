@@ -47,6 +47,11 @@ segue__wants *segue__file_world_wants(segue__file_world *world) {
   return world->wants;
 }
 
+void segue__file_world_capture(segue__file_world *world, segue__file_capture *fn, void *data) {
+  world->capture = fn;
+  world->capture_data = data;
+}
+
 /* A job that hangs in the disk may end later, when there is nothing left to log to. */
 void segue__file_world_close(segue__file_world *world) {
   if (!world) return;

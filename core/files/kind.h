@@ -11,6 +11,7 @@
 #include "../reload/action.h"
 #include "../reload/policy.h"
 #include "../reload/wants.h"
+#include "set.h"
 
 /* The dialects of templates, sets of functions: the option `functions`, and the names that
  * lua/segue/template/dialects.lua has functions for. */
@@ -34,6 +35,8 @@ void segue__file_world_rehearse(segue__file_world *world);
 /* The names that templates of its modules request; for the engine. */
 segue__wants *segue__file_world_wants(segue__file_world *world);
 
+/* Gives each rendered file to fn instead of staging it, which may fail: so no check runs. */
+void segue__file_world_capture(segue__file_world *world, segue__file_capture *fn, void *data);
 /* Compares the files of all modules with what was written last. done runs once, later; its report
  * is NULL if the loop closes, and may not be kept. On failure it does not run. */
 int segue__file_world_report(segue__file_world *world,

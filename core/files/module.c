@@ -164,6 +164,33 @@ static void staged(void *data, int status, const segue_error *error) {
                                        .data = instance});
 }
 
+static int capture_set(segue__file_set *set, segue_error *err) {
+  (void)set, (void)err;
+  return 0;
+}
+
+/* Nothing is staged where the files go elsewhere: their places need not exist. */
+static int (*stage_of(const segue__file_world *world))(segue__file_set *, segue_error *) {
+  return world->capture ? capture_set : segue__file_set_stage;
+}
+
+/* Gives a file to the capture of the world. Destinations are relative to the folder of the
+ * policy. */
+static int capture(const segue__file_module *module, const segue__file_want *want,
+                   segue_error *err) {
+  const segue__file_world *world = module->world;
+  segue__buf path;
+  if (!world->capture) return 0;
+  segue__buf_init(&path);
+  if (*want->to != '/') segue__buf_addf(&path, "%s/", module->folder);
+  segue__buf_adds(&path, want->to);
+  int rc = path.failed ? segue__errorf(err, UV_ENOMEM, "%s: out of memory", want->to)
+                       : world->capture(world->capture_data, path.data,
+                                        want->mode ? want->mode : 0644, want->data, want->len, err);
+  segue__buf_deinit(&path);
+  return rc;
+}
+
 static void render_next(segue__file_instance *instance);
 
 /* Whether the file cannot be rendered without a value that is not there. The names are wanted
@@ -236,6 +263,7 @@ static void rendered(segue__rendering *rendering, int status, const char *data, 
     want.data = data;
     want.len = len;
     status = segue__file_set_add(instance->shared->set, &want, &failure);
+    if (!status) status = capture(instance->module, &want, &failure);
     error = &failure;
   }
   if (!status && instance->cancelled) {
@@ -268,7 +296,7 @@ static void render_next(segue__file_instance *instance) {
     if (instance->rendered == index || instance->rendered == SIZE_MAX) return;
   }
   if (!instance->waits) {
-    segue__set_work_start(instance->shared, segue__file_set_stage, staged, instance);
+    segue__set_work_start(instance->shared, stage_of(module->world), staged, instance);
     return;
   }
   segue_error error;

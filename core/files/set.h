@@ -45,6 +45,10 @@ typedef struct segue__file_want {
   bool replace_link; /* a destination that is a symbolic link is replaced; else its target is */
 } segue__file_want;
 
+/* Takes a rendered file in place of a set. path is absolute; all is borrowed. */
+typedef int segue__file_capture(void *data, const char *path, unsigned mode, const void *bytes,
+                                size_t len, segue_error *err);
+
 /* A file of a set, for answers. Strings are borrowed from the set. */
 typedef struct segue__file_status {
   const char *to, *path; /* path: resolved, once it was staged */

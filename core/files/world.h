@@ -24,6 +24,8 @@ struct segue__file_world {
   segue__inventory *inventory; /* NULL: no set has begun */
   segue__file_drift *drift;    /* NULL: nothing is watched */
   segue__wants *wants;
+  segue__file_capture *capture; /* NULL: files are staged */
+  void *capture_data;
 };
 void segue__file_world_unref(segue__file_world *world);
 /* drift.c: a set has settled: its files are watched from now on. */
