@@ -10,20 +10,20 @@
 #include "../config/config.h"
 #include "../os/error.h"
 #include "../os/fault.h"
-#include "../reload/step.h"
+#include "../reload/action.h"
 #include "ask.h"
 #include "inventory.h"
 #include "module.h"
 #include "recovery.h"
 
 static segue__file_instance *action_instance(const segue__step *step) {
-  return segue__instance_object(step->next);
+  return segue__instance_object(segue__step_next(step));
 }
 
 /* The place of a function of the policy stays. */
 static void action_failed(segue__step *step, int status, const segue_error *error) {
   segue_error named;
-  segue__errorf(&named, status, "module '%s': %s", step->spec->name, error->message);
+  segue__errorf(&named, status, "module '%s': %s", segue__step_module_name(step), error->message);
   if (error->file[0]) segue__error_set_place(&named, error->file, error->line, error->column);
   segue__step_done(step, status, &named);
 }
@@ -31,7 +31,7 @@ static void action_failed(segue__step *step, int status, const segue_error *erro
 static void action_undo_failed(segue__step *step, int status, const segue_error *error) {
   segue_error named;
   segue__errorf(&named, status, "module '%s': its files cannot be brought back: %s",
-                step->spec->name, error->message);
+                segue__step_module_name(step), error->message);
   segue__step_undo_failed(step, &named);
 }
 
@@ -199,9 +199,9 @@ static void action_unapplied(void *data, int status, const segue_error *error) {
 /* The previous generation's own command applies its files. An instance has a copy of the operations
  * of its kind, so not their address but one of them shows whether it is of this kind. */
 static const segue__file_module *action_previous(const segue__step *step) {
-  bool same =
-      step->old && segue__instance_ops(step->old)->prepare == segue__file_module_ops.prepare;
-  const segue__file_instance *old = same ? segue__instance_object(step->old) : NULL;
+  const segue__instance *was = segue__step_old(step);
+  bool same = was && segue__instance_ops(was)->prepare == segue__file_module_ops.prepare;
+  const segue__file_instance *old = same ? segue__instance_object(was) : NULL;
   bool applies = old && segue__effect_any(&old->module->apply);
   return applies ? old->module : action_instance(step)->module;
 }
@@ -280,15 +280,15 @@ static void action_settle(segue__step *step) {
   segue__inventory_settled(action_instance(step),
                            segue_snapshot_generation(segue__txn_next(step->txn)));
   shared->refs++;
-  step->data = shared;
+  segue__step_set_data(step, shared);
   segue__step_retire(step);
 }
 
 /* The replaced files are what an undo after a crash needs, so they stay until the generation is on
  * disk. If it cannot be written they stay until the next change of the module. */
 static void action_close(segue__step *step, bool recorded) {
-  segue__shared_set *shared = step->data;
-  step->data = NULL;
+  segue__shared_set *shared = segue__step_data(step);
+  segue__step_set_data(step, NULL);
   if (recorded)
     segue__set_work_start(shared, segue__file_set_settle, action_settled, shared);
   else
@@ -349,13 +349,13 @@ static int action_intend(segue__step *step, segue__intent *intent, segue_error *
 
 /* A longer file has a diff only in a plan, where an operator waits for it. */
 static void action_prepare(segue__step *step) {
-  segue__file_module *module = step->spec->userdata;
-  module->planning = segue__txn_result(step->txn)->plan_only;
+  segue__file_module *module = segue__step_spec(step)->userdata;
+  module->planning = segue__step_plans(step);
   segue__step_build(step);
 }
 
 static void action_report(segue__step *step, segue__file_changes *out) {
-  segue__file_instance *instance = step->next ? action_instance(step) : NULL;
+  segue__file_instance *instance = segue__step_next(step) ? action_instance(step) : NULL;
   if (instance) (void)segue__file_changes_move(out, &instance->preview);
 }
 

@@ -21,6 +21,34 @@ void segue__step_done(segue__step *step, int status, const segue_error *error) {
   step->done(step, status, error);
 }
 
+segue__instance *segue__step_next(const segue__step *step) {
+  return step->next;
+}
+
+const segue__instance *segue__step_old(const segue__step *step) {
+  return step->old;
+}
+
+const char *segue__step_module_name(const segue__step *step) {
+  return step->module->name;
+}
+
+const segue__module_spec *segue__step_spec(const segue__step *step) {
+  return step->spec;
+}
+
+bool segue__step_plans(const segue__step *step) {
+  return step->txn->run->plan_only;
+}
+
+void segue__step_set_data(segue__step *step, void *data) {
+  step->data = data;
+}
+
+void *segue__step_data(const segue__step *step) {
+  return step->data;
+}
+
 /* ---- The next instance ---- */
 
 static void discard_next(segue__txn *txn, segue__step *step) {
@@ -70,7 +98,7 @@ static void step_started(segue__instance *instance, segue__verb verb, int status
   segue__txn *txn = step->txn;
   (void)verb;
   step->started = status >= 0;
-  if (status >= 0 && !txn->failed) segue__services_provide(txn->engine, instance);
+  if (status >= 0 && !segue__txn_failed(txn)) segue__services_provide(txn->engine, instance);
   segue__step_done(step, status, status < 0 ? error : NULL);
 }
 
@@ -174,7 +202,7 @@ static void old_stopped(segue__instance *instance, segue__verb verb, int status,
     if (status < 0 && step->spec->drain.over == SEGUE__OVER_UNDO) segue__txn_fail(txn, error);
     segue__instance_call(instance, SEGUE__STOP,
                          action_deadline(step->spec->stop_ms, SEGUE__STOP_MS), old_stopped, step);
-  } else if (status < 0 || txn->failed) {
+  } else if (status < 0 || segue__txn_failed(txn)) {
     segue__step_done(step, status < 0 ? status : SEGUE_ECANCELLED, status < 0 ? error : NULL);
   } else {
     segue__step_start(step);
@@ -184,7 +212,7 @@ static void old_stopped(segue__instance *instance, segue__verb verb, int status,
 /* After this step only a fresh instance can undo it. */
 static void stop_old(segue__step *step) {
   segue__gate_shut(step->module->gate);
-  step->stopped = true;
+  step->old_state = SEGUE__OLD_STOPPED;
   segue__instance_drain(step->old, &step->spec->drain, old_stopped, step);
 }
 
@@ -192,8 +220,8 @@ static void old_emptied(void *data, bool all) {
   segue__step *step = data;
   segue__txn *txn = step->txn;
   segue_error error;
-  bool cancelled = txn->failed || txn->rejected || txn->run->put_off;
-  step->waits_for_leaving = false;
+  bool cancelled = segue__txn_failed(txn) || txn->rejected || txn->run->put_off;
+  step->old_state = SEGUE__OLD_SERVES;
   if (all && !cancelled) {
     stop_old(step);
     return;
@@ -209,9 +237,8 @@ static void commit_restart(segue__step *step) {
     stop_old(step);
     return;
   }
-  step->shut = true;
   segue__gate_shut(step->module->gate);
-  step->waits_for_leaving = true;
+  step->old_state = SEGUE__OLD_EMPTIES;
   segue__instance_wait_left(step->old, &step->spec->drain, old_emptied, step);
 }
 
@@ -220,7 +247,7 @@ void segue__step_undo_failed(segue__step *step, const segue_error *error) {
   segue__txn *txn = step->txn;
   segue__instance *fresh = step->fresh; /* error may be in it: it is released last */
   step->fresh = NULL;
-  step->undo_failed = true;
+  segue__effects_keep(step);
   if (module->live) segue__drain_instance(txn->engine, module, module->live, false);
   module->live = NULL;
   module->failed = true;
@@ -295,7 +322,7 @@ void segue__step_open_again(segue__step *step) {
 }
 
 static void undo_restart(segue__step *step) {
-  if (!step->stopped) {
+  if (step->old_state != SEGUE__OLD_STOPPED) {
     segue__step_open_again(step);
     segue__undo_done(step->txn);
   } else if (step->started) {

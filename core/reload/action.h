@@ -25,6 +25,7 @@
 #ifndef SEGUE_RELOAD_ACTION_H
 #define SEGUE_RELOAD_ACTION_H
 
+#include "../module/module.h"
 #include "../os/log.h"
 #include "../os/loop.h"
 #include "../os/os.h"
@@ -83,6 +84,16 @@ extern const segue__action segue__action_keep, segue__action_add, segue__action_
 /* The operation has ended: status 0, or negative with the reason. error NULL: the transaction has
  * failed already, or the step was cancelled. */
 void segue__step_done(segue__step *step, int status, const segue_error *error);
+
+/* For actions of other folders. next, old: the instances; NULL: there is none. data: a pointer that
+ * is the action's; NULL until it is set. */
+segue__instance *segue__step_next(const segue__step *step);
+const segue__instance *segue__step_old(const segue__step *step);
+const char *segue__step_module_name(const segue__step *step);
+const segue__module_spec *segue__step_spec(const segue__step *step); /* NULL: it is removed */
+bool segue__step_plans(const segue__step *step); /* of a plan: nothing goes live */
+void segue__step_set_data(segue__step *step, void *data);
+void *segue__step_data(const segue__step *step);
 
 /* Operations for use in tables. build makes the next instance and prepares it; start starts it.
  * Each ends by segue__step_done. */

@@ -744,7 +744,7 @@ static bool wait_for_writer(segue__collect *collect) {
   uint64_t now = segue__loop_now_ms(txn->engine->loop), until = collect->wait_until_ms;
   uint64_t ms = until > now ? until - now : 0;
   collect->waited_for.code = 0;
-  if (!waits_for_writer(collect) || txn->failed) return false;
+  if (!waits_for_writer(collect) || segue__txn_failed(txn)) return false;
   collect->waited_for = collect->writer;
   clear_found(collect);
   collect->to = collect->stage;
@@ -774,7 +774,8 @@ static void collect_done(segue__job *job) {
   segue__collect *collect = (segue__collect *)job;
   segue__txn *txn = collect->txn;
   if (wait_for_writer(collect)) return;
-  if (collect->stage == SEGUE__COLLECT_LOOK && !collect->inputs_changed && !txn->failed) {
+  if (collect->stage == SEGUE__COLLECT_LOOK && !collect->inputs_changed &&
+      !segue__txn_failed(txn)) {
     collect->look_at_inputs = false;
     int rc = collect_pull(collect);
     if (rc < 0) collect_abandon(collect, rc);

@@ -30,14 +30,14 @@ static void step_failed(segue__txn *txn, int code, const char *what) {
 }
 
 int segue__undo_push(segue__txn *txn, segue__undo_fn *fn, segue__step *step) {
-  if (txn->undo_count == txn->undo_capacity) {
-    size_t capacity = txn->undo_capacity ? txn->undo_capacity * 2 : 16;
-    segue__undo *undo = segue__realloc(txn->undo, capacity * sizeof *undo);
+  if (txn->set.undo_count == txn->set.undo_capacity) {
+    size_t capacity = txn->set.undo_capacity ? txn->set.undo_capacity * 2 : 16;
+    segue__undo *undo = segue__realloc(txn->set.undo, capacity * sizeof *undo);
     if (!undo) return UV_ENOMEM;
-    txn->undo = undo;
-    txn->undo_capacity = capacity;
+    txn->set.undo = undo;
+    txn->set.undo_capacity = capacity;
   }
-  txn->undo[txn->undo_count++] = (segue__undo){fn, step};
+  txn->set.undo[txn->set.undo_count++] = (segue__undo){fn, step};
   return 0;
 }
 
@@ -74,23 +74,23 @@ static int commit_stage(segue__txn *txn) {
   else if (rc < 0)
     segue__txn_step_end(txn, NULL);
   if (rc < 0 || plan) return rc;
-  txn->staged = true;
+  txn->set.staged = true;
   return segue__undo_push(txn, undo_stage, NULL);
 }
 
 /* Reserves room for every possible entry of the undo log, so that none fails after something was
  * done: each module may be shut, built and committed. */
 static int reserve_undo(segue__txn *txn) {
-  size_t capacity = txn->undo_count + 3 * txn->step_count + 2;
-  segue__undo *undo = segue__realloc(txn->undo, capacity * sizeof *undo);
+  size_t capacity = txn->set.undo_count + 3 * txn->set.count + 2;
+  segue__undo *undo = segue__realloc(txn->set.undo, capacity * sizeof *undo);
   if (!undo) return UV_ENOMEM;
-  txn->undo = undo;
-  txn->undo_capacity = capacity;
+  txn->set.undo = undo;
+  txn->set.undo_capacity = capacity;
   return 0;
 }
 
 void segue__prepare_run(segue__txn *txn) {
-  txn->cursor = 0;
+  txn->set.cursor = 0;
   segue__wants_try(txn->engine, txn->policy, txn->run->plan_only);
   if (reserve_undo(txn)) {
     step_failed(txn, UV_ENOMEM, "prepare");
@@ -105,23 +105,23 @@ static void prepare_done(segue__step *step, int status, const segue_error *error
     segue__txn_step_end(txn, error);
     return;
   }
-  txn->cursor++;
+  txn->set.cursor++;
   prepare_walk(txn);
 }
 
 static void prepare_walk(segue__txn *txn) {
-  while (txn->cursor < txn->step_count && !txn->steps[txn->cursor].action->prepare)
-    txn->cursor++;
-  int rc = fault_at("prepare", txn->cursor + 1);
-  if (txn->failed || rc < 0 || txn->cursor == txn->step_count) {
-    if (!txn->failed && rc == 0) txn->state = SEGUE__TXN_PREPARED;
+  while (txn->set.cursor < txn->set.count && !txn->set.steps[txn->set.cursor].action->prepare)
+    txn->set.cursor++;
+  int rc = fault_at("prepare", txn->set.cursor + 1);
+  if (segue__txn_failed(txn) || rc < 0 || txn->set.cursor == txn->set.count) {
+    if (!segue__txn_failed(txn) && rc == 0) txn->state = SEGUE__TXN_PREPARED;
     if (rc < 0)
       step_failed(txn, rc, "prepare");
     else
       segue__txn_step_end(txn, NULL);
     return;
   }
-  segue__step *step = &txn->steps[txn->cursor];
+  segue__step *step = &txn->set.steps[txn->set.cursor];
   step->done = prepare_done;
   step->action->prepare(step);
 }
@@ -129,7 +129,7 @@ static void prepare_walk(segue__txn *txn) {
 /* ---- Commit ---- */
 
 void segue__commit_run(segue__txn *txn) {
-  txn->cursor = 0;
+  txn->set.cursor = 0;
   commit_walk(txn);
 }
 
@@ -139,9 +139,10 @@ static void undo_shut(segue__txn *txn, segue__step *step) {
 }
 
 int segue__step_shut(segue__txn *txn, segue__step *step) {
-  if (step->shut) return 0;
-  if (!step->was_shut && segue__undo_push(txn, undo_shut, step)) return UV_ENOMEM;
-  step->shut = step->was_shut = true;
+  if (step->gate == SEGUE__GATE_CLOSED) return 0;
+  if (step->gate == SEGUE__GATE_UNTOUCHED && segue__undo_push(txn, undo_shut, step))
+    return UV_ENOMEM;
+  step->gate = SEGUE__GATE_CLOSED;
   segue__gate_shut(step->module->gate);
   return 0;
 }
@@ -162,9 +163,9 @@ void segue__step_commit(segue__step *step,
 /* Returns whether a module has as many old instances as it may have, and its policy wants to wait.
  */
 static bool waits_for_old(const segue__txn *txn) {
-  for (size_t i = 0; i < txn->step_count; i++) {
-    const segue__step *step = &txn->steps[i];
-    bool retires = step->old && !step->action->keeps && !step->stopped;
+  for (size_t i = 0; i < txn->set.count; i++) {
+    const segue__step *step = &txn->set.steps[i];
+    bool retires = step->old && !step->action->keeps && step->old_state != SEGUE__OLD_STOPPED;
     if (!retires || !segue__drain_instance_waits(step->module)) continue;
     SEGUE__LOG(txn->engine->log, SEGUE_INFO, "reload", "waits for an old instance to drain",
                SEGUE__FIELD("module", step->module->name));
@@ -180,15 +181,16 @@ static void commit_drained(void *data) {
 }
 
 void segue__commit_expedite(segue__txn *txn) {
-  for (size_t i = 0; i < txn->step_count; i++)
-    if (txn->steps[i].waits_for_leaving) segue__instance_stop_waiting(txn->steps[i].old);
+  for (size_t i = 0; i < txn->set.count; i++)
+    if (txn->set.steps[i].old_state == SEGUE__OLD_EMPTIES)
+      segue__instance_stop_waiting(txn->set.steps[i].old);
   if (segue__drain_watched(txn->engine)) commit_drained(txn);
 }
 
 /* Cancels the builds that are running: each ends soon, or at its deadline. */
 void segue__commit_abandon(segue__txn *txn) {
-  for (size_t i = 0; i < txn->step_count; i++) {
-    segue__instance *next = txn->steps[i].next;
+  for (size_t i = 0; i < txn->set.count; i++) {
+    segue__instance *next = txn->set.steps[i].next;
     if (!next) continue;
     segue__instance_expedite(next, SEGUE__PREPARE);
     segue__instance_expedite(next, SEGUE__START);
@@ -197,37 +199,37 @@ void segue__commit_abandon(segue__txn *txn) {
 }
 
 void segue__commit_hurry(segue__txn *txn) {
-  for (size_t i = 0; i < txn->step_count; i++) {
-    segue__step *step = &txn->steps[i];
+  for (size_t i = 0; i < txn->set.count; i++) {
+    segue__step *step = &txn->set.steps[i];
     if (step->next && step->action->hurry) step->action->hurry(step);
   }
 }
 
 static void commit_done(segue__step *step, int status, const segue_error *error) {
   segue__txn *txn = step->txn;
-  if (status < 0 || txn->failed) {
+  if (status < 0 || segue__txn_failed(txn)) {
     segue__txn_step_end(txn, error);
     return;
   }
-  txn->cursor++;
+  txn->set.cursor++;
   commit_walk(txn);
 }
 
 static void commit_walk(segue__txn *txn) {
-  while (txn->cursor < txn->step_count &&
-         (!txn->steps[txn->cursor].action->commit || txn->steps[txn->cursor].acted))
-    txn->cursor++;
-  int rc = fault_at("commit", txn->cursor + 1);
+  while (txn->set.cursor < txn->set.count && (!txn->set.steps[txn->set.cursor].action->commit ||
+                                              txn->set.steps[txn->set.cursor].manual.acted))
+    txn->set.cursor++;
+  int rc = fault_at("commit", txn->set.cursor + 1);
   if (rc < 0)
     step_failed(txn, rc, "commit");
-  else if (txn->failed)
+  else if (segue__txn_failed(txn))
     segue__txn_step_end(txn, NULL);
-  else if (txn->cursor == txn->step_count && waits_for_old(txn))
+  else if (txn->set.cursor == txn->set.count && waits_for_old(txn))
     segue__drain_watch(txn->engine, commit_drained, txn);
-  else if (txn->cursor == txn->step_count)
+  else if (txn->set.cursor == txn->set.count)
     commit_flip(txn);
   else
-    segue__step_commit(&txn->steps[txn->cursor], commit_done);
+    segue__step_commit(&txn->set.steps[txn->set.cursor], commit_done);
 }
 
 /* ---- Flip ---- */
@@ -240,8 +242,8 @@ static segue__instance *instance_after(const segue__step *step) {
 /* Calls that enter after the flip get the next snapshot, also of a module whose instance stays. */
 static int reserve_gates(segue__txn *txn) {
   int rc = 0;
-  for (size_t i = 0; i < txn->step_count && !rc; i++) {
-    segue__step *step = &txn->steps[i];
+  for (size_t i = 0; i < txn->set.count && !rc; i++) {
+    segue__step *step = &txn->set.steps[i];
     segue__instance *instance = instance_after(step);
     if (instance) rc = segue__gate_reserve(step->module->gate, instance, txn->next);
   }
@@ -249,13 +251,13 @@ static int reserve_gates(segue__txn *txn) {
 }
 
 static void unreserve_gates(segue__txn *txn) {
-  for (size_t i = 0; i < txn->step_count; i++)
-    if (txn->steps[i].module) segue__gate_unreserve(txn->steps[i].module->gate);
+  for (size_t i = 0; i < txn->set.count; i++)
+    if (txn->set.steps[i].module) segue__gate_unreserve(txn->set.steps[i].module->gate);
 }
 
 static void flip_staged(const segue__txn *txn, bool back) {
   const segue__triggers_ops *triggers = &txn->engine->options.triggers;
-  if (txn->staged && triggers->flip) triggers->flip(triggers->data, back);
+  if (txn->set.staged && triggers->flip) triggers->flip(triggers->data, back);
 }
 
 static void commit_limit(const segue__step *step, const segue__module_spec *spec) {
@@ -272,11 +274,11 @@ static void undo_flip(segue__txn *txn, segue__step *none) {
   segue__engine_drop(engine, engine->live);
   engine->live = txn->was_live;
   txn->was_live = NULL;
-  for (size_t i = 0; i < txn->step_count; i++) {
-    segue__step *step = &txn->steps[i];
+  for (size_t i = 0; i < txn->set.count; i++) {
+    segue__step *step = &txn->set.steps[i];
     step->module->live = step->old;
     commit_limit(step, segue__policy_module(engine->policy, step->module->name));
-    if (step->stopped)
+    if (step->old_state == SEGUE__OLD_STOPPED)
       segue__gate_shut(step->module->gate);
     else
       segue__gate_unflip(step->module->gate);
@@ -308,8 +310,8 @@ static void commit_flip(segue__txn *txn) {
     engine->last_generation = txn->next->generation;
   txn->state = SEGUE__TXN_LIVE;
   segue__operator_started(txn);
-  for (size_t i = 0; i < txn->step_count; i++) {
-    segue__step *step = &txn->steps[i];
+  for (size_t i = 0; i < txn->set.count; i++) {
+    segue__step *step = &txn->set.steps[i];
     step->module->live = instance_after(step);
     commit_limit(step, step->spec);
     segue__gate_flip(step->module->gate);
@@ -325,25 +327,25 @@ static void commit_flip(segue__txn *txn) {
 static void order_modules(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   size_t placed = 0;
-  for (size_t i = 0; i < txn->step_count; i++) {
-    if (!instance_after(&txn->steps[i])) continue;
+  for (size_t i = 0; i < txn->set.count; i++) {
+    if (!instance_after(&txn->set.steps[i])) continue;
     size_t at = placed;
-    while (at < engine->module_count && engine->modules[at] != txn->steps[i].module)
+    while (at < engine->module_count && engine->modules[at] != txn->set.steps[i].module)
       at++;
     if (at == engine->module_count) continue;
     memmove(&engine->modules[placed + 1], &engine->modules[placed],
             (at - placed) * sizeof(segue__module_record *));
-    engine->modules[placed++] = txn->steps[i].module;
+    engine->modules[placed++] = txn->set.steps[i].module;
   }
 }
 
 void segue__commit_settle(segue__txn *txn) {
   segue__engine *engine = txn->engine;
-  if (txn->staged && engine->options.triggers.settle)
+  if (txn->set.staged && engine->options.triggers.settle)
     engine->options.triggers.settle(engine->options.triggers.data);
   order_modules(txn);
-  for (size_t i = 0; i < txn->step_count; i++) {
-    segue__step *step = &txn->steps[i];
+  for (size_t i = 0; i < txn->set.count; i++) {
+    segue__step *step = &txn->set.steps[i];
     segue__gate_settle(step->module->gate);
     if (!step->action->keeps) segue__drift_clear(step->module);
     if (step->action->settle) step->action->settle(step);
@@ -351,8 +353,8 @@ void segue__commit_settle(segue__txn *txn) {
   segue__engine_drop(engine, engine->previous);
   engine->previous = txn->was_live;
   txn->was_live = NULL;
-  engine->live_input = txn->input;
-  txn->first_here = engine->resumes;
+  engine->live_input = txn->content.input;
+  if (engine->resumes && txn->origin == SEGUE__LATER) txn->origin = SEGUE__FIRST;
   engine->resumes = false;
   if (engine->record)
     segue__record_limit(engine->record, &(segue__history_limits){txn->policy->history_reloads,
@@ -371,29 +373,61 @@ void segue__commit_settle(segue__txn *txn) {
   segue__guards_settle(txn);
 }
 
+void segue__change_set_report(segue__txn *txn, segue__file_changes *out) {
+  for (size_t i = 0; i < txn->set.count; i++) {
+    segue__step *step = &txn->set.steps[i];
+    if (step->action->report) step->action->report(step, out);
+  }
+}
+
+void segue__change_set_close(segue__txn *txn, bool recorded) {
+  for (size_t i = 0; i < txn->set.count; i++) {
+    segue__step *step = &txn->set.steps[i];
+    if (step->action->close) step->action->close(step, recorded);
+  }
+}
+
+segue__module_record *segue__change_set_builds(const segue__txn *txn,
+                                               const segue__instance *instance) {
+  for (size_t i = 0; i < txn->set.count; i++)
+    if (txn->set.steps[i].next == instance) return txn->set.steps[i].module;
+  return NULL;
+}
+
+void segue__change_set_free(segue__txn *txn) {
+  segue__change_set *set = &txn->set;
+  for (size_t i = 0; i < set->count; i++) {
+    segue__step *step = &set->steps[i];
+    if (step->next && step->module && step->next != step->module->live)
+      segue__instance_release(step->next);
+  }
+  segue__free(set->steps);
+  segue__free(set->undo);
+}
+
 /* ---- Undo ---- */
 
 void segue__undo_run(segue__txn *txn, void (*undone)(segue__txn *txn)) {
-  txn->undone = undone;
+  txn->set.undone = undone;
   undo_walk(txn);
 }
 
 /* One entry at a time, the last one first. An entry that ends before its function returns does not
  * recurse. */
 static void undo_walk(segue__txn *txn) {
-  while (txn->undo_count) {
-    segue__undo undo = txn->undo[--txn->undo_count];
-    txn->undo_state = SEGUE__UNDO_CALLED;
+  while (txn->set.undo_count) {
+    segue__undo undo = txn->set.undo[--txn->set.undo_count];
+    txn->set.undo_state = SEGUE__UNDO_CALLED;
     undo.fn(txn, undo.step);
-    if (txn->undo_state != SEGUE__UNDO_CALLED) continue;
-    txn->undo_state = SEGUE__UNDO_WAITS;
+    if (txn->set.undo_state != SEGUE__UNDO_CALLED) continue;
+    txn->set.undo_state = SEGUE__UNDO_WAITS;
     return;
   }
-  txn->undone(txn);
+  txn->set.undone(txn);
 }
 
 void segue__undo_done(segue__txn *txn) {
-  bool waits = txn->undo_state == SEGUE__UNDO_WAITS;
-  txn->undo_state = SEGUE__UNDO_DONE;
+  bool waits = txn->set.undo_state == SEGUE__UNDO_WAITS;
+  txn->set.undo_state = SEGUE__UNDO_DONE;
   if (waits) undo_walk(txn);
 }

@@ -167,12 +167,10 @@ static void confirm_wake(segue__txn *txn) {
  * not change. All other failures are left to recover.c. */
 void segue__txn_instance_failed(segue__txn *txn, const segue__module_record *module,
                                 const segue__instance *instance) {
-  bool is_new = false;
-  bool window = txn->phase == SEGUE__PHASE_CONFIRM && txn->state < SEGUE__TXN_CONFIRMED;
-  for (size_t i = 0; i < txn->step_count; i++)
-    is_new = is_new || txn->steps[i].next == instance;
-  if (txn->failed || txn->state == SEGUE__TXN_CONFIRMED || txn->engine->confirm->died.code ||
-      !(is_new || window))
+  bool window = txn->result->phase == SEGUE__PHASE_CONFIRM && txn->state < SEGUE__TXN_CONFIRMED;
+  bool is_new = segue__change_set_builds(txn, instance) != NULL;
+  if (segue__txn_failed(txn) || txn->state == SEGUE__TXN_CONFIRMED ||
+      txn->engine->confirm->died.code || !(is_new || window))
     return;
   const segue_error *why = segue__instance_failure(instance);
   segue__errorf(&txn->engine->confirm->died, SEGUE_EMODULE,

@@ -35,7 +35,7 @@ static void effects_input_text(segue__hash input, char text[33]) {
 static int effects_fill(const segue__step *step, segue__intent *intent) {
   const segue__txn *txn = step->txn;
   char input[33];
-  effects_input_text(txn->input, input);
+  effects_input_text(txn->content.input, input);
   int rc = segue__intent_set(intent, "action", step->action->name);
   if (!rc) rc = segue__intent_set(intent, "module", step->module->name);
   if (!rc) rc = segue__intent_set_number(intent, "generation", txn->next->generation);
@@ -65,25 +65,35 @@ int segue__effects_intend(segue__step *step, segue_error *error) {
 int segue__effects_intend_all(segue__txn *txn, bool *any, segue_error *error) {
   int rc = 0;
   *any = false;
-  for (size_t i = 0; i < txn->step_count && !rc; i++) {
-    segue__step *step = &txn->steps[i];
-    if (!step->acted) rc = segue__effects_intend(step, error);
-    *any |= step->intent && !step->acted;
+  for (size_t i = 0; i < txn->set.count && !rc; i++) {
+    segue__step *step = &txn->set.steps[i];
+    if (!step->manual.acted) rc = segue__effects_intend(step, error);
+    *any |= step->intent && !step->manual.acted;
   }
   return rc;
 }
 
 bool segue__effects_any(const segue__txn *txn) {
-  for (size_t i = 0; i < txn->step_count; i++)
-    if (txn->steps[i].intent) return true;
+  for (size_t i = 0; i < txn->set.count; i++)
+    if (txn->set.steps[i].intent) return true;
   return false;
+}
+
+bool segue__effects_running(const segue__txn *txn, uint64_t intent) {
+  for (size_t i = 0; i < txn->set.count; i++)
+    if (txn->set.steps[i].intent == intent) return true;
+  return false;
+}
+
+void segue__effects_keep(segue__step *step) {
+  step->intent_stays = true;
 }
 
 /* An intent whose undo failed stays: it is tried again, by this process or by the next. */
 void segue__effects_close(segue__txn *txn) {
-  for (size_t i = 0; i < txn->step_count; i++) {
-    segue__step *step = &txn->steps[i];
-    if (!step->undo_failed) segue__journal_remove(&txn->engine->journal, step->intent);
+  for (size_t i = 0; i < txn->set.count; i++) {
+    segue__step *step = &txn->set.steps[i];
+    if (!step->intent_stays) segue__journal_remove(&txn->engine->journal, step->intent);
     step->intent = 0;
   }
 }

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "drain.h"
-#include "step.h"
+#include "effects.h"
 
 const segue_snapshot *segue__engine_live(const segue__engine *engine) {
   return engine->live;
@@ -27,7 +27,7 @@ const segue__policy *segue__engine_policy(const segue__engine *engine) {
 }
 
 const segue__result *segue__engine_running(const segue__engine *engine) {
-  return engine->txn && engine->txn->begun ? engine->txn->result : NULL;
+  return engine->txn && engine->txn->state > SEGUE__TXN_NEW ? engine->txn->result : NULL;
 }
 
 void segue__engine_set_stale(segue__engine *engine, int64_t since_wall_ms) {
@@ -114,6 +114,5 @@ void segue__engine_open_change(const segue__engine *engine, size_t index, segue_
                               .does = segue__intent_get(intent, "does"),
                               .generation = segue__intent_get_number(intent, "generation"),
                               .reload = segue__intent_get_number(intent, "reload")};
-  for (size_t i = 0; txn && i < txn->step_count; i++)
-    if (txn->steps[i].intent == intent->id) out->running = true;
+  out->running = txn && segue__effects_running(txn, intent->id);
 }

@@ -127,7 +127,7 @@ static void validate_age(segue__txn *txn, const segue__source *source) {
                 txn->engine->live ? ", or let it through once by a reload with accept-shrink" : "",
                 state->error.message);
   guard_hold(txn, source, &error);
-  txn->raw = segue__hash_bytes(source->name, strlen(source->name), txn->raw);
+  txn->content.raw = segue__hash_bytes(source->name, strlen(source->name), txn->content.raw);
 }
 
 int segue__guards_check(segue__txn *txn, const segue__collect *collect) {
@@ -151,7 +151,7 @@ bool segue__guards_hold(segue__txn *txn) {
   const segue__errors *held = &txn->guarded.held;
   for (size_t i = 0; i < held->count; i++)
     segue__txn_fail(txn, &held->items[i]);
-  if (held->total && !txn->failed) { /* memory for the findings has run out */
+  if (held->total && !segue__txn_failed(txn)) { /* memory for the findings has run out */
     segue_error error;
     segue__errorf(&error, SEGUE_EHELD, "a guard holds what a source delivered");
     segue__txn_fail(txn, &error);
@@ -168,6 +168,11 @@ void segue__guards_settle(segue__txn *txn) {
     state->applied = true;
     state->applied_items = counts->items[i].items;
   }
+}
+
+void segue__guards_take_counts(segue__txn *txn, segue__source_counts *out) {
+  *out = txn->guarded.counts;
+  txn->guarded.counts = (segue__source_counts){0};
 }
 
 void segue__guards_deinit(segue__txn *txn) {

@@ -16,13 +16,13 @@
 #include "refusals.h"
 
 segue__step *segue__txn_step(const segue__txn *txn, const char *name) {
-  for (size_t i = 0; i < txn->step_count; i++)
-    if (!strcmp(txn->result->steps[i].module, name)) return &txn->steps[i];
+  for (size_t i = 0; i < txn->set.count; i++)
+    if (!strcmp(txn->result->steps[i].module, name)) return &txn->set.steps[i];
   return NULL;
 }
 
 bool segue__txn_module_at(const segue__txn *txn, size_t index, const char **name) {
-  if (index >= txn->step_count) return false;
+  if (index >= txn->set.count) return false;
   *name = txn->result->steps[index].module;
   return true;
 }
@@ -30,35 +30,35 @@ bool segue__txn_module_at(const segue__txn *txn, size_t index, const char **name
 /* ---- Answers ---- */
 
 static void manual_answer(segue__message *message) {
-  segue__step *step = (segue__step *)((char *)message - offsetof(segue__step, message));
+  segue__step *step = (segue__step *)((char *)message - offsetof(segue__step, manual.message));
   segue__txn *txn = step->txn;
-  segue__txn_cb cb = step->cb;
-  segue_error error = step->error;
-  step->busy = false;
-  step->cb = NULL;
-  txn->manual_steps--;
-  if (cb) cb(step->cb_data, error.code, error.code ? &error : NULL);
-  if (!txn->manual_steps && txn->manual_steps_cb) txn->manual_steps_cb(txn);
+  segue__txn_cb cb = step->manual.cb;
+  segue_error error = step->manual.error;
+  step->manual.busy = false;
+  step->manual.cb = NULL;
+  txn->manual.running--;
+  if (cb) cb(step->manual.cb_data, error.code, error.code ? &error : NULL);
+  if (!txn->manual.running && txn->manual.cb) txn->manual.cb(txn);
 }
 
 /* error NULL: it is done. */
 void segue__manual_step_end(segue__step *step, const segue_error *error) {
   segue__loop *loop = step->txn->engine->loop;
-  memset(&step->error, 0, sizeof step->error);
-  if (error) step->error = *error;
-  step->message.fn = manual_answer;
-  segue__post(loop, &step->message);
+  memset(&step->manual.error, 0, sizeof step->manual.error);
+  if (error) step->manual.error = *error;
+  step->manual.message.fn = manual_answer;
+  segue__post(loop, &step->manual.message);
 }
 
 /* Detaches the callbacks of the running verbs. Each verb ends by its own deadline, or early
  * because its wait ends here. */
 void segue__manual_steps_release(segue__txn *txn, void (*cb)(segue__txn *txn)) {
-  txn->manual_steps_cb = cb;
-  for (size_t i = 0; i < txn->step_count; i++) {
-    segue__step *step = &txn->steps[i];
-    segue__txn_cb cb = step->cb;
-    step->cb = NULL;
-    if (cb) cb(step->cb_data, SEGUE_ECANCELLED, NULL);
+  txn->manual.cb = cb;
+  for (size_t i = 0; i < txn->set.count; i++) {
+    segue__step *step = &txn->set.steps[i];
+    segue__txn_cb cb = step->manual.cb;
+    step->manual.cb = NULL;
+    if (cb) cb(step->manual.cb_data, SEGUE_ECANCELLED, NULL);
   }
   segue__commit_expedite(txn);
 }
@@ -96,7 +96,7 @@ static int manual_say(segue_error *error, const char *name, const char *what) {
 static int manual_check(const segue__txn *txn, segue__txn_call call, const char *name,
                         segue_error *error) {
   int rc = segue__txn_misuse(txn, call, name, error);
-  if (rc || !txn->failed) return rc ? rc : segue__txn_impossible(txn, call, name, error);
+  if (rc || !segue__txn_failed(txn)) return rc ? rc : segue__txn_impossible(txn, call, name, error);
   *error = txn->failure;
   return txn->failure.code;
 }
@@ -116,22 +116,22 @@ int segue__txn_shut(segue__txn *txn, const char *name, segue_error *error) {
 int segue__txn_open(segue__txn *txn, const char *name, segue_error *error) {
   segue__step *step = segue__txn_step(txn, name);
   int rc = manual_check(txn, SEGUE__TXN_OLD, name, error);
-  if (rc || !step->shut) return rc;
+  if (rc || step->gate != SEGUE__GATE_CLOSED) return rc;
   rc = segue__gate_open(step->module->gate, step->old, txn->engine->live);
   if (rc)
     return segue__errorf(error, rc, "module '%s': its gate cannot be opened: %s", name,
                          segue_strerror(rc));
-  step->shut = false;
+  step->gate = SEGUE__GATE_REOPENED;
   return 0;
 }
 
 /* ---- Verbs that wait ---- */
 
 static void manual_begin(segue__txn *txn, segue__step *step, segue__txn_cb cb, void *data) {
-  step->busy = true;
-  step->cb = cb;
-  step->cb_data = data;
-  txn->manual_steps++;
+  step->manual.busy = true;
+  step->manual.cb = cb;
+  step->manual.cb_data = data;
+  txn->manual.running++;
 }
 
 /* cb is NULL after the hook has ended. */
@@ -139,11 +139,11 @@ static void all_left(void *data, bool all) {
   segue__step *step = data;
   segue_error error;
   bool gone = all;
-  step->waits_for_leaving = false;
+  step->old_state = SEGUE__OLD_SERVES;
   if (!all) segue__still_inside(step, &error);
-  if (!all && step->cb && step->over == SEGUE__OVER_UNDO) {
+  if (!all && step->manual.cb && step->manual.over == SEGUE__OVER_UNDO) {
     segue__txn_fail(step->txn, &error);
-  } else if (!all && step->cb && step->over != SEGUE__OVER_ASK) {
+  } else if (!all && step->manual.cb && step->manual.over != SEGUE__OVER_ASK) {
     segue__drain_cut(step->txn->engine, step->module, step->old, &error);
     segue__instance_cut(step->old);
     gone = true;
@@ -165,20 +165,20 @@ void segue__txn_drain(segue__txn *txn, const char *name, const segue__drain *dra
   }
   manual_begin(txn, step, cb, data);
   if (!how.within_ms) how.within_ms = segue__instance_limits(step->old, &stop_ms)->within_ms;
-  step->over = how.over;
-  step->waits_for_leaving = true;
+  step->manual.over = how.over;
+  step->old_state = SEGUE__OLD_EMPTIES;
   segue__instance_wait_left(step->old, &how, all_left, step);
 }
 
 static void hand_done(segue__step *step, int status, const segue_error *error) {
   segue__txn *txn = step->txn;
   if (error) segue__txn_fail(txn, error);
-  segue__manual_step_end(step, status < 0 || txn->failed ? &txn->failure : NULL);
+  segue__manual_step_end(step, status < 0 || segue__txn_failed(txn) ? &txn->failure : NULL);
 }
 
 static void hand_recorded(segue__record_call *call, segue__record_answer *answer) {
   segue__step *step = call->data;
-  segue__timer_stop(step->txn->engine->loop, &step->timer);
+  segue__timer_stop(step->txn->engine->loop, &step->manual.timer);
   if (answer->status < 0)
     hand_done(step, answer->status, &answer->error);
   else
@@ -188,7 +188,7 @@ static void hand_recorded(segue__record_call *call, segue__record_answer *answer
 static void hand_not_recorded(segue__timer *timer) {
   segue__step *step = timer->data;
   segue_error error;
-  segue__record_forget(&step->call);
+  segue__record_forget(&step->manual.call);
   segue__errorf(&error, SEGUE_ERECORD,
                 "module '%s': its change was not put into the journal after %d ms: look at the "
                 "disk of the state folder",
@@ -200,24 +200,24 @@ static void hand_not_recorded(segue__timer *timer) {
 static void hand_commit(segue__step *step) {
   segue__txn *txn = step->txn;
   segue_error error;
-  if (txn->phase < SEGUE__PHASE_COMMIT) segue__txn_enter(txn, SEGUE__PHASE_COMMIT);
+  if (txn->result->phase < SEGUE__PHASE_COMMIT) segue__txn_enter(txn, SEGUE__PHASE_COMMIT);
   int rc = segue__effects_intend(step, &error);
   if (!rc && !step->intent) {
     segue__step_commit(step, hand_done);
     return;
   }
-  step->call = (segue__record_call){.cb = hand_recorded, .data = step};
-  step->timer.data = step;
-  if (!rc && (rc = segue__operator_write(txn->engine, &step->call)))
+  step->manual.call = (segue__record_call){.cb = hand_recorded, .data = step};
+  step->manual.timer.data = step;
+  if (!rc && (rc = segue__operator_write(txn->engine, &step->manual.call)))
     segue__errorf(&error, rc, "module '%s': %s", step->module->name, segue_strerror(rc));
   if (rc)
     hand_done(step, rc, &error);
   else
-    segue__timer_start(txn->engine->loop, &step->timer, SEGUE__RECORD_MS, hand_not_recorded);
+    segue__timer_start(txn->engine->loop, &step->manual.timer, SEGUE__RECORD_MS, hand_not_recorded);
 }
 
 static void hand_prepared(segue__step *step, int status, const segue_error *error) {
-  if (status < 0 || step->txn->failed)
+  if (status < 0 || segue__txn_failed(step->txn))
     hand_done(step, status, error);
   else
     hand_commit(step);
@@ -226,7 +226,7 @@ static void hand_prepared(segue__step *step, int status, const segue_error *erro
 static void change_action(segue__step *step, const segue__action *action) {
   segue__txn *txn = step->txn;
   step->action = action;
-  txn->result->steps[step - txn->steps].action = action->name;
+  txn->result->steps[step - txn->set.steps].action = action->name;
 }
 
 /* A module that the plan leaves as it is gets a next instance first. */
@@ -249,7 +249,7 @@ static void manual_replace(segue__txn *txn, const char *name, bool restart, segu
   else if (kept)
     change_action(step, segue__action_of(step->spec));
   manual_begin(txn, step, cb, data);
-  step->acted = true;
+  step->manual.acted = true;
   step->done = hand_prepared;
   if (kept)
     step->action->prepare(step);

@@ -9,6 +9,7 @@
 
 #include "confirm.h"
 #include "effects.h"
+#include "guard.h"
 #include "operator_internal.h"
 #include "run.h"
 
@@ -156,8 +157,8 @@ int segue__operator_request(segue__engine *engine, const segue__reload_request *
 
 bool segue__operator_waits(const segue__engine *engine) {
   const segue__txn *txn = engine->txn;
-  return txn && txn->phase == SEGUE__PHASE_CONFIRM && txn->state < SEGUE__TXN_CONFIRMED &&
-         !txn->failed && segue__confirm_until_ms(txn);
+  return txn && txn->result->phase == SEGUE__PHASE_CONFIRM && txn->state < SEGUE__TXN_CONFIRMED &&
+         !segue__txn_failed(txn) && segue__confirm_until_ms(txn);
 }
 
 int segue__engine_confirm(segue__engine *engine, const char *by, segue__waiter *waiter) {
@@ -172,7 +173,7 @@ int segue__engine_confirm(segue__engine *engine, const char *by, segue__waiter *
  * a start without a generation to serve. */
 static bool was_confirmed(const segue__txn *txn) {
   const segue__queued_run *run = txn->run;
-  return txn->resumed || run->refreshes || (run->files && !run->restores);
+  return txn->origin == SEGUE__RESUMED || run->refreshes || (run->files && !run->restores);
 }
 
 bool segue__operator_asks_operator(const segue__txn *txn) {
@@ -188,7 +189,7 @@ bool segue__operator_asks_probe(const segue__txn *txn) {
 
 static bool same_raw(const segue__txn *txn) {
   const segue__decisions *d = &txn->engine->operators->decisions;
-  return d->unconfirmed && segue__hash_equal(d->unconfirmed_raw, txn->raw);
+  return d->unconfirmed && segue__hash_equal(d->unconfirmed_raw, txn->content.raw);
 }
 
 /* From now on the history has the reload, as unconfirmed; its outcome replaces that entry. */
@@ -208,8 +209,8 @@ static void operator_opened(segue__txn *txn, const segue_error *error) {
     segue__txn_step_end(txn, error);
     return;
   }
-  if (txn->opened) report_window(txn);
-  if (txn->phase < SEGUE__PHASE_COMMIT) segue__txn_enter(txn, SEGUE__PHASE_COMMIT);
+  if (txn->window) report_window(txn);
+  if (txn->result->phase < SEGUE__PHASE_COMMIT) segue__txn_enter(txn, SEGUE__PHASE_COMMIT);
   segue__commit_run(txn);
 }
 
@@ -217,13 +218,12 @@ static void operator_opened(segue__txn *txn, const segue_error *error) {
 static void open_window(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   segue__decisions *d = &engine->operators->decisions;
-  txn->own_window = !same_raw(txn);
-  if (txn->own_window) {
-    d->unconfirmed_raw = txn->raw;
+  txn->window = same_raw(txn) ? SEGUE__WINDOW_RESUMED : SEGUE__WINDOW_OPENED;
+  if (txn->window == SEGUE__WINDOW_OPENED) {
+    d->unconfirmed_raw = txn->content.raw;
     d->unconfirmed_until_wall_ms =
         segue__loop_wall_ms(engine->loop) + (int64_t)txn->policy->confirm_within_ms;
   }
-  txn->opened = true;
   d->unconfirmed = true;
   d->unconfirmed_generation = txn->next->generation;
   d->unconfirmed_reload = txn->result->id;
@@ -249,15 +249,15 @@ void segue__operator_open(segue__txn *txn) {
     return;
   }
   if (asks) open_window(txn);
-  txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
-  segue__txn_record(txn, segue__operator_write(engine, &txn->call), operator_opened);
+  segue__record_call *call = segue__txn_call_new(txn, NULL);
+  segue__txn_record(txn, segue__operator_write(engine, call), operator_opened);
 }
 
 /* The wall clock counts only for a window that another process has opened. */
 uint64_t segue__operator_left_ms(const segue__txn *txn) {
   uint64_t within = txn->policy->confirm_within_ms;
   const segue__engine *engine = txn->engine;
-  if (!engine->record || txn->own_window || !same_raw(txn)) return within;
+  if (!engine->record || txn->window == SEGUE__WINDOW_OPENED || !same_raw(txn)) return within;
   int64_t left =
       engine->operators->decisions.unconfirmed_until_wall_ms - segue__loop_wall_ms(engine->loop);
   return left < 0 ? 0 : (uint64_t)left < within ? (uint64_t)left : within;
@@ -278,7 +278,7 @@ static bool has_last_good(const segue__engine *engine) {
  * the trial, nor by the next request: each trial exposes the users to it. */
 static bool was_reverted(const segue__txn *txn, segue_error *why) {
   const segue__decisions *d = &txn->engine->operators->decisions;
-  if (!d->reverted || !segue__hash_equal(d->reverted_raw, txn->raw)) return false;
+  if (!d->reverted || !segue__hash_equal(d->reverted_raw, txn->content.raw)) return false;
   segue__errorf(why, SEGUE_EHELD,
                 "reload %llu made generation %llu of the present sources, and it was reverted: "
                 "it goes live when they change, or by a reload with force",
@@ -307,7 +307,7 @@ bool segue__operator_postpone(const segue__txn *txn, segue_error *why, segue__ou
   const segue__engine *engine = txn->engine;
   const segue__decisions *d = &engine->operators->decisions;
   if (txn->run->files || txn->run->force || !has_last_good(engine)) return false;
-  if (d->pinned && segue__hash_equal(d->pinned_raw, txn->raw)) {
+  if (d->pinned && segue__hash_equal(d->pinned_raw, txn->content.raw)) {
     segue__errorf(
         why, SEGUE_EHELD,
         "the present content of the sources was rolled back: it goes live when they change, or "
@@ -344,7 +344,7 @@ bool segue__operator_settle(segue__txn *txn) {
     }
   } else if (run->restores) {
     d->pinned = !segue__hash_equal(engine->last_raw, unknown) &&
-                !segue__hash_equal(engine->last_raw, txn->raw);
+                !segue__hash_equal(engine->last_raw, txn->content.raw);
     d->pinned_generation = run->restores;
     d->pinned_raw = engine->last_raw;
   } else {
@@ -358,7 +358,7 @@ static void keep_reverted(segue__txn *txn) {
   segue_error why = txn->failure;
   segue__engine_scrub(txn->engine, &why);
   d->reverted = true;
-  d->reverted_raw = txn->raw;
+  d->reverted_raw = txn->content.raw;
   d->reverted_generation = txn->next->generation;
   d->reverted_reload = txn->result->id;
   snprintf(d->reverted_why, sizeof d->reverted_why, "%s", why.message);
@@ -366,7 +366,7 @@ static void keep_reverted(segue__txn *txn) {
 
 bool segue__operator_pins(const segue__txn *txn) {
   const segue__engine *engine = txn->engine;
-  return !engine->stopping && engine->record && txn->opened && segue__confirm_by_operator(txn) &&
+  return !engine->stopping && engine->record && txn->window && segue__confirm_by_operator(txn) &&
          txn->state >= SEGUE__TXN_LIVE && !txn->run->files && has_last_good(engine);
 }
 
@@ -378,7 +378,7 @@ bool segue__operator_undone(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   segue__decisions *d = &engine->operators->decisions;
   if (engine->stopping) return false;
-  bool window = engine->record && txn->opened;
+  bool window = engine->record && txn->window;
   bool other = !txn->run->files && has_last_good(engine);
   if (window) d->unconfirmed = false;
   if (!other || txn->state < SEGUE__TXN_LIVE) return window;
@@ -446,11 +446,10 @@ void segue__unkept_set(segue__engine *engine, segue__txn *txn) {
   segue__files_unref(engine->operators->unkept_files);
   segue__source_counts_deinit(&engine->operators->unkept_items);
   engine->operators->unkept = txn ? segue__result_ref(txn->result) : NULL;
-  engine->operators->unkept_files = txn ? segue__files_ref(txn->files) : NULL;
+  engine->operators->unkept_files = txn ? segue__files_ref(txn->content.files) : NULL;
   engine->operators->unkept_ms = segue__loop_now_ms(engine->loop);
   if (!txn) return;
-  engine->operators->unkept_items = txn->guarded.counts;
-  txn->guarded.counts = (segue__source_counts){0};
+  segue__guards_take_counts(txn, &engine->operators->unkept_items);
 }
 
 static void kept_late(segue__record_call *call, segue__record_answer *answer) {
@@ -501,7 +500,7 @@ void segue__engine_tick(segue__engine *engine) {
   if (!engine->record || engine->stopping || engine->operators->tick.task ||
       engine->operators->freezes)
     return;
-  if (segue__operator_waits(engine) && engine->txn->opened)
+  if (segue__operator_waits(engine) && engine->txn->window)
     keep_deadline(engine);
   else if (!engine->txn && engine->operators->tick_failed)
     write_tick(engine);

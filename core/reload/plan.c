@@ -33,8 +33,8 @@ static char *why_slice(const segue__txn *txn, const char *slice) {
   static const char *const verbs[] = {"added", "removed", "changed"};
   const segue__change *first = NULL;
   size_t more = 0;
-  for (size_t i = 0; i < txn->changes.count; i++) {
-    const segue__change *change = &txn->changes.items[i];
+  for (size_t i = 0; i < txn->content.changes.count; i++) {
+    const segue__change *change = &txn->content.changes.items[i];
     bool hit = plan_below(change->path, slice) || (slice && plan_below(slice, change->path));
     if (hit && first)
       more++;
@@ -108,7 +108,7 @@ static char *plan_validate(segue__txn *txn, const segue__module_spec *spec, segu
 
 static int plan_report(segue__txn *txn, size_t index, const char *name, char *why) {
   segue__plan_step *reported = &txn->result->steps[index];
-  reported->action = txn->steps[index].action->name;
+  reported->action = txn->set.steps[index].action->name;
   reported->why = why;
   reported->module = segue__strdup(name);
   txn->result->step_count = index + 1;
@@ -123,26 +123,26 @@ int segue__plan_make(segue__txn *txn) {
   size_t max = policy->module_count + engine->module_count;
   size_t *order = segue__calloc(policy->module_count, sizeof *order);
   size_t at = 0;
-  txn->steps = segue__calloc(max, sizeof *txn->steps);
+  txn->set.steps = segue__calloc(max, sizeof *txn->set.steps);
   txn->result->steps = segue__calloc(max, sizeof *txn->result->steps);
   int rc = UV_ENOMEM;
-  if (!order || !txn->steps || !txn->result->steps) goto done;
+  if (!order || !txn->set.steps || !txn->result->steps) goto done;
   rc = segue__policy_order(policy->modules, policy->module_count, order, &at);
   for (size_t i = 0; i < policy->module_count && !rc; i++) {
     const segue__module_spec *spec = &policy->modules[order[i]];
-    char *why = plan_validate(txn, spec, &txn->steps[i]);
-    txn->step_count = i + 1;
+    char *why = plan_validate(txn, spec, &txn->set.steps[i]);
+    txn->set.count = i + 1;
     rc = plan_report(txn, i, spec->name, why);
   }
   for (size_t i = engine->module_count; i-- > 0 && !rc;) {
     segue__module_record *module = engine->modules[i];
     if (segue__policy_module(policy, module->name) || (!module->live && !module->failed)) continue;
-    segue__step *step = &txn->steps[txn->step_count];
+    segue__step *step = &txn->set.steps[txn->set.count];
     step->txn = txn;
     step->action = &segue__action_remove;
     step->module = module;
     step->old = module->live;
-    rc = plan_report(txn, txn->step_count++, module->name, segue__strdup("no longer declared"));
+    rc = plan_report(txn, txn->set.count++, module->name, segue__strdup("no longer declared"));
   }
 done:
   segue__free(order);

@@ -13,7 +13,6 @@
 #include "../os/fault.h"
 #include "drain.h"
 #include "effects.h"
-#include "guard.h"
 #include "operator.h"
 #include "policy_call.h"
 #include "recover.h"
@@ -488,9 +487,9 @@ static void remember_outcome(segue__engine *engine, const segue__txn *txn) {
   if (good) engine->stats.last_success_wall_ms = result->ended_wall_ms;
   bool refused = !good && result->outcome != SEGUE__FAILED;
   /* A replay does not read the sources: whether their content was refused stays as it is. */
-  if (refused && !txn->run->files && !segue__hash_equal(txn->raw, unknown)) {
+  if (refused && !txn->run->files && !segue__hash_equal(txn->content.raw, unknown)) {
     engine->queue->refused = true;
-    engine->queue->refused_input = txn->raw;
+    engine->queue->refused_input = txn->content.raw;
     engine->queue->refused_outcome = result->outcome;
   } else if (result->outcome == SEGUE__APPLIED && !txn->run->files) {
     engine->queue->refused = false;
@@ -518,32 +517,11 @@ static void keep_result(segue__engine *engine, segue__result *result) {
   if (engine->result_count < SEGUE__RESULTS_MAX) engine->result_count++;
 }
 
-static void free_txn(segue__txn *txn) {
-  for (size_t i = 0; i < txn->step_count; i++)
-    if (txn->steps[i].next && txn->steps[i].module &&
-        txn->steps[i].next != txn->steps[i].module->live)
-      segue__instance_release(txn->steps[i].next);
-  segue__timer_stop(txn->engine->loop, &txn->timer);
-  segue__free(txn->steps);
-  segue__free(txn->undo);
-  segue__changes_deinit(&txn->changes);
-  segue__guards_deinit(txn);
-  segue__errors_deinit(&txn->warnings);
-  segue__document_unref(txn->schema_doc);
-  segue__documents_deinit(&txn->schema_with);
-  segue__engine_drop(txn->engine, txn->next);
-  segue__engine_drop(txn->engine, txn->was_live);
-  segue__engine_drop(txn->engine, txn->offered);
-  segue__policy_unref(txn->policy);
-  segue__result_unref(txn->result);
-  segue__files_unref(txn->files);
-  segue__free(txn);
-}
-
 /* A run that the policy postponed returns to the queue, before triggers that arrived meanwhile. */
 static void put_back(segue__engine *engine, segue__queued_run *run) {
   segue__queued_run *later = engine->queue->pending;
-  run->put_off = run->accept_shrink = false;
+  run->put_off = SEGUE__RUNS_NOW;
+  run->accept_shrink = false;
   run->explicit_ = false;
   run->due_ms = 0;
   run->first_ms = segue__loop_now_ms(engine->loop);
@@ -589,25 +567,26 @@ static void wait_again(segue__engine *engine, segue__queued_run *run) {
   run->accept_shrink |= accepts;
 }
 
-static void report_files(segue__engine *engine, segue__txn *txn) {
-  if (!txn->files) (void)segue__inputs_take(segue__record_inputs(engine->record), &txn->files);
-  txn->result->files = segue__files_ref(txn->files);
+static void report_files(segue__txn *txn) {
+  segue__txn_take_files(txn);
+  txn->result->files = segue__files_ref(txn->content.files);
 }
 
 static void record_settled(segue__engine *engine, const segue__txn *txn, bool kept) {
   const segue__result *result = txn->result;
   segue__record_run settled = {.result = result,
-                               .input = txn->input,
-                               .files = txn->files,
-                               .changes = &txn->changes,
-                               .fresh = txn->first_here,
-                               .resumed = txn->resumed};
+                               .input = txn->content.input,
+                               .files = txn->content.files,
+                               .changes = &txn->content.changes,
+                               .fresh = txn->origin != SEGUE__LATER,
+                               .resumed = txn->origin == SEGUE__RESUMED};
   if (result->outcome == SEGUE__APPLIED) settled.snapshot = engine->live;
   if (kept) segue__record_settled(engine->record, &settled);
   segue__inputs_end(segue__record_inputs(engine->record));
 }
 
-/* Whether the run tries again: the sources get the names that its templates lack, and time. */
+/* Returns whether the run tries again: the sources get the names that its templates lack, and time.
+ */
 static bool run_waits(segue__engine *engine, segue__txn *txn) {
   segue__wants_tell(engine, txn->policy);
   if (!segue__wants_wait(engine, txn->run)) return false;
@@ -621,8 +600,8 @@ void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
   segue__result *result = segue__result_ref(txn->result);
   segue__queued_run *run = txn->run;
   segue__gates_settle(engine);
-  bool put_off = run->put_off && !txn->failed && result->outcome == SEGUE__UNCHANGED;
-  bool good_first = txn->good_first;
+  bool put_off = run->put_off && !segue__txn_failed(txn) && result->outcome == SEGUE__UNCHANGED;
+  bool good_first = run->put_off == SEGUE__GOOD_FIRST;
   bool waits = result->outcome == SEGUE__HELD && run_waits(engine, txn);
   put_off |= waits;
   if (!good_first && !waits) segue__operator_started(txn);
@@ -638,9 +617,9 @@ void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
   retry_postponed(engine);
   arm_owed(engine);
   engine->txn = NULL;
-  if (engine->keep_files && engine->record) report_files(engine, txn);
+  if (engine->keep_files && engine->record) report_files(txn);
   if (engine->record) record_settled(engine, txn, kept);
-  free_txn(txn);
+  segue__txn_free(txn);
   segue__recover_schedule(engine);
   segue__engine_notify(engine, result, SEGUE__PHASE_SETTLED);
   segue__files_unref(result->files);

@@ -74,10 +74,7 @@ static segue__module_record *recover_find(const segue__engine *engine,
                                           const segue__instance *instance) {
   for (size_t i = 0; i < engine->module_count; i++)
     if (engine->modules[i]->live == instance) return engine->modules[i];
-  const segue__txn *txn = engine->txn;
-  for (size_t i = 0; txn && i < txn->step_count; i++)
-    if (txn->steps[i].next == instance) return txn->steps[i].module;
-  return NULL;
+  return engine->txn ? segue__change_set_builds(engine->txn, instance) : NULL;
 }
 
 void segue__recover_failed(void *data, segue__instance *instance) {

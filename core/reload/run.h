@@ -8,6 +8,13 @@
 
 #include "engine_state.h"
 
+/* Whether the run ends without an outcome, and returns to the queue. */
+typedef enum segue__put_off {
+  SEGUE__RUNS_NOW,
+  SEGUE__PUT_OFF,   /* the policy wants it later */
+  SEGUE__GOOD_FIRST /* again after the last good generation is live, which a start replays first */
+} segue__put_off;
+
 struct segue__queued_run {
   uint64_t id;
   segue__trigger trigger;
@@ -15,7 +22,8 @@ struct segue__queued_run {
   size_t joined;      /* triggers that came after the first */
   bool explicit_;     /* an explicit request: no debounce */
   bool unconditional; /* at least one trigger without If-Match */
-  bool force, plan_only, rehearse, put_off;
+  bool force, plan_only, rehearse;
+  segue__put_off put_off;
   bool accept_shrink;  /* a trigger without a waiter, or a waiter that has not left, wants the
                           guards to accept the data */
   bool pull;           /* asynchronous sources are fetched; else their held deliveries are used */

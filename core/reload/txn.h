@@ -6,107 +6,71 @@
 #ifndef SEGUE_RELOAD_TXN_H
 #define SEGUE_RELOAD_TXN_H
 
-#include "engine_state.h"
-
-typedef struct segue__step segue__step;
-typedef struct segue__policy_call segue__policy_call;
-typedef struct segue__undo segue__undo;
-
-/* How far the undo log has come. */
-typedef enum segue__undo_state {
-  SEGUE__UNDO_DONE,
-  SEGUE__UNDO_CALLED, /* the function of an entry has not returned */
-  SEGUE__UNDO_WAITS   /* it has returned, and segue__undo_done will follow */
-} segue__undo_state;
-
-/* A write to the state folder at the end of a transaction. */
-typedef enum segue__write_kind {
-  SEGUE__WRITE_GOOD,  /* the last good generation */
-  SEGUE__WRITE_STATE, /* the decisions, with the intents that are open */
-  SEGUE__WRITE_CLOSED /* the same, after the intents of the transaction were removed */
-} segue__write_kind;
-enum { SEGUE__RECORD_MS = 5000 }; /* how long a transaction waits for a write */
+#include "txn_data.h"
 
 /* How far a transaction has come. It only increases; an undo does not change it. */
 typedef enum segue__txn_state {
+  SEGUE__TXN_NEW,      /* its numbers are being reserved: no client may see it */
   SEGUE__TXN_OPEN,     /* nothing is built */
   SEGUE__TXN_PREPARED, /* every next instance is built */
   SEGUE__TXN_LIVE,     /* flipped: readers and callers meet the next generation */
   SEGUE__TXN_CONFIRMED /* it has proved itself, or did not have to */
 } segue__txn_state;
 
-/* guard.c: the number of items that each source of the policy delivered, and findings. */
-typedef struct segue__guarded {
-  segue__source_counts counts;
-  segue__errors held;
-} segue__guarded;
+/* The number of its generation. */
+typedef enum segue__origin {
+  SEGUE__LATER,  /* a new one */
+  SEGUE__FIRST,  /* a new one, and the first generation of this process: known at commit */
+  SEGUE__RESUMED /* the number that the same content had before the daemon was started again */
+} segue__origin;
+
+/* The window in which the generation has to be confirmed. */
+typedef enum segue__window {
+  SEGUE__NO_WINDOW,     /* the state on disk has none for it */
+  SEGUE__WINDOW_OPENED, /* by this run */
+  SEGUE__WINDOW_RESUMED /* by an earlier process, whose deadline counts */
+} segue__window;
 
 struct segue__txn {
   segue__engine *engine;
   segue__queued_run *run;
-  segue__result *result;
-  segue__phase phase;
-  uint64_t phase_start_us;
-
+  segue__result *result; /* its phase is the last one that clients saw */
   segue__policy *policy; /* the one that judges this run: the live one or its successor */
-  struct segue__collect *collect;
-  struct segue__validate_job *validation;
-  segue__document *schema_doc;  /* a reference, NULL: the policy has no schema */
-  segue__documents schema_with; /* beside it, as policy->schema_with */
-  segue__hash schema_hash;      /* of all their bytes and names */
-  segue_snapshot *next;
-  segue_snapshot *was_live; /* after the flip: what undo brings back (a reference) */
-  segue_snapshot
-      *offered; /* at a start: the last good generation, as prev of the policy's reload */
-  segue__hash input, raw;
-  segue__changes changes;
-  segue__guarded guarded;
-  segue__errors warnings; /* of collect; they follow the reasons of the outcome */
 
-  segue__step *steps;
-  size_t step_count;
-  size_t cursor; /* step that prepare or commit is at */
-  segue__undo *undo;
-  size_t undo_count, undo_capacity;
-  segue__undo_state undo_state;
-  segue__txn_state state;
   segue__phase at; /* the row of the table of phases (phases.c) that is under way */
-  bool rejected, staged;
+  segue__txn_state state;
+  segue__origin origin;
+  segue__window window;
+  uint64_t phase_start_us;
+  segue_error failure; /* the first one; code 0: none (segue__txn_failed) */
+  bool rejected;       /* by the policy, before any failure */
 
-  segue_error failure; /* code 0: none */
-  bool failed;
-  bool hook_failed;                         /* the policy's reload returned it or threw it */
-  segue__policy_call *policy_call;          /* check or probe that is running */
-  size_t manual_steps;                      /* verbs of txn.module that are under way */
-  void (*manual_steps_cb)(segue__txn *txn); /* the hook has returned: what follows the last one */
-  segue__policy_call *reload_call; /* the policy's reload, which spans prepare to confirm */
-  segue__timer timer;              /* collect's deadline, confirm's pauses, the record's deadline */
-  segue__record_call call;         /* to the record */
-  void (*recorded)(segue__txn *txn, const segue_error *error); /* what follows it */
-  void (*looked)(segue__txn *txn); /* what follows the look that is under way; NULL: none is */
-  bool begun;                      /* its numbers are reserved: clients may see it */
-  segue__files *files;             /* what the generation was made from */
-  bool first_here;                 /* the first one of this process */
-  bool resumed;         /* it has the number that it had before the daemon was started again */
-  bool new_credentials; /* than those that the live policy was made with */
-  segue__write_kind writes[3]; /* what is written at the end, in this order */
-  size_t write_count, write_next;
-  bool unrecorded; /* one of them has failed */
-  bool opened;     /* the state on disk has it as unconfirmed */
-  bool own_window; /* and this process has opened the window */
-  bool good_first; /* it runs again, after the last good generation is live */
+  segue__content content;
+  segue__guarded guarded;
+  segue__change_set set;
+  segue__driver driver;
+  segue__manual manual;
+  segue__txn_writes writes;
 
-  /* The call in flight of prepare, commit or confirm. */
-  segue__txn_cb step_cb;
-  void *step_data;
-  segue__message step_message; /* answers that are known at once still come later */
-  bool step_posted;
-  bool step_refused; /* the call could not begin a phase */
-  void (*undone)(segue__txn *txn);
+  segue_snapshot *next;
+  segue_snapshot *was_live; /* after the flip: the one that an undo restores (a reference) */
+  segue_snapshot *offered;  /* at a start: the last good generation, as prev of the reload hook */
+
+  /* Operations that are under way; NULL: none. */
+  struct segue__collect *collect;
+  void (*looked)(segue__txn *txn); /* follows the look */
+  struct segue__validate_job *validation;
+  segue__policy_call *policy_call; /* check or probe */
+  segue__timer timer;              /* deadline of collect, check or a write; pause of confirm */
 };
+
+static inline bool segue__txn_failed(const segue__txn *txn) {
+  return txn->failure.code != 0;
+}
 
 /* phases.c */
 int segue__txn_start(segue__engine *engine, segue__queued_run *run); /* 0: takes run */
+void segue__txn_free(segue__txn *txn);
 void segue__txn_abort(segue__txn *txn); /* shutdown: before the flip undo, after it finish */
 void segue__txn_enter(segue__txn *txn, segue__phase phase);
 /* The phase that is under way has ended: the table of phases decides what follows. */
@@ -114,10 +78,17 @@ void segue__txn_phase_end(segue__txn *txn);
 void segue__txn_phase_start(segue__txn *txn, segue__phase at);
 void segue__txn_fail_closed(segue__txn *txn);                           /* the daemon shuts down */
 void segue__txn_fail_code(segue__txn *txn, int code, const char *what); /* "what: message" */
+
+/* phase_check.c */
 /* Adds the changes to the result once the mask is known: a value that is secret on either side is
  * hidden. */
 void segue__txn_report_changes(segue__txn *txn);
 void segue__txn_add_findings(segue__txn *txn); /* of the policy, behind the first */
+/* Replaces the changes by those against txn->offered. */
+void segue__txn_compare_with_offered(segue__txn *txn);
+
+/* phase_collect.c: ends the copying of files, which the generation was made from. */
+void segue__txn_take_files(segue__txn *txn);
 
 /* txn_steps.c: the functions of the table that drive prepare, commit and confirm. */
 void segue__txn_act(segue__txn *txn);
@@ -139,10 +110,15 @@ void segue__txn_settle_or_undo(segue__txn *txn); /* that phase */
  * or left to undo. */
 void segue__txn_end(segue__txn *txn, segue__outcome outcome);
 
-/* Waits for the record's answer to txn->call, at most RECORD_MS, then runs `recorded`; error NULL:
- * it is written. status: the return value of the request. */
+/* The call for a request to the record thread, for segue__txn_record. cb: NULL, or a function that
+ * ends by segue__txn_recorded. */
+segue__record_call *segue__txn_call_new(segue__txn *txn, void (*cb)(segue__record_call *call,
+                                                                    segue__record_answer *answer));
+/* Waits for the answer to that call, at most RECORD_MS, then calls `then`; error NULL: the
+ * write succeeded. status: the return value of the request. */
+enum { SEGUE__RECORD_MS = 5000 };
 void segue__txn_record(segue__txn *txn, int status,
-                       void (*recorded)(segue__txn *txn, const segue_error *error));
+                       void (*then)(segue__txn *txn, const segue_error *error));
 void segue__txn_recorded(segue__record_call *call,
                          segue__record_answer *answer); /* the call's cb */
 /* confirm.c: an instance failed while the transaction runs. A new one fails the transaction; any

@@ -27,14 +27,13 @@ enum { DIFF_KEPT = 8 << 10, DIFFS_KEPT = 64 << 10 };
 
 static void txn_end_report_files(segue__txn *txn) {
   segue__file_changes *outputs = &txn->result->outputs;
-  for (size_t i = 0; i < txn->step_count; i++)
-    if (txn->steps[i].action->report) txn->steps[i].action->report(&txn->steps[i], outputs);
+  segue__change_set_report(txn, outputs);
   if (!txn->run->plan_only) segue__file_changes_cut(outputs, DIFF_KEPT, DIFFS_KEPT);
 }
 
 void segue__txn_settle_or_undo(segue__txn *txn) {
   txn_end_report_files(txn);
-  if (txn->state >= SEGUE__TXN_LIVE && !txn->failed) {
+  if (txn->state >= SEGUE__TXN_LIVE && !segue__txn_failed(txn)) {
     segue__commit_settle(txn);
     txn_end_settle(txn);
   } else {
@@ -46,9 +45,9 @@ void segue__txn_end(segue__txn *txn, segue__outcome outcome) {
   segue__engine *engine = txn->engine;
   segue__result *result = txn->result;
   segue__sources_report(txn);
-  for (size_t i = 0; i < txn->warnings.count; i++)
-    segue__txn_report(txn, &txn->warnings.items[i]);
-  segue__phase reached = txn->phase;
+  for (size_t i = 0; i < txn->content.warnings.count; i++)
+    segue__txn_report(txn, &txn->content.warnings.items[i]);
+  segue__phase reached = txn->result->phase;
   segue__txn_enter(txn, SEGUE__PHASE_SETTLED);
   result->phase = reached;
   result->outcome = outcome;
@@ -66,7 +65,13 @@ void segue__txn_end(segue__txn *txn, segue__outcome outcome) {
 
 static void record_end(segue__txn *txn, const segue_error *error) {
   segue__timer_stop(txn->engine->loop, &txn->timer);
-  txn->recorded(txn, error);
+  txn->writes.then(txn, error);
+}
+
+segue__record_call *segue__txn_call_new(segue__txn *txn, void (*cb)(segue__record_call *call,
+                                                                    segue__record_answer *answer)) {
+  txn->writes.call = (segue__record_call){.cb = cb ? cb : segue__txn_recorded, .data = txn};
+  return &txn->writes.call;
 }
 
 void segue__txn_recorded(segue__record_call *call, segue__record_answer *answer) {
@@ -76,7 +81,7 @@ void segue__txn_recorded(segue__record_call *call, segue__record_answer *answer)
 static void record_timeout(segue__timer *timer) {
   segue__txn *txn = timer->data;
   segue_error error;
-  segue__record_forget(&txn->call);
+  segue__record_forget(&txn->writes.call);
   segue__errorf(&error, SEGUE_ERECORD,
                 "the state folder was not written to after %d ms: look at its disk",
                 SEGUE__RECORD_MS);
@@ -84,13 +89,13 @@ static void record_timeout(segue__timer *timer) {
 }
 
 void segue__txn_record(segue__txn *txn, int status,
-                       void (*recorded)(segue__txn *txn, const segue_error *error)) {
-  txn->recorded = recorded;
+                       void (*then)(segue__txn *txn, const segue_error *error)) {
+  txn->writes.then = then;
   if (status < 0) {
     segue_error error;
     segue__errorf(&error, SEGUE_ERECORD, "the state cannot be recorded: %s",
                   segue_strerror(status));
-    recorded(txn, &error);
+    then(txn, &error);
     return;
   }
   txn->timer.data = txn;
@@ -107,7 +112,7 @@ static bool blames_world(const segue__txn *txn) {
   if (code > -5000 || code == SEGUE_ESOURCE || code == SEGUE_EMODULE || code == SEGUE_ERECORD ||
       code == SEGUE_ECLOSED || code == SEGUE_ECANCELLED)
     return true;
-  return code == SEGUE_ETIMEOUT && txn->phase != SEGUE__PHASE_CHECK;
+  return code == SEGUE_ETIMEOUT && txn->result->phase != SEGUE__PHASE_CHECK;
 }
 
 /* Before commit nothing was visible. The cause is the content (rejected), which includes a veto of
@@ -116,10 +121,10 @@ static bool blames_world(const segue__txn *txn) {
 static segue__outcome outcome_of(const segue__txn *txn) {
   int code = txn->failure.code;
   if (txn->rejected) return SEGUE__REJECTED;
-  if (txn->phase >= SEGUE__PHASE_COMMIT) return SEGUE__REVERTED;
+  if (txn->result->phase >= SEGUE__PHASE_COMMIT) return SEGUE__REVERTED;
   if (code == SEGUE_EHELD) return SEGUE__HELD;
   if (code == SEGUE_ECONFIG || code == SEGUE_EPOLICY || code == SEGUE_EVETO) return SEGUE__REJECTED;
-  bool of_module = txn->phase >= SEGUE__PHASE_PREPARING && !txn->hook_failed;
+  bool of_module = txn->result->phase >= SEGUE__PHASE_PREPARING && !txn->driver.failed;
   return of_module || blames_world(txn) ? SEGUE__FAILED : SEGUE__REJECTED;
 }
 
@@ -128,7 +133,7 @@ static void end_undone(segue__txn *txn, const segue_error *error) {
   if (error && txn->failure.code != SEGUE_ERECORD) segue__txn_report(txn, error);
   segue__outcome good = txn->run->plan_only ? SEGUE__APPLIED : SEGUE__UNCHANGED;
   bool planned = txn->run->plan_only || txn->run->put_off;
-  segue__txn_end(txn, planned && !txn->failed ? good : outcome_of(txn));
+  segue__txn_end(txn, planned && !segue__txn_failed(txn) ? good : outcome_of(txn));
 }
 
 static void txn_end_undone(segue__txn *txn) {
@@ -146,8 +151,7 @@ static void decide_undone(segue__txn *txn) {
     end_undone(txn, NULL);
     return;
   }
-  txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
-  segue__txn_record(txn, segue__operator_write(engine, &txn->call), end_undone);
+  segue__txn_record(txn, segue__operator_write(engine, segue__txn_call_new(txn, NULL)), end_undone);
 }
 
 /* ---- Live ---- */
@@ -185,20 +189,15 @@ static int write_good(segue__txn *txn) {
   const segue__engine *engine = txn->engine;
   segue__record_run good = {.result = txn->result,
                             .snapshot = engine->live,
-                            .input = txn->input,
-                            .files = txn->files,
+                            .input = txn->content.input,
+                            .files = txn->content.files,
                             .items = &txn->guarded.counts};
-  return segue__record_good(engine->record, &good, &txn->call);
+  return segue__record_good(engine->record, &good, &txn->writes.call);
 }
 
 static int write_closed(segue__txn *txn) {
   segue__effects_close(txn);
-  return segue__operator_write(txn->engine, &txn->call);
-}
-
-static void close_steps(segue__txn *txn) {
-  for (size_t i = 0; i < txn->step_count; i++)
-    if (txn->steps[i].action->close) txn->steps[i].action->close(&txn->steps[i], !txn->unrecorded);
+  return segue__operator_write(txn->engine, &txn->writes.call);
 }
 
 /* Executes the list of writes (plan_writes) and ends the run after the last one. A generation is
@@ -206,23 +205,23 @@ static void close_steps(segue__txn *txn) {
  * But the answer waits: an operator who reads "applied" may pull the plug. */
 static void persist_then_end(segue__txn *txn, const segue_error *error) {
   segue__engine *engine = txn->engine;
-  txn->unrecorded |= error != NULL;
+  txn->writes.failed |= error != NULL;
   if (error) segue__txn_report(txn, error);
-  if (error && txn->writes[txn->write_next - 1] == SEGUE__WRITE_GOOD)
+  if (error && txn->writes.list[txn->writes.next - 1] == SEGUE__WRITE_GOOD)
     segue__unkept_set(engine, txn);
   else if (error)
     segue__operator_write_failed(engine); /* the tick writes it again */
   int rc = SEGUE_FAULT("settle.record");  /* specs kill the process here */
   (void)rc;
-  if (txn->write_next < txn->write_count) {
-    segue__write_kind write = txn->writes[txn->write_next++];
+  if (txn->writes.next < txn->writes.count) {
+    segue__write_kind write = txn->writes.list[txn->writes.next++];
     rc = write == SEGUE__WRITE_GOOD     ? write_good(txn)
          : write == SEGUE__WRITE_CLOSED ? write_closed(txn)
-                                        : segue__operator_write(engine, &txn->call);
+                                        : segue__operator_write(engine, &txn->writes.call);
     segue__txn_record(txn, rc, persist_then_end);
     return;
   }
-  close_steps(txn);
+  segue__change_set_close(txn, !txn->writes.failed);
   if (segue__drains_swapping(engine))
     wait_for_swapped(txn);
   else
@@ -230,7 +229,7 @@ static void persist_then_end(segue__txn *txn, const segue_error *error) {
 }
 
 static void add_write(segue__txn *txn, bool wanted, segue__write_kind write) {
-  if (wanted) txn->writes[txn->write_count++] = write;
+  if (wanted) txn->writes.list[txn->writes.count++] = write;
 }
 
 /* The order matters where the process is killed in between: the next start must find the state
@@ -252,16 +251,16 @@ static void plan_writes(segue__txn *txn, bool state, bool good) {
 static void txn_end_settle(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   segue__record *record = engine->record;
-  bool first = txn->first_here || txn->run->trigger == SEGUE__BY_START;
-  bool at_start = first && !txn->resumed && !txn->run->files && record;
+  bool first = txn->origin != SEGUE__LATER || txn->run->trigger == SEGUE__BY_START;
+  bool at_start = first && txn->origin != SEGUE__RESUMED && !txn->run->files && record;
   if (at_start && segue__record_found(record)->last_good.generation)
     engine->taken_at_start = engine->live->generation;
   bool state = segue__operator_settle(txn) && record;
-  plan_writes(txn, state, record && !txn->resumed);
+  plan_writes(txn, state, record && txn->origin != SEGUE__RESUMED);
   segue__unkept_set(engine, NULL);
   segue__txn_enter(txn, SEGUE__PHASE_SETTLED);
-  if (record) (void)segue__inputs_take(segue__record_inputs(record), &txn->files);
-  txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
+  segue__txn_take_files(txn);
+  (void)segue__txn_call_new(txn, NULL);
   txn->result->ended_wall_ms = segue__loop_wall_ms(engine->loop);
   persist_then_end(txn, NULL);
 }

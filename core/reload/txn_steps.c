@@ -23,7 +23,7 @@ static void default_next(void *data, int status, const segue_error *error) {
                                           [SEGUE__TXN_LIVE] = segue__txn_confirm};
   segue__txn *txn = data;
   (void)error; /* kept by segue__txn_step_end */
-  if (status < 0 || txn->failed || txn->state == SEGUE__TXN_CONFIRMED)
+  if (status < 0 || segue__txn_failed(txn) || txn->state == SEGUE__TXN_CONFIRMED)
     segue__txn_conclude(txn);
   else
     calls[txn->state](txn, default_next, txn);
@@ -35,30 +35,14 @@ void segue__txn_cancel_steps(segue__txn *txn) {
   if (txn->state >= SEGUE__TXN_LIVE) return;
   segue__txn_fail_closed(txn);
   if (txn->policy_call) segue__op_cancel(&txn->policy_call->op, SEGUE_ECLOSED);
-  if (txn->reload_call) segue__op_cancel(&txn->reload_call->op, SEGUE_ECLOSED);
+  if (txn->driver.reload) segue__op_cancel(&txn->driver.reload->op, SEGUE_ECLOSED);
   segue__commit_abandon(txn);
-}
-
-/* Replaces the changes of a start by those against the last good generation: an unchanged value
- * that was only read again is no change. */
-static void compare_with_offered(segue__txn *txn) {
-  segue__changes changes = {0};
-  int rc = segue__diff(segue_snapshot_root(txn->offered), segue_snapshot_root(txn->next), &changes);
-  if (!rc) {
-    segue__result_drop_changes(txn->result);
-    segue__changes_deinit(&txn->changes);
-    txn->changes = changes;
-    segue__txn_report_changes(txn);
-    return;
-  }
-  segue__changes_deinit(&changes);
-  segue__txn_fail_code(txn, rc, "changes");
 }
 
 static void txn_offered(segue__txn *txn, const segue_error *error) {
   (void)error; /* there is no history to ask: then there is no prev, as at a first start */
-  if (txn->offered && !txn->failed) compare_with_offered(txn);
-  if (txn->failed)
+  if (txn->offered && !segue__txn_failed(txn)) segue__txn_compare_with_offered(txn);
+  if (segue__txn_failed(txn))
     segue__txn_conclude(txn);
   else
     call_reload(txn);
@@ -77,13 +61,13 @@ static void on_offered(segue__record_call *call, segue__record_answer *answer) {
 static void offer_last_good(segue__txn *txn) {
   segue__record *record = txn->engine->record;
   uint64_t generation = segue__record_found(record)->last_good.generation;
-  if (txn->resumed) {
+  if (txn->origin == SEGUE__RESUMED) {
     txn->offered = (segue_snapshot *)segue_snapshot_ref(txn->next);
     txn_offered(txn, NULL);
     return;
   }
-  txn->call = (segue__record_call){.cb = on_offered, .data = txn};
-  segue__txn_record(txn, segue__record_snapshot(record, generation, &txn->call), txn_offered);
+  segue__record_call *call = segue__txn_call_new(txn, on_offered);
+  segue__txn_record(txn, segue__record_snapshot(record, generation, call), txn_offered);
 }
 
 void segue__txn_act(segue__txn *txn) {
@@ -99,14 +83,14 @@ void segue__txn_act(segue__txn *txn) {
 
 static void call_reload(segue__txn *txn) {
   const segue__policy *policy = txn->policy;
-  txn->reload_call = segue__txn_policy_call_new(txn, policy->reload_ms, hook_returned);
-  if (!txn->reload_call) {
+  txn->driver.reload = segue__txn_policy_call_new(txn, policy->reload_ms, hook_returned);
+  if (!txn->driver.reload) {
     segue__txn_fail_code(txn, UV_ENOMEM, "reload");
     segue__txn_conclude(txn);
     return;
   }
   txn->policy_call = NULL; /* it lives on beside the probes */
-  policy->ops->reload(policy->impl, &txn->reload_call->op, txn);
+  policy->ops->reload(policy->impl, &txn->driver.reload->op, txn);
 }
 
 static void confirmed_after_hook(void *data, int status, const segue_error *error) {
@@ -131,35 +115,37 @@ static void add_reason(segue__txn *txn, const segue_error *error) {
 static void hook_returned(segue_op *op, int status, const segue_error *error) {
   segue__policy_call *policy_call = (segue__policy_call *)op;
   segue__txn *txn = policy_call->txn;
-  txn->reload_call = NULL;
+  txn->driver.reload = NULL;
   if (status == SEGUE_ETIMEOUT && segue_op_cancelled(op)) {
     segue_error late;
     segue__errorf(&late, status, "the policy's reload was not done after %llu ms",
                   (unsigned long long)txn->policy->reload_ms);
     segue__txn_fail(txn, &late);
-  } else if (status < 0 && !txn->rejected && !txn->failed) {
-    txn->hook_failed = true;
+  } else if (status < 0 && !txn->rejected && !segue__txn_failed(txn)) {
+    txn->driver.failed = true;
     segue__txn_fail(txn, error);
     segue__txn_add_findings(txn);
   } else if (status < 0) {
     add_reason(txn, error);
-  } else if (txn->state < SEGUE__TXN_LIVE && !txn->failed && !txn->rejected && !txn->run->put_off) {
+  } else if (txn->state < SEGUE__TXN_LIVE && !segue__txn_failed(txn) && !txn->rejected &&
+             !txn->run->put_off) {
     segue_error lazy;
     segue__errorf(&lazy, SEGUE_EPOLICY,
                   "the policy's reload returned without txn:commit(), so nothing was changed");
     segue__txn_fail(txn, &lazy);
   }
   segue__policy_call_answered(policy_call);
-  if (txn->manual_steps) {
+  if (txn->manual.running) {
     segue__manual_steps_release(txn, segue__txn_conclude);
-  } else if (txn->step_cb) {
-    segue__txn_cb cb = txn->step_cb;
-    void *data = txn->step_data;
-    txn->step_cb = confirmed_after_hook;
-    txn->step_data = txn;
+  } else if (txn->driver.cb) {
+    segue__txn_cb cb = txn->driver.cb;
+    void *data = txn->driver.data;
+    txn->driver.cb = confirmed_after_hook;
+    txn->driver.data = txn;
     cb(data, SEGUE_ECANCELLED, NULL); /* its caller is answered and forgotten */
-    if (txn->failed) segue__commit_expedite(txn);
-  } else if (txn->state >= SEGUE__TXN_LIVE && !txn->failed && txn->state < SEGUE__TXN_CONFIRMED) {
+    if (segue__txn_failed(txn)) segue__commit_expedite(txn);
+  } else if (txn->state >= SEGUE__TXN_LIVE && !segue__txn_failed(txn) &&
+             txn->state < SEGUE__TXN_CONFIRMED) {
     segue__txn_confirm(txn, confirmed_after_hook, txn);
   } else {
     segue__txn_conclude(txn);
@@ -167,42 +153,47 @@ static void hook_returned(segue_op *op, int status, const segue_error *error) {
 }
 
 void segue__txn_next_call(segue__txn *txn) {
-  segue__txn_cb cb = txn->step_cb;
-  txn->step_cb = NULL;
-  cb(txn->step_data, txn->failed ? txn->failure.code : 0, txn->failed ? &txn->failure : NULL);
+  segue__txn_cb cb = txn->driver.cb;
+  txn->driver.cb = NULL;
+  cb(txn->driver.data, segue__txn_failed(txn) ? txn->failure.code : 0,
+     segue__txn_failed(txn) ? &txn->failure : NULL);
 }
 
+/* Each call is answered by a message of the loop, never before it has returned. */
 static void step_message(segue__message *message) {
-  segue__txn *txn = (segue__txn *)((char *)message - offsetof(segue__txn, step_message));
-  bool refused = txn->step_refused;
-  txn->step_posted = txn->step_refused = false;
+  segue__txn *txn = (segue__txn *)((char *)message - offsetof(segue__txn, driver.message));
+  bool refused = txn->driver.state == SEGUE__CALL_REFUSED;
+  txn->driver.state = SEGUE__CALL_OPEN;
   if (refused)
     segue__txn_next_call(txn);
   else
     segue__txn_phase_end(txn);
 }
 
+static void steps_post(segue__txn *txn, segue__call_state state) {
+  txn->driver.state = state;
+  txn->driver.message.fn = step_message;
+  segue__post(txn->engine->loop, &txn->driver.message);
+}
+
 void segue__txn_step_end(segue__txn *txn, const segue_error *error) {
   if (error) segue__txn_fail(txn, error);
-  if (txn->step_posted) return;
-  txn->step_posted = true;
-  txn->step_message.fn = step_message;
-  segue__post(txn->engine->loop, &txn->step_message);
+  if (txn->driver.state == SEGUE__CALL_OPEN) steps_post(txn, SEGUE__CALL_ENDED);
 }
 
 /* Returns false if the step cannot begin; then its callback is posted, or got the misuse. */
 static bool txn_step_begin(segue__txn *txn, segue__txn_call call, segue__txn_cb cb, void *data) {
   segue_error error;
   int rc = segue__txn_misuse(txn, call, NULL, &error);
-  if (rc && (txn->step_cb || txn->manual_steps)) {
+  if (rc && (txn->driver.cb || txn->manual.running)) {
     cb(data, rc, &error);
     return false;
   }
-  txn->step_cb = cb;
-  txn->step_data = data;
-  if (!rc && !txn->failed) return true;
-  txn->step_refused = true;
-  segue__txn_step_end(txn, txn->failed ? NULL : &error);
+  txn->driver.cb = cb;
+  txn->driver.data = data;
+  if (!rc && !segue__txn_failed(txn)) return true;
+  if (!segue__txn_failed(txn)) segue__txn_fail(txn, &error);
+  steps_post(txn, SEGUE__CALL_REFUSED);
   return false;
 }
 
@@ -229,7 +220,7 @@ void segue__txn_reject(segue__txn *txn, const char *why) {
   if (segue__txn_misuse(txn, SEGUE__TXN_REJECT, NULL, &error)) return;
   segue__errorf(&error, SEGUE_EVETO, "%s", why && *why ? why : "the policy refused the reload");
   add_reason(txn, &error);
-  txn->rejected |= !txn->failed;
+  txn->rejected |= !segue__txn_failed(txn);
 }
 
 void segue__txn_defer(segue__txn *txn, uint64_t delay_ms, const char *why) {
@@ -237,7 +228,7 @@ void segue__txn_defer(segue__txn *txn, uint64_t delay_ms, const char *why) {
   if (segue__txn_misuse(txn, SEGUE__TXN_DEFER, NULL, &error)) return;
   segue__errorf(&error, SEGUE_EDEFERRED, "%s", why && *why ? why : "the policy put it off");
   segue__txn_report(txn, &error);
-  txn->run->put_off = true;
+  txn->run->put_off = SEGUE__PUT_OFF;
   txn->run->not_before_ms = segue__loop_now_ms(txn->engine->loop) + delay_ms;
 }
 

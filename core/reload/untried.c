@@ -36,14 +36,14 @@ int segue__untried_list(segue__txn *txn) {
   const segue__policy *policy = txn->policy;
   segue__result *result = txn->result;
   int rc = 0;
-  result->untried = segue__calloc(txn->step_count + 3, sizeof *result->untried);
+  result->untried = segue__calloc(txn->set.count + 3, sizeof *result->untried);
   if (!result->untried) return UV_ENOMEM;
   if (policy != txn->engine->policy && has_listeners(policy))
     untried_add(txn, &rc, "open the listeners", "");
   if (policy->has_reload) untried_add(txn, &rc, "run the policy's reload", "");
-  for (size_t i = 0; i < txn->step_count; i++)
-    if (txn->steps[i].action->untried)
-      untried_add(txn, &rc, txn->steps[i].action->untried, result->steps[i].module);
+  for (size_t i = 0; i < txn->set.count; i++)
+    if (txn->set.steps[i].action->untried)
+      untried_add(txn, &rc, txn->set.steps[i].action->untried, result->steps[i].module);
   if (segue__operator_asks_operator(txn)) untried_add(txn, &rc, "confirm by an operator", "");
   if (segue__operator_asks_probe(txn)) untried_add(txn, &rc, "confirm by the probe", "");
   return rc;

@@ -15,13 +15,13 @@ static void validate_done(segue__job *job);
 static void validate_abandoned(segue__job *job);
 
 static int take_with(segue__validate_job *validation, const segue__txn *txn) {
-  size_t count = txn->schema_with.count;
+  size_t count = txn->content.schema_with.count;
   validation->uris = segue__calloc(count + 1, sizeof(char *));
   for (size_t i = 0; i < count; i++) {
     const char *uri = txn->policy->schema_with[i].uri;
     if (!validation->uris ||
-        segue__documents_add(&validation->with, segue__document_ref(txn->schema_with.items[i])) <
-            0 ||
+        segue__documents_add(&validation->with,
+                             segue__document_ref(txn->content.schema_with.items[i])) < 0 ||
         (uri && !(validation->uris[i] = segue__strdup(uri))))
       return UV_ENOMEM;
   }
@@ -43,9 +43,9 @@ int segue__validate_job_start(segue__txn *txn, void (*cb)(segue__txn *txn)) {
   if (engine->live) validation->live = (segue_snapshot *)segue_snapshot_ref(engine->live);
   validation->time_ms = txn->policy->check_ms;
   validation->secrets = segue__mask_ref(txn->policy->mask);
-  validation->doc = txn->schema_doc ? segue__document_ref(txn->schema_doc) : NULL;
+  validation->doc = txn->content.schema_doc ? segue__document_ref(txn->content.schema_doc) : NULL;
   validation->config = segue__config_ref(txn->next->config);
-  validation->schema_hash = txn->schema_hash;
+  validation->schema_hash = txn->content.schema_hash;
   if (take_with(validation, txn) < 0) {
     segue__validate_job_free(validation);
     return UV_ENOMEM;
