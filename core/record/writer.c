@@ -11,6 +11,7 @@
 #include <time.h>
 #include <uv.h>
 
+#include "../os/fault.h"
 #include "../os/mem.h"
 #include "../os/thread.h"
 
@@ -44,7 +45,7 @@ void segue__record_task_free(task *t) {
 }
 
 task *segue__record_task_new(work *run, segue__record_call *call) {
-  task *t = segue__calloc(1, sizeof *t);
+  task *t = SEGUE_FAULT("record.task") < 0 ? NULL : segue__calloc(1, sizeof *t);
   if (!t) return NULL;
   t->run = run;
   t->call = call;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "../os/fault.h"
 #include "confirm.h"
 #include "operator_internal.h"
 #include "run.h"
@@ -179,7 +180,8 @@ static void good_found(segue__record_call *call, segue__record_answer *answer) {
 /* Requests wait from now on. Then the rollback follows that waited when the last process ended, or
  * the run that was put back. */
 static int replay_good_first(segue__engine *engine, bool resumes, segue__waiter *waiter) {
-  segue__rollback *rollback = segue__calloc(1, sizeof *rollback);
+  int rc = SEGUE_FAULT("start.replay");
+  segue__rollback *rollback = rc < 0 ? NULL : segue__calloc(1, sizeof *rollback);
   if (!rollback) return UV_ENOMEM;
   engine->operators->good_tried = true;
   *rollback = (segue__rollback){.engine = engine,
@@ -190,9 +192,8 @@ static int replay_good_first(segue__engine *engine, bool resumes, segue__waiter 
                                 .call = {.cb = good_found, .data = rollback}};
   engine->operators->rollback = rollback;
   engine->operators->starting = true;
-  int rc = segue__operator_has_kept(engine)
-               ? segue__record_last_good(engine->record, &rollback->call)
-               : UV_ENOENT;
+  rc = segue__operator_has_kept(engine) ? segue__record_last_good(engine->record, &rollback->call)
+                                        : UV_ENOENT;
   if (rc < 0) good_ended(rollback, rc);
   return 0;
 }

@@ -32,7 +32,7 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
                ingress = "spec/unit/ingress_spec.lua", socket = "spec/unit/socket_spec.lua",
                options = "spec/unit/options_spec.lua", rows = "spec/unit/options_rows_spec.lua",
                text_diff = "spec/unit/text_diff_spec.lua",
-               bursts = "spec/fault/bursts_spec.lua" }
+               bursts = "spec/fault/bursts_spec.lua", owed = "spec/unit/owed_spec.lua" }
 
 local BIND = { delta = "spec/bind/source_delta_spec.lua", codec = "spec/bind/codec_spec.lua",
                hostile = "spec/bind/hostile_spec.lua", copies = "spec/bind/copies_spec.lua",
@@ -945,9 +945,21 @@ local mutants = {
     UNIT.text_diff },
   { "the command after an undo", "core/files/action.c", "if (!instance->applied) {",
     "if (instance->applied) {", DAEMON.files_undo },
+  { "a state write that is owed while another one is under way", "core/reload/operator.c",
+    "if (answer->status < 0) engine->operators->tick_failed = true;",
+    "engine->operators->tick_failed = answer->status < 0;", UNIT.owed },
+  { "repeating a state write that failed at the end of a reload", "core/reload/txn_end.c",
+    "segue__unkept_set(engine, txn);\n  else if (error)\n    segue__operator_write_failed(engine);",
+    "segue__unkept_set(engine, txn);", UNIT.owed },
+  { "a late write of an earlier generation", "core/reload/operator.c",
+    "if (tick->cb == kept_late) segue__record_forget(tick);", "(void)tick;", UNIT.owed },
+  { "a start without memory for the last good generation", "core/reload/rollback.c",
+    "if (rc < 0) segue__txn_fail_code(txn, rc, \"the last good generation\");", "rc = -1;",
+    UNIT.owed },
   { "replaced files that stay until the generation is on disk", "core/files/action.c",
     "segue__step_set_data(step, shared);",
-    "segue__step_set_data(step, shared);\n  segue_error e;\n  (void)segue__file_set_settle(shared->set, &e);", DAEMON.files_stay },
+    "segue__step_set_data(step, shared);\n  segue_error e;\n"
+    .. "  (void)segue__file_set_settle(shared->set, &e);", DAEMON.files_stay },
   { "a template in the hash of its module", "core/files/kind.c",
     "hash = segue__hash_bytes(&module->templates[i].hash, sizeof(segue__hash), hash);", "",
     DAEMON.template_change },
