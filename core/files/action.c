@@ -278,7 +278,7 @@ static void action_settled(void *data, int status, const segue_error *error) {
 static void action_settle(segue__step *step) {
   segue__shared_set *shared = action_instance(step)->shared;
   segue__inventory_settled(action_instance(step),
-                           segue_snapshot_generation(segue__txn_next(step->txn)));
+                           segue_snapshot_generation(segue__step_next_snapshot(step)));
   shared->refs++;
   segue__step_set_data(step, shared);
   segue__step_retire(step);

@@ -8,7 +8,6 @@
 #include <uv.h>
 
 #include "../os/fault.h"
-#include "drain.h"
 #include "effects.h"
 #include "recover.h"
 #include "run.h"
@@ -37,6 +36,10 @@ const segue__module_spec *segue__step_spec(const segue__step *step) {
   return step->spec;
 }
 
+const segue_snapshot *segue__step_next_snapshot(const segue__step *step) {
+  return step->txn->next;
+}
+
 bool segue__step_plans(const segue__step *step) {
   return step->txn->run->plan_only;
 }
@@ -55,7 +58,8 @@ static void discard_next(segue__txn *txn, segue__step *step) {
   segue__module_record *module = step->module;
   segue__instance_release(step->next);
   step->next = NULL;
-  if (!module->live && !module->failed && !step->old) segue__module_remove(txn->engine, module);
+  if (!module->live && !module->failure.failed && !step->old)
+    segue__module_remove(txn->engine->modules, module);
   segue__undo_done(txn);
 }
 
@@ -77,11 +81,11 @@ void segue__step_build(segue__step *step) {
     segue__step_done(step, rc, &open);
     return;
   }
-  step->module = segue__module_get(engine, spec);
+  step->module = segue__module_get(engine->modules, spec);
   rc = step->module ? segue__undo_push(txn, discard_next, step) : UV_ENOMEM;
   if (!rc)
     rc = segue__instance_new(&step->next, engine->loop, engine->log, spec, txn->next, engine->live,
-                             &engine->detached);
+                             segue__modules_detached(engine->modules));
   if (rc < 0) {
     segue_error error;
     segue__errorf(&error, rc, "%s: %s", spec->name, segue_strerror(rc));
@@ -98,7 +102,8 @@ static void step_started(segue__instance *instance, segue__verb verb, int status
   segue__txn *txn = step->txn;
   (void)verb;
   step->started = status >= 0;
-  if (status >= 0 && !segue__txn_failed(txn)) segue__services_provide(txn->engine, instance);
+  if (status >= 0 && !segue__txn_failed(txn))
+    segue__services_provide(txn->engine->modules, instance);
   segue__step_done(step, status, status < 0 ? error : NULL);
 }
 
@@ -112,7 +117,7 @@ static void next_stopped(segue__instance *instance, segue__verb verb, int status
   segue__step *step = data;
   segue__txn *txn = step->txn;
   if (verb == SEGUE__DRAIN) {
-    if (status < 0) segue__drain_cut(txn->engine, step->module, instance, error);
+    if (status < 0) segue__drain_cut(txn->engine->modules, step->module, instance, error);
     segue__instance_call(instance, SEGUE__STOP,
                          action_deadline(step->spec->stop_ms, SEGUE__STOP_MS), next_stopped, step);
     return;
@@ -126,8 +131,8 @@ static void next_stopped(segue__instance *instance, segue__verb verb, int status
  */
 static void stop_next(segue__step *step, void (*cb)(segue__step *step)) {
   segue__txn *txn = step->txn;
-  if (txn->state < SEGUE__TXN_LIVE && segue__services_take(txn->engine, step->next)) {
-    segue__drain_instance(txn->engine, step->module, step->next, true);
+  if (txn->state < SEGUE__TXN_LIVE && segue__services_take(txn->engine->modules, step->next)) {
+    segue__drain_instance(txn->engine->modules, step->module, step->next, true);
     step->next = NULL;
     cb(step);
     return;
@@ -152,7 +157,7 @@ static void undo_beside(segue__step *step, bool after_grace) {
   if (!step->started) {
     beside_undone(step);
   } else if (txn->state >= SEGUE__TXN_LIVE) {
-    segue__drain_instance(txn->engine, step->module, step->next, after_grace);
+    segue__drain_instance(txn->engine->modules, step->module, step->next, after_grace);
     step->next = NULL;
     beside_undone(step);
   } else {
@@ -169,9 +174,9 @@ static void undo_swap(segue__step *step) {
 }
 
 static void settle_beside(segue__step *step, bool after_grace) {
-  step->module->failed = false;
-  step->module->attempts = 0;
-  if (step->old) segue__drain_instance(step->txn->engine, step->module, step->old, after_grace);
+  segue__recover_clear(step->module);
+  if (step->old)
+    segue__drain_instance(step->txn->engine->modules, step->module, step->old, after_grace);
 }
 
 void segue__step_retire(segue__step *step) {
@@ -198,7 +203,7 @@ static void old_stopped(segue__instance *instance, segue__verb verb, int status,
   segue__step *step = data;
   segue__txn *txn = step->txn;
   if (verb == SEGUE__DRAIN) {
-    if (status < 0) segue__drain_cut(txn->engine, step->module, instance, error);
+    if (status < 0) segue__drain_cut(txn->engine->modules, step->module, instance, error);
     if (status < 0 && step->spec->drain.over == SEGUE__OVER_UNDO) segue__txn_fail(txn, error);
     segue__instance_call(instance, SEGUE__STOP,
                          action_deadline(step->spec->stop_ms, SEGUE__STOP_MS), old_stopped, step);
@@ -248,14 +253,7 @@ void segue__step_undo_failed(segue__step *step, const segue_error *error) {
   segue__instance *fresh = step->fresh; /* error may be in it: it is released last */
   step->fresh = NULL;
   segue__effects_keep(step);
-  if (module->live) segue__drain_instance(txn->engine, module, module->live, false);
-  module->live = NULL;
-  module->failed = true;
-  module->error = *error;
-  segue__engine_scrub(txn->engine, &module->error);
-  module->attempts = 1; /* it has just failed: the next attempt comes with a pause */
-  segue__recover_later(txn->engine, module);
-  segue__recover_close_gate(txn->engine, module);
+  segue__recover_lost(txn->engine, module, error);
   txn->result->undo_failed = true;
   segue__txn_report(txn, error);
   segue__instance_release(fresh);
@@ -272,7 +270,7 @@ static void fresh_serves(segue__step *step) {
     segue__step_undo_failed(step, &error);
     return;
   }
-  step->module->live = step->fresh;
+  segue__module_set_live(step->module, step->fresh);
   step->fresh = NULL;
   segue__undo_done(txn);
 }
@@ -298,11 +296,11 @@ static void bring_back(segue__step *step) {
   const segue__module_spec *spec = segue__policy_module(engine->policy, step->module->name);
   segue__instance_release(step->old);
   step->old = NULL;
-  step->module->live = NULL;
+  segue__module_set_live(step->module, NULL);
   int rc = SEGUE_FAULT("undo.fresh");
   if (!rc)
     rc = segue__instance_new(&step->fresh, engine->loop, engine->log, spec, engine->live, NULL,
-                             &engine->detached);
+                             segue__modules_detached(engine->modules));
   if (rc < 0) {
     segue_error error;
     segue__errorf(&error, rc, "module '%s' could not be brought back: %s", step->module->name,
@@ -333,19 +331,16 @@ static void undo_restart(segue__step *step) {
 }
 
 static void settle_restart(segue__step *step) {
-  step->module->failed = false;
-  step->module->attempts = 0;
+  segue__recover_clear(step->module);
   segue__instance_release(step->old);
 }
 
 /* ---- Remove ---- */
 
 static void settle_remove(segue__step *step) {
-  step->module->removed = true;
-  if (step->old)
-    segue__drain_instance(step->txn->engine, step->module, step->old, false);
-  else
-    segue__module_remove(step->txn->engine, step->module);
+  segue__modules *modules = step->txn->engine->modules;
+  if (step->old) segue__drain_instance(modules, step->module, step->old, false);
+  segue__module_remove(modules, step->module);
 }
 
 /* ---- The tables ---- */

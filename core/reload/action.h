@@ -91,6 +91,7 @@ segue__instance *segue__step_next(const segue__step *step);
 const segue__instance *segue__step_old(const segue__step *step);
 const char *segue__step_module_name(const segue__step *step);
 const segue__module_spec *segue__step_spec(const segue__step *step); /* NULL: it is removed */
+const segue_snapshot *segue__step_next_snapshot(const segue__step *step);
 bool segue__step_plans(const segue__step *step); /* of a plan: nothing goes live */
 void segue__step_set_data(segue__step *step, void *data);
 void *segue__step_data(const segue__step *step);

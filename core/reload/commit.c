@@ -9,7 +9,6 @@
 
 #include "../os/fault.h"
 #include "action.h"
-#include "drain.h"
 #include "drift.h"
 #include "guard.h"
 #include "operator.h"
@@ -139,10 +138,10 @@ static void undo_shut(segue__txn *txn, segue__step *step) {
 }
 
 int segue__step_shut(segue__txn *txn, segue__step *step) {
-  if (step->gate == SEGUE__GATE_CLOSED) return 0;
-  if (step->gate == SEGUE__GATE_UNTOUCHED && segue__undo_push(txn, undo_shut, step))
+  if (step->gate == SEGUE__STEP_SHUT) return 0;
+  if (step->gate == SEGUE__STEP_UNTOUCHED && segue__undo_push(txn, undo_shut, step))
     return UV_ENOMEM;
-  step->gate = SEGUE__GATE_CLOSED;
+  step->gate = SEGUE__STEP_SHUT;
   segue__gate_shut(step->module->gate);
   return 0;
 }
@@ -176,7 +175,7 @@ static bool waits_for_old(const segue__txn *txn) {
 
 static void commit_drained(void *data) {
   segue__txn *txn = data;
-  segue__drain_watch(txn->engine, NULL, NULL);
+  segue__drain_watch(txn->engine->modules, NULL, NULL);
   commit_walk(txn);
 }
 
@@ -184,7 +183,7 @@ void segue__commit_expedite(segue__txn *txn) {
   for (size_t i = 0; i < txn->set.count; i++)
     if (txn->set.steps[i].old_state == SEGUE__OLD_EMPTIES)
       segue__instance_stop_waiting(txn->set.steps[i].old);
-  if (segue__drain_watched(txn->engine)) commit_drained(txn);
+  if (segue__drain_watched(txn->engine->modules)) commit_drained(txn);
 }
 
 /* Cancels the builds that are running: each ends soon, or at its deadline. */
@@ -225,7 +224,7 @@ static void commit_walk(segue__txn *txn) {
   else if (segue__txn_failed(txn))
     segue__txn_step_end(txn, NULL);
   else if (txn->set.cursor == txn->set.count && waits_for_old(txn))
-    segue__drain_watch(txn->engine, commit_drained, txn);
+    segue__drain_watch(txn->engine->modules, commit_drained, txn);
   else if (txn->set.cursor == txn->set.count)
     commit_flip(txn);
   else
@@ -276,14 +275,14 @@ static void undo_flip(segue__txn *txn, segue__step *none) {
   txn->was_live = NULL;
   for (size_t i = 0; i < txn->set.count; i++) {
     segue__step *step = &txn->set.steps[i];
-    step->module->live = step->old;
+    segue__module_set_live(step->module, step->old);
     commit_limit(step, segue__policy_module(engine->policy, step->module->name));
     if (step->old_state == SEGUE__OLD_STOPPED)
       segue__gate_shut(step->module->gate);
     else
       segue__gate_unflip(step->module->gate);
   }
-  segue__services_update(engine);
+  segue__services_update(engine->modules);
   flip_staged(txn, true);
   segue__undo_done(txn);
 }
@@ -312,31 +311,24 @@ static void commit_flip(segue__txn *txn) {
   segue__operator_started(txn);
   for (size_t i = 0; i < txn->set.count; i++) {
     segue__step *step = &txn->set.steps[i];
-    step->module->live = instance_after(step);
+    segue__module_set_live(step->module, instance_after(step));
     commit_limit(step, step->spec);
     segue__gate_flip(step->module->gate);
   }
-  segue__services_update(engine);
+  segue__services_update(engine->modules);
   flip_staged(txn, false);
   segue__txn_step_end(txn, NULL);
 }
 
 /* ---- Settled ---- */
 
-/* The engine's list follows the order of starting, so that shutdown can go through it backwards. */
+/* The list of modules follows the order of starting, so that shutdown can go through it backwards.
+ */
 static void order_modules(segue__txn *txn) {
-  segue__engine *engine = txn->engine;
   size_t placed = 0;
-  for (size_t i = 0; i < txn->set.count; i++) {
-    if (!instance_after(&txn->set.steps[i])) continue;
-    size_t at = placed;
-    while (at < engine->module_count && engine->modules[at] != txn->set.steps[i].module)
-      at++;
-    if (at == engine->module_count) continue;
-    memmove(&engine->modules[placed + 1], &engine->modules[placed],
-            (at - placed) * sizeof(segue__module_record *));
-    engine->modules[placed++] = txn->set.steps[i].module;
-  }
+  for (size_t i = 0; i < txn->set.count; i++)
+    if (instance_after(&txn->set.steps[i]))
+      segue__module_place(txn->engine->modules, txn->set.steps[i].module, placed++);
 }
 
 void segue__commit_settle(segue__txn *txn) {
@@ -348,6 +340,7 @@ void segue__commit_settle(segue__txn *txn) {
     segue__step *step = &txn->set.steps[i];
     segue__gate_settle(step->module->gate);
     if (!step->action->keeps) segue__drift_clear(step->module);
+    if (step->spec) segue__module_settle(step->module, step->spec);
     if (step->action->settle) step->action->settle(step);
   }
   segue__engine_drop(engine, engine->previous);

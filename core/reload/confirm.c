@@ -9,7 +9,6 @@
 
 #include "../os/fault.h"
 #include "confirm.h"
-#include "drain.h"
 #include "operator.h"
 #include "policy_call.h"
 #include "run.h"

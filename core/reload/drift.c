@@ -6,35 +6,36 @@
  */
 #include <string.h>
 
-#include "drain.h"
 #include "drift.h"
 
 void segue__drift_clear(segue__module_record *module) {
-  segue__free(module->drift);
-  module->drift = NULL;
-  module->drifted = 0;
-  module->drift_replaces = false;
+  segue__free(module->drift.what);
+  module->drift.what = NULL;
+  module->drift.count = 0;
+  module->drift.replaces = false;
 }
 
 bool segue__drift_replaces(const segue__engine *engine) {
-  for (size_t i = 0; i < engine->module_count; i++)
-    if (engine->modules[i]->live && engine->modules[i]->drift_replaces) return true;
+  for (size_t i = 0; i < segue__modules_count(engine->modules); i++) {
+    const segue__module_record *module = segue__modules_at(engine->modules, i);
+    if (module->live && module->drift.replaces) return true;
+  }
   return false;
 }
 
 void segue__engine_drift(segue__engine *engine, const segue__drift_report *report) {
-  segue__module_record *module = segue__module_find(engine, report->module);
+  segue__module_record *module = segue__module_find(engine->modules, report->module);
   if (!module) return;
   if (!report->count) {
     segue__drift_clear(module);
     return;
   }
-  module->drifted = report->count;
-  module->drift_replaces = report->replace;
+  module->drift.count = report->count;
+  module->drift.replaces = report->replace;
   if (!report->what) return;
-  module->drifts++;
-  segue__free(module->drift);
-  module->drift = segue__strdup(report->what);
+  module->drift.reports++;
+  segue__free(module->drift.what);
+  module->drift.what = segue__strdup(report->what);
   for (segue__observer *o = engine->observers, *next; o; o = next) {
     next = o->next;
     if (o->on_drift) o->on_drift(o, report);

@@ -17,7 +17,6 @@
 
 #include "../os/fault.h"
 #include "action.h"
-#include "drain.h"
 #include "effects.h"
 
 static const segue__action *effects_action(const segue__engine *engine, const char *name) {

@@ -8,7 +8,6 @@
 
 #include "../os/fault.h"
 #include "confirm.h"
-#include "drain.h"
 #include "operator.h"
 #include "policy_call.h"
 #include "recover.h"
@@ -23,6 +22,7 @@ enum {
 
 static void module_entered(void *data, const char *name, uint64_t generation,
                            segue__module_state state);
+static void instance_gone(void *data);
 
 int segue__engine_new(segue__engine **out, const segue__engine_options *options) {
   *out = NULL;
@@ -35,14 +35,21 @@ int segue__engine_new(segue__engine **out, const segue__engine_options *options)
   engine->policy_path = segue__strdup(options->policy_path);
   if (options->policy_path && !engine->policy_path) goto fail;
   if (segue__queue_new(&engine->queue, engine) < 0) goto fail;
-  if (segue__drains_new(&engine->drains) < 0) goto fail;
   if (segue__confirm_new(&engine->confirm) < 0) goto fail;
   const segue__record_contents *found =
       options->record ? segue__record_found(options->record) : NULL;
   if (segue__operator_new(&engine->operators, found ? &found->state : NULL) < 0) goto fail;
-  engine->gates = options->gates ? segue__gates_ref(options->gates) : NULL;
-  if (!engine->gates && segue__gates_new(&engine->gates) < 0) goto fail;
-  segue__gates_begin(engine->gates, engine->loop);
+  const segue__modules_options modules = {.size = sizeof modules,
+                                          .loop = engine->loop,
+                                          .log = engine->log,
+                                          .publication = options->publication,
+                                          .gates = options->gates,
+                                          .services = options->services,
+                                          .on_state = module_entered,
+                                          .on_failure = segue__recover_failed,
+                                          .on_gone = instance_gone,
+                                          .data = engine};
+  if (segue__modules_new(&engine->modules, &modules) < 0) goto fail;
   if (engine->options.policy) segue__policy_ref(engine->options.policy);
   engine->record = options->record;
   if (found) {
@@ -52,9 +59,6 @@ int segue__engine_new(segue__engine **out, const segue__engine_options *options)
     engine->reserved = found->reserved;
     engine->resumes = true;
   }
-  engine->detached.on_state = module_entered;
-  engine->detached.on_failure = segue__recover_failed;
-  engine->detached.data = engine;
   engine->recover_timer.data = engine;
   engine->random = (uint64_t)segue__loop_wall_ms(engine->loop) * 2654435761U + 88172645463325252ULL;
   engine->next_document = 1;
@@ -63,7 +67,6 @@ int segue__engine_new(segue__engine **out, const segue__engine_options *options)
 fail:
   segue__operator_free(engine->operators);
   segue__confirm_free(engine->confirm);
-  segue__drains_free(engine->drains);
   segue__queue_free(engine->queue);
   segue__free(engine->policy_path);
   segue__free(engine);
@@ -75,18 +78,9 @@ void segue__engine_free(segue__engine *engine) {
   segue__timer_stop(engine->loop, &engine->recover_timer);
   segue__operator_free(engine->operators);
   segue__journal_deinit(&engine->journal);
-  segue__gates_end(engine->gates);
-  segue__gates_unref(engine->gates);
+  segue__modules_free(engine->modules);
   for (size_t i = 0; i < SEGUE__RESULTS_MAX; i++)
     segue__result_unref(engine->results[i]);
-  for (size_t i = 0; i < engine->module_count; i++) {
-    segue__free(engine->modules[i]->name);
-    segue__free(engine->modules[i]->kind);
-    segue__free(engine->modules[i]->old);
-    segue__free(engine->modules[i]->drift);
-    segue__free(engine->modules[i]);
-  }
-  segue__free(engine->modules);
   segue__sources_free(engine);
   segue_snapshot_unref(engine->live);
   segue_snapshot_unref(engine->previous);
@@ -95,7 +89,6 @@ void segue__engine_free(segue__engine *engine) {
   segue__policy_unref(engine->options.policy);
   segue__free(engine->policy_path);
   segue__confirm_free(engine->confirm);
-  segue__drains_free(engine->drains);
   segue__queue_free(engine->queue);
   segue__free(engine);
 }
@@ -184,10 +177,12 @@ void segue__engine_stop(segue__engine *engine, void (*cb)(void *data), void *dat
   segue__engine_schedule(engine);
 }
 
-static bool modules_live(const segue__engine *engine) {
-  for (size_t i = 0; i < engine->module_count; i++)
-    if (engine->modules[i]->live) return true;
-  return false;
+/* An old instance was released. While a transaction runs no module is stopped: the transaction has
+ * pointers to its instances, and its end calls check_stopped again. */
+static void instance_gone(void *data) {
+  segue__engine *engine = data;
+  segue__recover_schedule(engine);
+  segue__engine_check_stopped(engine);
 }
 
 /* Hooks that never returned are orphaned: each keeps its own references. */
@@ -216,15 +211,13 @@ static bool sources_ended(segue__engine *engine) {
 }
 
 void segue__engine_check_stopped(segue__engine *engine) {
-  if (!engine->stopping || engine->txn || engine->recovering || segue__drains_any(engine) ||
-      !engine->stopped_cb)
-    return;
-  if (modules_live(engine)) {
-    segue__drain_instance_all(engine);
-    return;
-  }
+  if (!engine->stopping || engine->txn || engine->recovering || !engine->stopped_cb) return;
+  /* Its owner may free the engine in the callback: no message of the engine may be on its way. The
+   * kick calls this function again. */
+  if (segue__queue_kicked(engine)) return;
+  if (segue__drain_next(engine->modules)) return;
   if (segue__remotes_waiting(engine) || !sources_ended(engine)) return;
-  if (segue__detached_abandon(&engine->detached) + abandon_hooks(engine) +
+  if (segue__detached_abandon(segue__modules_detached(engine->modules)) + abandon_hooks(engine) +
           segue__remotes_abandon(engine) >
       0) {
     segue__timer_start(engine->loop, &engine->recover_timer, 1, engine_look_again);

@@ -6,13 +6,12 @@
 #ifndef SEGUE_RELOAD_ENGINE_STATE_H
 #define SEGUE_RELOAD_ENGINE_STATE_H
 
+#include "../module/modules.h"
 #include "../record/writer.h"
 #include "../schema/schema.h"
 #include "engine.h"
 
 typedef struct segue__queued_run segue__queued_run;
-typedef struct segue__module_record segue__module_record;
-typedef struct segue__drains segue__drains;
 typedef struct segue__confirm segue__confirm;
 typedef struct segue__operator segue__operator;
 typedef struct segue__run_queue segue__run_queue;
@@ -45,11 +44,7 @@ struct segue__engine {
   uint64_t
       taken_at_start; /* the generation that the start made of changed sources; 0: it did not */
 
-  segue__module_record **modules;
-  size_t module_count;
-  segue__gates *gates;
-  segue__detached detached;
-  segue__drains *drains; /* old instances in the background */
+  segue__modules *modules; /* across policies, with the old instances in the background */
   bool recovering;
   bool effects_tried; /* the intents that the start found were given to their actions */
   bool asking;        /* a strategy hook is under way */

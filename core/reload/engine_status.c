@@ -5,7 +5,6 @@
  */
 #include <string.h>
 
-#include "drain.h"
 #include "effects.h"
 
 const segue_snapshot *segue__engine_live(const segue__engine *engine) {
@@ -58,25 +57,27 @@ const segue__engine_stats *segue__engine_stats_get(const segue__engine *engine) 
 
 size_t segue__engine_reopen(segue__engine *engine) {
   size_t count = 0;
-  for (size_t i = 0; i < engine->module_count; i++)
-    if (engine->modules[i]->live) count += segue__instance_reopen(engine->modules[i]->live);
+  for (size_t i = 0; i < segue__modules_count(engine->modules); i++)
+    if (segue__modules_at(engine->modules, i)->live)
+      count += segue__instance_reopen(segue__modules_at(engine->modules, i)->live);
   return count;
 }
 
 void segue__engine_module_metrics(const segue__engine *engine,
                                   void (*add)(void *sink, const char *text, size_t len),
                                   void *sink) {
-  for (size_t i = 0; i < engine->module_count; i++)
-    if (engine->modules[i]->live) segue__instance_metrics(engine->modules[i]->live, add, sink);
+  for (size_t i = 0; i < segue__modules_count(engine->modules); i++)
+    if (segue__modules_at(engine->modules, i)->live)
+      segue__instance_metrics(segue__modules_at(engine->modules, i)->live, add, sink);
 }
 
 size_t segue__engine_module_count(const segue__engine *engine) {
-  return engine->module_count;
+  return segue__modules_count(engine->modules);
 }
 
 void segue__engine_module_status(const segue__engine *engine, size_t index,
                                  segue__module_status *out) {
-  const segue__module_record *module = engine->modules[index];
+  const segue__module_record *module = segue__modules_at(engine->modules, index);
   memset(out, 0, sizeof *out);
   out->name = module->name;
   out->kind = module->kind;
@@ -85,21 +86,21 @@ void segue__engine_module_status(const segue__engine *engine, size_t index,
   out->draining = module->old_count;
   out->drains_cut = module->drains_cut;
   out->inside_cut = module->inside_cut;
-  out->failures = module->failures;
-  out->drifted = module->drifted;
-  out->drifts = module->drifts;
-  out->drift = module->drift;
+  out->failures = module->failure.reports;
+  out->drifted = module->drift.count;
+  out->drifts = module->drift.reports;
+  out->drift = module->drift.what;
   for (int s = 0; s < SEGUE__MODULE_STATE_COUNT; s++)
-    out->instances[s] =
-        segue__detached_states(&engine->detached, module->name, (segue__module_state)s);
-  out->state = module->failed ? SEGUE__MODULE_FAILED : SEGUE__MODULE_STOPPED;
+    out->instances[s] = segue__detached_states(segue__modules_detached(engine->modules),
+                                               module->name, (segue__module_state)s);
+  out->state = module->failure.failed ? SEGUE__MODULE_FAILED : SEGUE__MODULE_STOPPED;
   if (module->live) {
     out->state = segue__instance_state(module->live);
     out->generation = segue__instance_generation(module->live);
   }
-  out->error = module->failed ? &module->error
-               : module->live ? segue__instance_failure(module->live)
-                              : NULL;
+  out->error = module->failure.failed ? &module->failure.error
+               : module->live         ? segue__instance_failure(module->live)
+                                      : NULL;
 }
 
 size_t segue__engine_open_change_count(const segue__engine *engine) {

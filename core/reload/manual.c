@@ -8,7 +8,6 @@
 #include <uv.h>
 
 #include "action.h"
-#include "drain.h"
 #include "effects.h"
 #include "manual.h"
 #include "operator.h"
@@ -116,12 +115,12 @@ int segue__txn_shut(segue__txn *txn, const char *name, segue_error *error) {
 int segue__txn_open(segue__txn *txn, const char *name, segue_error *error) {
   segue__step *step = segue__txn_step(txn, name);
   int rc = manual_check(txn, SEGUE__TXN_OLD, name, error);
-  if (rc || step->gate != SEGUE__GATE_CLOSED) return rc;
+  if (rc || step->gate != SEGUE__STEP_SHUT) return rc;
   rc = segue__gate_open(step->module->gate, step->old, txn->engine->live);
   if (rc)
     return segue__errorf(error, rc, "module '%s': its gate cannot be opened: %s", name,
                          segue_strerror(rc));
-  step->gate = SEGUE__GATE_REOPENED;
+  step->gate = SEGUE__STEP_REOPENED;
   return 0;
 }
 
@@ -144,7 +143,7 @@ static void all_left(void *data, bool all) {
   if (!all && step->manual.cb && step->manual.over == SEGUE__OVER_UNDO) {
     segue__txn_fail(step->txn, &error);
   } else if (!all && step->manual.cb && step->manual.over != SEGUE__OVER_ASK) {
-    segue__drain_cut(step->txn->engine, step->module, step->old, &error);
+    segue__drain_cut(step->txn->engine->modules, step->module, step->old, &error);
     segue__instance_cut(step->old);
     gone = true;
   }

@@ -8,7 +8,6 @@
 
 #include "../config/path.h"
 #include "action.h"
-#include "drain.h"
 #include "plan.h"
 #include "run.h"
 #include "step.h"
@@ -75,14 +74,14 @@ const segue__action *segue__action_of(const segue__module_spec *spec) {
 static char *plan_validate(segue__txn *txn, const segue__module_spec *spec, segue__step *step) {
   segue__engine *engine = txn->engine;
   const segue__module_spec *was = segue__policy_module(engine->policy, spec->name);
-  segue__module_record *module = segue__module_find(engine, spec->name);
+  segue__module_record *module = segue__module_find(engine->modules, spec->name);
   step->txn = txn;
   step->spec = spec;
   step->module = module;
   step->old = module ? module->live : NULL;
   if (!step->old) {
     step->action = spec->action ? spec->action : &segue__action_add;
-    return segue__strdup(module && module->failed ? "it has failed" : "new");
+    return segue__strdup(module && module->failure.failed ? "it has failed" : "new");
   }
   step->action = segue__action_of(spec);
   /* The operations of a plugin have other addresses when its file is loaded again; the hash of its
@@ -101,7 +100,7 @@ static char *plan_validate(segue__txn *txn, const segue__module_spec *spec, segu
       spec->differs ? spec->differs(segue__instance_object(step->old), txn->next) : NULL;
   if (path) return why_read(path);
   if (txn->run->force) return segue__strdup("forced");
-  if (module->drift_replaces) return segue__strdup("another program has changed its files");
+  if (module->drift.replaces) return segue__strdup("another program has changed its files");
   step->action = &segue__action_keep;
   return segue__strdup("unchanged");
 }
@@ -120,7 +119,7 @@ static int plan_report(segue__txn *txn, size_t index, const char *name, char *wh
 int segue__plan_make(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   const segue__policy *policy = txn->policy;
-  size_t max = policy->module_count + engine->module_count;
+  size_t max = policy->module_count + segue__modules_count(engine->modules);
   size_t *order = segue__calloc(policy->module_count, sizeof *order);
   size_t at = 0;
   txn->set.steps = segue__calloc(max, sizeof *txn->set.steps);
@@ -134,9 +133,10 @@ int segue__plan_make(segue__txn *txn) {
     txn->set.count = i + 1;
     rc = plan_report(txn, i, spec->name, why);
   }
-  for (size_t i = engine->module_count; i-- > 0 && !rc;) {
-    segue__module_record *module = engine->modules[i];
-    if (segue__policy_module(policy, module->name) || (!module->live && !module->failed)) continue;
+  for (size_t i = segue__modules_count(engine->modules); i-- > 0 && !rc;) {
+    segue__module_record *module = segue__modules_at(engine->modules, i);
+    if (segue__policy_module(policy, module->name) || (!module->live && !module->failure.failed))
+      continue;
     segue__step *step = &txn->set.steps[txn->set.count];
     step->txn = txn;
     step->action = &segue__action_remove;

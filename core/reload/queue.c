@@ -11,7 +11,6 @@
 #include <uv.h>
 
 #include "../os/fault.h"
-#include "drain.h"
 #include "effects.h"
 #include "operator.h"
 #include "policy_call.h"
@@ -312,6 +311,10 @@ void segue__engine_schedule(segue__engine *engine) {
   if (engine->queue->kicked) return;
   engine->queue->kicked = true;
   segue__post(engine->loop, &engine->queue->kick);
+}
+
+bool segue__queue_kicked(const segue__engine *engine) {
+  return engine->queue->kicked;
 }
 
 bool segue__engine_matches(const segue__engine *engine, const char *if_match) {

@@ -15,7 +15,6 @@
  * timer: a module is not started on files that are half changed.
  */
 #include "recover.h"
-#include "drain.h"
 #include "effects.h"
 #include "step.h"
 
@@ -32,7 +31,7 @@ static void recover_next(recovery *r);
 
 /* ---- Failing ---- */
 
-void segue__recover_close_gate(segue__engine *engine, segue__module_record *module) {
+static void recover_close_gate(segue__engine *engine, segue__module_record *module) {
   const segue__module_spec *spec = segue__policy_module(engine->policy, module->name);
   if (spec && spec->failed_waits && !engine->stopping)
     segue__gate_shut(module->gate);
@@ -40,40 +39,54 @@ void segue__recover_close_gate(segue__engine *engine, segue__module_record *modu
     segue__gate_refuse(module->gate, SEGUE_EMODULE);
 }
 
-void segue__recover_later(segue__engine *engine, segue__module_record *module) {
-  uint64_t pause = module->attempts ? segue__engine_backoff_ms(engine, module->attempts - 1) : 0;
-  module->recover_at_ms = segue__loop_now_ms(engine->loop) + pause;
-  module->attempts++;
+static void recover_later(segue__engine *engine, segue__module_record *module) {
+  uint64_t pause =
+      module->failure.attempts ? segue__engine_backoff_ms(engine, module->failure.attempts - 1) : 0;
+  module->failure.recover_at_ms = segue__loop_now_ms(engine->loop) + pause;
+  module->failure.attempts++;
 }
 
-static bool recover_drains(const segue__module_record *module, const segue__instance *instance) {
-  for (size_t i = 0; i < module->old_count; i++)
-    if (module->old[i] == instance) return true;
-  return false;
+void segue__recover_lost(segue__engine *engine, segue__module_record *module,
+                         const segue_error *error) {
+  segue__module_failure *failure = &module->failure;
+  if (module->live) segue__drain_instance(engine->modules, module, module->live, false);
+  segue__module_set_live(module, NULL);
+  failure->failed = true;
+  failure->error = *error;
+  segue__engine_scrub(engine, &failure->error);
+  failure->attempts = 1; /* it has just failed: the next attempt comes with a pause */
+  recover_later(engine, module);
+  recover_close_gate(engine, module);
+}
+
+void segue__recover_clear(segue__module_record *module) {
+  module->failure.failed = false;
+  module->failure.attempts = 0;
 }
 
 /* The live instance has failed. Nothing waits for the calls inside it: it cannot serve them. */
 static void recover_take_down(segue__engine *engine, segue__module_record *module) {
   segue__instance *instance = module->live;
-  if (segue__instance_served_ms(instance) >= STABLE_MS) module->attempts = 0;
-  module->error = *segue__instance_failure(instance);
-  segue__engine_scrub(engine, &module->error);
-  module->live = NULL;
-  module->failed = true;
-  segue__recover_close_gate(engine, module);
-  segue__services_update(engine);
+  if (segue__instance_served_ms(instance) >= STABLE_MS) module->failure.attempts = 0;
+  module->failure.error = *segue__instance_failure(instance);
+  segue__engine_scrub(engine, &module->failure.error);
+  segue__module_set_live(module, NULL);
+  module->failure.failed = true;
+  recover_close_gate(engine, module);
+  segue__services_update(engine->modules);
   segue__instance_cut(instance);
-  segue__drain_instance(engine, module, instance, true);
+  segue__drain_instance(engine->modules, module, instance, true);
   /* A module that is replaced by restart has resources that two instances cannot share. */
-  bool exclusive = module->replace == SEGUE__RESTART && recover_drains(module, instance);
-  module->leaving = exclusive ? instance : NULL;
-  segue__recover_later(engine, module);
+  bool exclusive = module->replace == SEGUE__RESTART && segue__drain_has(module, instance);
+  module->failure.leaving = exclusive ? instance : NULL;
+  recover_later(engine, module);
 }
 
 static segue__module_record *recover_find(const segue__engine *engine,
                                           const segue__instance *instance) {
-  for (size_t i = 0; i < engine->module_count; i++)
-    if (engine->modules[i]->live == instance) return engine->modules[i];
+  for (size_t i = 0; i < segue__modules_count(engine->modules); i++)
+    if (segue__modules_at(engine->modules, i)->live == instance)
+      return segue__modules_at(engine->modules, i);
   return engine->txn ? segue__change_set_builds(engine->txn, instance) : NULL;
 }
 
@@ -83,7 +96,7 @@ void segue__recover_failed(void *data, segue__instance *instance) {
   if (!module) return;
   segue_error error = *segue__instance_failure(instance);
   segue__engine_scrub(engine, &error);
-  module->failures++;
+  module->failure.reports++;
   SEGUE__LOG(engine->log, SEGUE_ERROR, "module", "an instance reported that it failed",
              SEGUE__FIELD("module", module->name), SEGUE__FIELD("error", error.message));
   if (engine->txn) segue__txn_instance_failed(engine->txn, module, instance);
@@ -93,8 +106,8 @@ void segue__recover_failed(void *data, segue__instance *instance) {
 /* Commit and undo open all gates. A gate that is still shut is an error of theirs, or memory has
  * run out while it was opened: without this safeguard its callers would wait until their limits. */
 void segue__gates_settle(segue__engine *engine) {
-  for (size_t i = 0; i < engine->module_count; i++) {
-    segue__module_record *module = engine->modules[i];
+  for (size_t i = 0; i < segue__modules_count(engine->modules); i++) {
+    segue__module_record *module = segue__modules_at(engine->modules, i);
     segue__gate_unreserve(module->gate);
     segue__gate_settle(module->gate);
     if (segue__gate_state_get(module->gate) != SEGUE__GATE_SHUT) continue;
@@ -102,7 +115,7 @@ void segue__gates_settle(segue__engine *engine) {
       SEGUE__LOG(engine->log, SEGUE_ERROR, "module", "the end of a reload found a gate shut",
                  SEGUE__FIELD("module", module->name));
     if (!module->live)
-      segue__recover_close_gate(engine, module);
+      recover_close_gate(engine, module);
     else if (segue__gate_open(module->gate, module->live, engine->live) < 0)
       segue__gate_refuse(module->gate, SEGUE_EMODULE);
   }
@@ -113,7 +126,7 @@ void segue__gates_settle(segue__engine *engine) {
 /* Returns whether the old instance has stopped, and everything that the module changed outside is
  * finished or undone. */
 static bool recover_can(const segue__engine *engine, const segue__module_record *module) {
-  return module->failed && !module->live && !module->removed && !module->leaving &&
+  return module->failure.failed && !module->live && !module->removed && !module->failure.leaving &&
          !segue__journal_of_module(&engine->journal, module->name);
 }
 
@@ -137,8 +150,9 @@ static void recover_modules(segue__engine *engine) {
     recover_next(r);
     return;
   }
-  for (size_t i = 0; i < engine->module_count; i++)
-    if (recover_can(engine, engine->modules[i])) segue__recover_later(engine, engine->modules[i]);
+  for (size_t i = 0; i < segue__modules_count(engine->modules); i++)
+    if (recover_can(engine, segue__modules_at(engine->modules, i)))
+      recover_later(engine, segue__modules_at(engine->modules, i));
   engine->recovering = false;
   segue__recover_schedule(engine);
   segue__engine_schedule(engine);
@@ -156,14 +170,15 @@ static void recover_due(segue__timer *timer) {
 void segue__recover_schedule(segue__engine *engine) {
   if (engine->stopping || engine->txn) return;
   uint64_t now = segue__loop_now_ms(engine->loop), at = recover_effects_at(engine, now);
-  for (size_t i = 0; i < engine->module_count; i++) {
-    segue__module_record *module = engine->modules[i];
+  for (size_t i = 0; i < segue__modules_count(engine->modules); i++) {
+    segue__module_record *module = segue__modules_at(engine->modules, i);
     if (module->live && segue__instance_failure(module->live)) recover_take_down(engine, module);
     /* The undo of a transaction refuses where there was no instance before. */
-    if (module->failed && !module->live && !module->removed &&
+    if (module->failure.failed && !module->live && !module->removed &&
         segue__gate_state_get(module->gate) == SEGUE__GATE_REFUSING)
-      segue__recover_close_gate(engine, module);
-    if (recover_can(engine, module) && module->recover_at_ms < at) at = module->recover_at_ms;
+      recover_close_gate(engine, module);
+    if (recover_can(engine, module) && module->failure.recover_at_ms < at)
+      at = module->failure.recover_at_ms;
   }
   if (engine->recovering || at == UINT64_MAX) return;
   engine->recover_timer.data = engine;
@@ -179,12 +194,12 @@ static const segue_error *recover_gate_error(segue_error *error, const segue__mo
 }
 
 static void recover_not(recovery *r, segue__instance *instance, const segue_error *error) {
-  r->module->error = *error;
-  segue__engine_scrub(r->engine, &r->module->error);
-  segue__recover_later(r->engine, r->module);
+  r->module->failure.error = *error;
+  segue__engine_scrub(r->engine, &r->module->failure.error);
+  recover_later(r->engine, r->module);
   SEGUE__LOG(r->engine->log, SEGUE_ERROR, "module", "still failed, will be tried again",
              SEGUE__FIELD("module", r->module->name),
-             SEGUE__FIELD("error", r->module->error.message));
+             SEGUE__FIELD("error", r->module->failure.error.message));
   segue__instance_release(instance);
 }
 
@@ -204,9 +219,9 @@ static void recover_stepped(segue__instance *instance, segue__verb verb, int sta
                          r);
     return;
   } else {
-    r->module->live = instance;
-    r->module->failed = false;
-    segue__services_update(r->engine);
+    segue__module_set_live(r->module, instance);
+    r->module->failure.failed = false;
+    segue__services_update(r->engine->modules);
     SEGUE__LOG(r->engine->log, SEGUE_INFO, "module", "recovered",
                SEGUE__FIELD("module", r->module->name));
   }
@@ -220,14 +235,15 @@ static void recover_stepped(segue__instance *instance, segue__verb verb, int sta
 static void recover_next(recovery *r) {
   segue__engine *engine = r->engine;
   uint64_t now = segue__loop_now_ms(engine->loop);
-  for (; r->index < engine->module_count && !engine->stopping; r->index++) {
+  for (; r->index < segue__modules_count(engine->modules) && !engine->stopping; r->index++) {
     segue__instance *instance;
-    r->module = engine->modules[r->index];
+    r->module = segue__modules_at(engine->modules, r->index);
     r->spec = segue__policy_module(engine->policy, r->module->name);
-    if (!recover_can(engine, r->module) || r->module->recover_at_ms > now || !r->spec) continue;
+    if (!recover_can(engine, r->module) || r->module->failure.recover_at_ms > now || !r->spec)
+      continue;
     if (segue__instance_new(&instance, engine->loop, engine->log, r->spec, engine->live, NULL,
-                            &engine->detached) < 0) {
-      segue__recover_later(engine, r->module);
+                            segue__modules_detached(engine->modules)) < 0) {
+      recover_later(engine, r->module);
       continue;
     }
     segue__instance_call(instance, SEGUE__PREPARE,

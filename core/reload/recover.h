@@ -9,9 +9,11 @@
 
 /* An instance reported its failure: the callback of segue__detached. */
 void segue__recover_failed(void *engine, segue__instance *instance);
-void segue__recover_later(segue__engine *engine, segue__module_record *module); /* with back-off */
-/* Refuses calls of a module without an instance, or lets them wait, by its on_failure. */
-void segue__recover_close_gate(segue__engine *engine, segue__module_record *module);
+/* The undo of a change could not bring the module back: takes down its instance, if it has one, and
+ * tries again with a pause. */
+void segue__recover_lost(segue__engine *engine, segue__module_record *module,
+                         const segue_error *error);
+void segue__recover_clear(segue__module_record *module); /* it serves again */
 void segue__gates_settle(segue__engine *engine); /* none is shut once a transaction is over */
 
 #endif

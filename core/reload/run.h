@@ -53,6 +53,7 @@ void segue__queue_close(segue__run_queue *queue); /* answers SEGUE_ECLOSED to al
 int segue__queue_refresh(segue__engine *engine, segue__files *files, uint64_t restores,
                          const char *cause);
 bool segue__queue_has_replay(const segue__engine *engine); /* one is pending */
+bool segue__queue_kicked(const segue__engine *engine);     /* its message is not delivered yet */
 size_t segue__queue_waiting(const segue__engine *engine);  /* triggers of the pending run */
 /* Was this content of the sources refused last? outcome: the outcome of that. */
 bool segue__queue_refused(const segue__engine *engine, segue__hash raw, segue__outcome *outcome);

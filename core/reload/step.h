@@ -11,9 +11,9 @@ typedef struct segue__action segue__action;
 
 /* The gate of a module, as its step has moved it. */
 typedef enum segue__step_gate {
-  SEGUE__GATE_UNTOUCHED,
-  SEGUE__GATE_CLOSED,  /* shut; the undo log has an entry */
-  SEGUE__GATE_REOPENED /* open again; the entry is still there */
+  SEGUE__STEP_UNTOUCHED,
+  SEGUE__STEP_SHUT,    /* shut; the undo log has an entry */
+  SEGUE__STEP_REOPENED /* open again; the entry is still there */
 } segue__step_gate;
 
 /* The old instance. */

@@ -10,7 +10,6 @@
 #include "../os/fault.h"
 #include "action.h"
 #include "collect.h"
-#include "drain.h"
 #include "effects.h"
 #include "operator.h"
 #include "remote.h"
@@ -157,14 +156,14 @@ static void decide_undone(segue__txn *txn) {
 /* ---- Live ---- */
 
 static void swapped_end(segue__txn *txn) {
-  segue__drain_watch(txn->engine, NULL, NULL);
+  segue__drain_watch(txn->engine->modules, NULL, NULL);
   segue__timer_stop(txn->engine->loop, &txn->timer);
   segue__txn_end(txn, SEGUE__APPLIED);
 }
 
 static void swapped_drained(void *data) {
   segue__txn *txn = data;
-  if (!segue__drains_swapping(txn->engine)) swapped_end(txn);
+  if (!segue__drains_swapping(txn->engine->modules)) swapped_end(txn);
 }
 
 static void swapped_late(segue__timer *timer) {
@@ -180,7 +179,7 @@ static void swapped_late(segue__timer *timer) {
 /* The answer to a run that swapped modules comes when the old instances have stopped. Of a log,
  * each line for the old file is in it by then, and the file may be rotated. */
 static void wait_for_swapped(segue__txn *txn) {
-  segue__drain_watch(txn->engine, swapped_drained, txn);
+  segue__drain_watch(txn->engine->modules, swapped_drained, txn);
   txn->timer.data = txn;
   segue__timer_start(txn->engine->loop, &txn->timer, SWAP_MS, swapped_late);
 }
@@ -222,7 +221,7 @@ static void persist_then_end(segue__txn *txn, const segue_error *error) {
     return;
   }
   segue__change_set_close(txn, !txn->writes.failed);
-  if (segue__drains_swapping(engine))
+  if (segue__drains_swapping(engine->modules))
     wait_for_swapped(txn);
   else
     segue__txn_end(txn, SEGUE__APPLIED);

@@ -325,8 +325,8 @@ end
 --- "half" one in the middle of a flip.
 function Engine:gates()
   local words = {}
-  for i = 0, tonumber(self.c.module_count) - 1 do
-    local m = self.c.modules[i]
+  for i = 0, tonumber(C.segue__modules_count(self.c.modules)) - 1 do
+    local m = C.segue__modules_at(self.c.modules, i)
     local state = gates[tonumber(ffi.cast("int", C.segue__gate_state_get(m.gate)))]
     if state == "open" and C.gate_leads_to(m.gate) ~= m.live then state = "astray" end
     if C.gate_is_flipping(m.gate) then state = "half" end

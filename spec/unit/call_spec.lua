@@ -17,7 +17,7 @@ describe("a module that calls another one", function()
     e = nil
   end)
 
-  local function gate(name) return C.segue__module_find(e.c, name).gate end
+  local function gate(name) return C.segue__module_find(e.c.modules, name).gate end
   local function took(rc, pass)
     if rc ~= 0 then return C.name(rc) end
     passes[#passes + 1] = pass
@@ -82,7 +82,7 @@ describe("a module that calls another one", function()
     local generation, pass = call("store", front)
     assert.equal(1, generation)
     assert.equal(front[0].snapshot, pass[0].snapshot)
-    local live = C.segue__module_find(e.c, "store").live
+    local live = C.segue__module_find(e.c.modules, "store").live
     assert.not_equal(C.segue__instance_object(live), pass[0].instance)
     local _, newer = enter "front"
     assert.equal(2, (call("store", newer)))
@@ -166,7 +166,7 @@ describe("a module that calls another one", function()
     local _, front = enter "front"
     call("store", front)
     assert.equal("applied", change():outcome())
-    local store, met = C.segue__module_find(e.c, "store"), nil
+    local store, met = C.segue__module_find(e.c.modules, "store"), nil
     C.segue__gate_shut(store.gate)
     local r = ffi.new("segue_arrival[1]")
     local cb = ffi.cast("void (*)(segue_arrival *, int)", function(_, status)

@@ -24,7 +24,7 @@ describe("a drain that exceeds its time limit", function()
 
   local function enter(name)
     local pass = C.new("segue_pass")
-    local rc = C.segue_gate_enter(C.segue__module_find(e.c, name or "m").gate, pass)
+    local rc = C.segue_gate_enter(C.segue__module_find(e.c.modules, name or "m").gate, pass)
     if rc == 0 then passes[#passes + 1] = pass end
     return rc == 0 and tonumber(C.gate_house_generation(pass)) or C.name(rc), pass
   end

@@ -438,7 +438,7 @@ describe("a transaction that moves gates", function()
     for _, cb in ipairs(waiting) do cb:free() end
   end)
 
-  local function gate(name) return C.segue__gates_get(e.c.gates, name or "m") end
+  local function gate(name) return C.segue__module_find(e.c.modules, name or "m").gate end
   local function enter(name)
     local pass = ffi.new("segue_pass[1]")
     local rc = C.segue_gate_enter(gate(name), pass)
@@ -589,7 +589,7 @@ describe("a transaction that moves gates", function()
     e:advance(300)
     local limits = C.new("segue__gate_limits")
     limits.age_ms = 500
-    C.segue__gate_limit(C.segue__module_find(e.c, "m").gate, limits)
+    C.segue__gate_limit(C.segue__module_find(e.c.modules, "m").gate, limits)
     e:advance(199)
     assert.is_nil(told[1])
     e:advance(1)

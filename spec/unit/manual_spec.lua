@@ -29,7 +29,7 @@ describe("a manual step", function()
 
   local function enter(name)
     local pass = C.new("segue_pass")
-    return pass, C.segue_gate_enter(C.segue__module_find(e.c, name).gate, pass)
+    return pass, C.segue_gate_enter(C.segue__module_find(e.c.modules, name).gate, pass)
   end
 
   -- The first gate that a thread passes gives it memory that it keeps.
