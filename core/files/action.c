@@ -338,10 +338,8 @@ static int action_intend(segue__step *step, segue__intent *intent, segue_error *
   if (!rc) rc = action_set(intent, "unapply", &text);
   segue__buf_deinit(&text);
   if (rc == UV_E2BIG)
-    segue__errorf(error, rc,
-                  "module '%s': %zu files change at once, which is more than its intent has room "
-                  "for: divide them among several modules",
-                  module->name, segue__file_set_changed(instance->shared->set));
+    segue__errorf(error, rc, "module '%s': its commands are longer than its intent has room for",
+                  module->name);
   return rc;
 }
 

@@ -26,8 +26,10 @@ enum { BOOK_TRIES = 8 };
 /* ---- Entries; the mutex is held ---- */
 
 book_entry *segue__book_find(segue__file_book *book, const char *path) {
+  segue__hash name = segue__hash_bytes(path, strlen(path), (segue__hash){0, 0});
   for (size_t i = 0; i < book->count; i++)
-    if (!strcmp(book->entries[i].path, path)) return &book->entries[i];
+    if (segue__hash_equal(book->entries[i].name, name) && !strcmp(book->entries[i].path, path))
+      return &book->entries[i];
   return NULL;
 }
 
@@ -44,7 +46,8 @@ static book_entry *book_get(segue__file_book *book, const char *path) {
   char *copy = segue__strdup(path);
   if (!copy) return NULL;
   entry = &book->entries[book->count++];
-  *entry = (book_entry){.path = copy};
+  *entry = (book_entry){.name = segue__hash_bytes(copy, strlen(copy), (segue__hash){0, 0}),
+                        .path = copy};
   return entry;
 }
 
@@ -287,6 +290,10 @@ static void book_read(segue__file_book *book) {
   }
   book->changed = false;
   segue__document_unref(doc);
+}
+
+const char *segue__file_book_record(const segue__file_book *book) {
+  return book->record;
 }
 
 int segue__file_book_new(segue__file_book **out, const char *record) {

@@ -22,6 +22,7 @@ typedef struct segue__file_book segue__file_book;
 /* record: the file of the versions; NULL: they are kept in memory only. One that cannot be read is
  * ignored: then every version is unknown, and a file that is replaced is kept as a copy. */
 int segue__file_book_new(segue__file_book **out, const char *record);
+const char *segue__file_book_record(const segue__file_book *book); /* its path, or NULL */
 void segue__file_book_free(segue__file_book *book); /* releases all locks; NULL allowed */
 
 /* Locks a destination for a module. A module may take one several times, because its next instance

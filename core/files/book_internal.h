@@ -17,6 +17,7 @@ typedef struct book_folder {
 } book_folder;
 
 typedef struct book_entry {
+  segue__hash name;    /* of path: a set of thousands of files looks for each of them */
   char *path, *module; /* module NULL: it is not taken */
   size_t taken;
   bool known, accepts; /* accepts: the version `accepted` is live by the policy's wish */

@@ -124,6 +124,8 @@ static int commit_sync(const segue__file_set *set, segue_error *err) {
 
 int segue__file_set_commit(segue__file_set *set, segue_error *err) {
   int rc = 0;
+  set->begun = true;
+  segue__file_side_sweep(set);
   for (size_t i = 0; i < set->count && !rc; i++)
     if (set->files[i].staged) rc = commit_file(set, &set->files[i], err);
   return rc ? rc : commit_sync(set, err);
@@ -241,6 +243,7 @@ int segue__file_set_settle(segue__file_set *set, segue_error *err) {
     if (failed && !rc && err) *err = error;
     if (failed && !rc) rc = failed;
   }
+  segue__file_side_drop(set);
   int saved = segue__file_book_save(set->book, &error);
   if (saved && !rc && err) *err = error;
   return rc ? rc : saved;

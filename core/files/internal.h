@@ -19,7 +19,8 @@ typedef struct segue__set_file {
   unsigned mode, backups;
   bool replace_link;
 
-  char *path;    /* resolved; NULL: not yet */
+  char *path;       /* resolved; NULL: not yet */
+  segue__hash name; /* of path */
   char *staged;  /* beside path; NULL: it is equal. After the commit it has the previous version */
   bool taken;    /* in the book */
   bool in_place; /* path is a mount point: it cannot be replaced, only written */
@@ -42,10 +43,22 @@ struct segue__file_set {
   char **made; /* folders that stage has made, outermost first */
   size_t made_count;
   segue__drift_mode drift;
+  char *side; /* the file of its intent; NULL: the journal has all of it */
+  segue__hash side_hash;
+  bool begun; /* the commit has */
 };
 
 /* The book may look at the file again. */
 void segue__file_set_unbusy(const segue__file_set *set, segue__set_file *file);
+
+/* side.c: the intent of a large set as a file of its own. */
+int segue__file_side_stage(segue__file_set *set, segue_error *err); /* writes it if it is large */
+/* Appends what the journal has instead. */
+void segue__file_side_write(const segue__file_set *set, segue__buf *json);
+void segue__file_side_sweep(const segue__file_set *set); /* removes those of earlier sets */
+void segue__file_side_drop(segue__file_set *set);        /* removes it */
+/* Reads the file that an intent names; out->data NULL: it names none. */
+int segue__file_side_read(const segue_node *root, segue__bytes *out, segue_error *err);
 
 /* place.c: finds where a file goes. Sets file->path and makes missing folders. */
 int segue__file_place(segue__file_set *set, segue__set_file *file, segue_error *err);

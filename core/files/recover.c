@@ -12,6 +12,10 @@
 
 void segue__file_set_intent(const segue__file_set *set, segue__buf *json) {
   bool any = false;
+  if (set->side) {
+    segue__file_side_write(set, json);
+    return;
+  }
   segue__buf_addf(json, "{\"id\":\"%s\",\"files\":[", set->id);
   for (size_t i = 0; i < set->count; i++) {
     const segue__set_file *file = &set->files[i];
@@ -111,15 +115,26 @@ static bool recover_id(const char *id) {
   return id && strlen(id) == SEGUE__FILE_ID && strspn(id, "0123456789abcdef") == SEGUE__FILE_ID;
 }
 
+/* Takes bytes. */
+static int recover_parse(segue__document **out, char *bytes, size_t len, segue_error *err) {
+  int rc =
+      bytes ? segue__document_new(out, 1, "intent", "intent", SEGUE__JSON, bytes, len) : UV_ENOMEM;
+  if (rc) return segue__errorf(err, rc, "out of memory");
+  return segue__document_parse(*out, NULL, NULL, NULL, err);
+}
+
 int segue__file_set_recover(const char *intent, size_t len, bool finish, segue__buf *report,
                             segue_error *err) {
   segue__document *doc = NULL;
+  segue__bytes side = {0};
   recover_walk walk = {.finish = finish, .report = report, .err = err};
-  char *copy = segue__strndup(intent, len);
-  int rc =
-      copy ? segue__document_new(&doc, 1, "intent", "intent", SEGUE__JSON, copy, len) : UV_ENOMEM;
-  if (rc) return segue__errorf(err, rc, "out of memory");
-  rc = segue__document_parse(doc, NULL, NULL, NULL, err);
+  int rc = recover_parse(&doc, segue__strndup(intent, len), len, err);
+  if (!rc) rc = segue__file_side_read(&doc->root, &side, err);
+  if (!rc && side.data) {
+    segue__document_unref(doc);
+    doc = NULL;
+    rc = recover_parse(&doc, side.data, side.len, err);
+  }
   if (!rc) {
     (void)segue_node_string(segue_node_get(&doc->root, "id"), &walk.id, NULL);
     const segue_node *files = segue_node_get(&doc->root, "files");

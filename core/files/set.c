@@ -108,6 +108,7 @@ void segue__file_set_discard(segue__file_set *set) {
     file->taken = false;
   }
   segue__file_unmake(set);
+  if (!set->begun) segue__file_side_drop(set);
 }
 
 void segue__file_set_free(segue__file_set *set) {
@@ -123,6 +124,7 @@ void segue__file_set_free(segue__file_set *set) {
     segue__free(file->second);
   }
   segue__free(set->files);
+  segue__free(set->side);
   segue__free(set->module);
   segue__free(set->folder);
   segue__free(set->root);
@@ -134,8 +136,10 @@ void segue__file_set_free(segue__file_set *set) {
 static int stage_take(segue__file_set *set, size_t index, segue_error *err) {
   segue__set_file *file = &set->files[index];
   int rc = segue__file_place(set, file, err);
+  if (!rc) file->name = segue__hash_bytes(file->path, strlen(file->path), (segue__hash){0, 0});
   for (size_t i = 0; i < index && !rc; i++)
-    if (!strcmp(set->files[i].path, file->path))
+    if (segue__hash_equal(set->files[i].name, file->name) &&
+        !strcmp(set->files[i].path, file->path))
       rc = segue__errorf(err, SEGUE_EUSAGE, "%.200s and %.200s are the same file: remove one",
                          set->files[i].to, file->to);
   if (!rc && set->book) rc = segue__file_book_take(set->book, file->path, set->module, err);
@@ -274,7 +278,7 @@ int segue__file_set_stage(segue__file_set *set, segue_error *err) {
   if (!rc && set->book) segue__file_sweep(set);
   for (size_t i = 0; i < set->count && !rc; i++)
     if (!(rc = stage_file(set, &set->files[i], err))) stage_forget_data(&set->files[i]);
-  return rc;
+  return rc ? rc : segue__file_side_stage(set, err);
 }
 
 /* ---- For answers ---- */

@@ -141,25 +141,6 @@ return {
     has(d, 2)
   end)
 
-  it("is refused as a whole where more files change than its intent has room for", function()
-    local d = segue.start { policy = [[
-local segue = require "segue"
-local files = {}
-for i = 1, 700 do
-  files[i] = { to = "out/" .. i, content = function() return "text" end }
-end
-return {
-  sources = { segue.file "a.yaml" },
-  triggers = { segue.signal "HUP" },
-  modules = { web = { kind = "files", files = files, apply = "echo run >> runs" } },
-}]], files = { ["a.yaml"] = "x: 1\n" }, ready = false }
-    assert.is_true(d:wait_exit() ~= 0)
-    assert.matches("module 'web': 700 files change at once.*divide them among several modules",
-      d:log())
-    assert.same({}, names(d))
-    assert.is_nil(d.dir:read "runs")
-  end)
-
   it("ends its check when the daemon stops, and stays as it was", function()
     local d = start { module = [==[check = [[grep -q '=9$' out/a.conf || exit 0
       echo $$ > pid; exec sleep 1000]],]==] }
