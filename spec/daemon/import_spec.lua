@@ -95,7 +95,7 @@ describe("segue import confd", function()
     assert.equal(0, result.code, result:describe())
     local policy = dir:read "out/reload.lua"
     for _, text in ipairs { 'segue.file "/etc/a.yaml"', '/confd/*.{yaml,yml,json}"',
-      'segue.file "b.yaml"', 'mode = "0644"', 'owner = "0:5"', 'config = "my.2app"',
+      'segue.file "b.yaml"', 'mode = "0644"', 'owner = "0:5"', 'keys = "my.2app"',
       'template = "templates/sub/a.tmpl"' } do
       assert.matches(text, policy, 1, true)
     end

@@ -169,7 +169,7 @@ local function add_module(job, p, file, main, r)
     job:note(file, r.prefix_line, "prefix = " .. job_methods.show(r.prefix),
       "has no effect, as in confd: the prefix of confd.toml replaces it")
   end
-  if prefix ~= "" then field("config = " .. policy.quote(prefix)) end
+  if prefix ~= "" then options[#options + 1] = "keys = " .. policy.quote(prefix) end
   if r.check_cmd and r.check_cmd ~= "" then
     local command = r.check_cmd:gsub("{{%s*%.src%s*}}", "{{.src}}")
     field("check = " .. policy.quote(command))
