@@ -12,10 +12,10 @@ return function(daemon)
   local function effects(filter) return daemon("spec/fault/files_effects_spec.lua", filter) end
   local function drift(filter) return daemon("spec/daemon/files_drift_spec.lua", filter) end
   return {
-    { "a run that drift makes necessary", "core/reload/phases.c",
+    { "a run that drift makes necessary", "core/reload/phase_collect.c",
       "!segue__drift_replaces(engine) &&", "", drift "restored at once" },
     { "a module that is replaced for drift", "core/reload/plan.c",
-      "if (module->drift_replaces)", "if (0)", drift "restored at once" },
+      "if (module->drift.replaces)", "if (0)", drift "restored at once" },
     { "a scan after each run", "core/files/drift.c",
       "if (phase == SEGUE__PHASE_SETTLED && !result->plan_only && drift->watched_once)", "if (0)",
       drift "by a plain reload" },
