@@ -39,5 +39,8 @@ return function(request)
   local io = core.fetch(o.url, o.method, header_lines(o.headers), o.body, o.timeout,
     o.connect_timeout, most, o.redirects, o.unix_socket, tls.ca, tls.cert, tls.key, not tls.verify,
     o.on_chunk ~= nil)
-  return follow(io, o.on_chunk, io())
+  local on_chunk = o.on_chunk
+  -- A thousand tasks may wait below, each with these tables.
+  o, tls = nil, nil -- luacheck: ignore 311
+  return follow(io, on_chunk, io())
 end
