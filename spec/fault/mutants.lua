@@ -782,7 +782,7 @@ local mutants = {
     "if (lost && !segue__txn_failed(txn)) {", "if (0) {", UNIT.bursts },
   { "memory for a whole Lua state", "core/bind/runtime/state.c",
     "bool reserve_only = lua->reserve.memory && lua->spoiled;",
-    "bool reserve_only = false;\n  if (lua->spoiled) lua->reserve_used = RESERVE;", UNIT.bursts },
+    "bool reserve_only = false;\n  if (lua->spoiled) lua->reserve.used = 64 * 1024;", UNIT.bursts },
   { "repeating what the kernel had no memory for", "core/daemon/epoll.c",
     "if (!is_short || waited_ms >= PATIENCE_MS) return rc;", "return is_short ? rc : rc;",
     DAEMON.epoll },
