@@ -114,11 +114,14 @@ describe("a file that another program changes", function()
   it("is noticed by a plain reload where the watch reports nothing", function()
     local d = ready(start(nil, { SEGUE_FAULTS = "watch.open=fail,watch.scan=hang",
       SEGUE_TEST_SCAN_LIMIT_MS = "600000" }))
-    d.dir:write("out/b", "by hand\n")
-    local _, answer = d:reload()
-    assert.equal("unchanged", answer.outcome)
-    drifted(d, 1)
-    assert.equal("by hand\n", d.dir:read "out/b")
+    -- The scan that follows the start may find the first change; only a reload finds the second.
+    for count, name in ipairs { "out/a", "out/b" } do
+      d.dir:write(name, "by hand\n")
+      local _, answer = d:reload()
+      assert.equal("unchanged", answer.outcome)
+      drifted(d, count)
+      assert.equal("by hand\n", d.dir:read(name))
+    end
   end)
 
   it("is restored at once, with a copy of the other version, and applied", function()

@@ -32,8 +32,6 @@ return function(daemon)
     { "files that segue itself writes", "core/files/book_scan.c",
       "if (entry->busy || !scan_wants(entry)) return 0;", "if (!scan_wants(entry)) return 0;",
       book },
-    { "a stamp that proves something", "core/files/book_scan.c",
-      "return stamp->changed.tv_sec + SURE_S < now.tv_sec;", "return true;", book },
     { "the checksum of a large intent", "core/files/side.c",
       "if (rc || segue__hash_equal(hash, ", "if (1 || segue__hash_equal(hash, ",
       daemon("spec/fault/files_large_spec.lua", "is damaged") },
