@@ -34,7 +34,7 @@ struct segue__file_drift {
   segue__file_world *world;
   segue__engine *engine;
   segue__observer observer;
-  segue__watcher *watch; /* NULL: the loop has none */
+  segue__watcher *watch; /* NULL: no file was rendered yet, or the loop has no watches */
   segue__timer timer;
   bool armed, scanning, again, watched_once;
   uint64_t due_ms;
@@ -229,6 +229,13 @@ static void drift_on_phase(segue__observer *observer, const segue__result *resul
     drift_schedule(drift, 0);
 }
 
+/* A daemon that renders no files has no watch: it would be a descriptor for nothing. */
+static int drift_open_watch(segue__file_drift *drift) {
+  if (drift->watch) return 0;
+  return segue__watch_new(&drift->watch, drift->world->loop, drift->world->log, drift_on_event,
+                          drift);
+}
+
 static void drift_watch(segue__file_drift *drift) {
   segue__names paths = {0};
   segue__hash hash = {0, 0};
@@ -239,8 +246,8 @@ static void drift_watch(segue__file_drift *drift) {
   for (size_t i = 0; i < paths.count; i++)
     hash = segue__hash_bytes(paths.items[i], strlen(paths.items[i]) + 1, hash);
   drift->watched_once |= paths.count > 0;
-  if (drift->watch && !segue__hash_equal(hash, drift->watched) &&
-      !segue__watch_set(drift->watch, &paths, RESCAN_MS, NULL))
+  if (drift->watched_once && !segue__hash_equal(hash, drift->watched) &&
+      !drift_open_watch(drift) && !segue__watch_set(drift->watch, &paths, RESCAN_MS, NULL))
     drift->watched = hash;
   segue__names_deinit(&paths);
 }
@@ -256,11 +263,6 @@ int segue__file_world_watch(segue__file_world *world, segue__engine *engine) {
   if (!drift) return UV_ENOMEM;
   drift->world = world;
   drift->engine = engine;
-  int rc = segue__watch_new(&drift->watch, world->loop, world->log, drift_on_event, drift);
-  if (rc && rc != UV_ENOTSUP) {
-    segue__free(drift);
-    return rc;
-  }
   drift->observer.on_phase = drift_on_phase;
   drift->observer.data = drift;
   segue__engine_observe(engine, &drift->observer);

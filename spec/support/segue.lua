@@ -281,6 +281,12 @@ function Daemon:connections()
   return (self.process:open_files().socket or 0) - listening(self.process.pid)
 end
 
+-- How many inotify instances it has at most: for the inputs, and for rendered files.
+local function watches(self)
+  local policy = self.dir:read "reload.lua" or self.options.policy or ""
+  return policy:find('"files"', 1, true) and 2 or 1
+end
+
 -- The differences to the time when the daemon was ready, or nil: connections, pipes, children,
 -- files, and threads beyond the ones that any daemon may start later (worker, reclamation).
 local function left_open(self)
@@ -290,7 +296,7 @@ local function left_open(self)
   if sockets > own then return sockets - own .. " sockets" end
   for what, count in pairs(now) do
     local limit = self.baseline.files[what] or 0
-    if what == "anon_inode:inotify" or what == "inotify" then limit = 1 end
+    if what == "anon_inode:inotify" or what == "inotify" then limit = watches(self) end
     -- libuv opens one for each loop when its first connection comes.
     if what == "/dev/null" then limit = limit + self.baseline.threads end
     if what ~= "socket" and count > limit then
