@@ -246,8 +246,8 @@ static void drift_watch(segue__file_drift *drift) {
   for (size_t i = 0; i < paths.count; i++)
     hash = segue__hash_bytes(paths.items[i], strlen(paths.items[i]) + 1, hash);
   drift->watched_once |= paths.count > 0;
-  if (drift->watched_once && !segue__hash_equal(hash, drift->watched) &&
-      !drift_open_watch(drift) && !segue__watch_set(drift->watch, &paths, RESCAN_MS, NULL))
+  if (drift->watched_once && !segue__hash_equal(hash, drift->watched) && !drift_open_watch(drift) &&
+      !segue__watch_set(drift->watch, &paths, RESCAN_MS, NULL))
     drift->watched = hash;
   segue__names_deinit(&paths);
 }

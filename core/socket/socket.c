@@ -429,10 +429,14 @@ bool segue__socket_is_deaf(const segue__socket_lease *lease) {
 }
 
 /* Waits only for a handshake that exists. A deaf port drops the first packet of other clients,
- * which then try again after a second, so it must not stay deaf without need. */
+ * which then try again after a second, so it must not stay deaf without need. Where no descriptor
+ * is free the kernel cannot be asked, and the port does not wait: descriptors are what is missing.
+ */
 uint64_t segue__socket_linger_ms(const segue__socket_lease *lease) {
   if (!segue__socket_is_deaf(lease)) return 0;
-  return segue__socket_handshakes(lease->socket->fd) ? SEGUE_TEST_MS("LINGER_MS", LINGER_MS) : 0;
+  int rc = segue__socket_handshakes(lease->socket->fd);
+  if (rc == 0 || rc == UV_EMFILE || rc == UV_ENFILE) return 0;
+  return SEGUE_TEST_MS("LINGER_MS", LINGER_MS);
 }
 
 void segue__socket_keep(const segue__socket_lease *lease, segue__socket_lease *out) {

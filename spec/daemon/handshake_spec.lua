@@ -6,6 +6,7 @@
 local ffi = require "ffi"
 local front = require "spec.support.lua_module"
 local http = require "spec.support.http"
+local read = require("spec.support.file").read
 local uv = require "luv"
 local wait = require "spec.support.wait"
 
@@ -18,7 +19,7 @@ local PIDFD_OPEN, PIDFD_GETFD, TCP, DEFER_ACCEPT = 434, 438, 6, 9
 
 -- The inode of the socket that listens on a port of 127.0.0.1; nil: there is none.
 local function listens(port)
-  for line in io.lines "/proc/net/tcp" do
+  for line in read("/proc/net/tcp"):gmatch "[^\n]+" do
     local at, state, inode =
       line:match "^%s*%d+: 0100007F:(%x+) %S+ (%x+) %S+ %S+ %S+ +%d+ +%d+ (%d+)"
     if at and tonumber(at, 16) == port and state == "0A" then return inode end

@@ -199,7 +199,7 @@ local mutants = {
     "if (!http_listener->linger.ms) {", "if (true) {",
     daemon("spec/daemon/handshake_spec.lua", "stops") },
   { "waiting for a handshake that is under way", "core/socket/socket.c",
-    "segue__socket_handshakes(lease->socket->fd) ?", "false ?",
+    "if (rc == 0 || rc == UV_EMFILE", "if (true || rc == UV_EMFILE",
     daemon("spec/daemon/handshake_spec.lua", "stops") },
   { "a port that closes at once without a handshake", "core/socket/handshakes.c",
     "if (answer.header.nlmsg_type == NLMSG_DONE) return 0;", "", "spec/unit/socket_spec.lua" },
