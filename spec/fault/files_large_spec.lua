@@ -45,7 +45,7 @@ describe("a large set of files", function()
     wait.until_true(function() return #sides(d) == 0 and #d.dir:list "out" == COUNT + 1 end)
   end)
 
-  for _, point in ipairs { "files.side", "files.commit#300", "files.apply", "commit.flip#2" } do
+  for _, point in ipairs { "files.side", "files.commit#100", "files.apply", "commit.flip#2" } do
     it("is old as a whole where it is killed at " .. point, function()
       local d = segue.start { policy = policy, files = { ["a.yaml"] = "x: 1\n" } }
       d:stop()
