@@ -18,7 +18,10 @@
 
 #include "mem.h"
 
-enum { EVENTS_PER_TURN = 256 };
+enum {
+  EVENTS_PER_TURN = 256,
+  FIRST_OWNERS = 1024 /* with them a thread can watch its listeners also where no memory is left */
+};
 
 struct segue__poller {
   uv_loop_t *uv;
@@ -29,12 +32,31 @@ struct segue__poller {
   struct epoll_event events[EVENTS_PER_TURN];
 };
 
+static int poller_make_room(segue__poller *poller, size_t fd) {
+  size_t count = poller->owner_count ? poller->owner_count : FIRST_OWNERS;
+  if (fd < poller->owner_count) return 0;
+  while (count <= fd)
+    count *= 2;
+  segue__polled **owners = segue__realloc(poller->owners, count * sizeof *owners);
+  if (!owners) return UV_ENOMEM;
+  for (size_t i = poller->owner_count; i < count; i++)
+    owners[i] = NULL;
+  poller->owners = owners;
+  poller->owner_count = count;
+  return 0;
+}
+
 int segue__poller_new(segue__poller **out, struct uv_loop_s *uv) {
   segue__poller *poller = segue__calloc(1, sizeof *poller);
   *out = NULL;
   if (!poller) return UV_ENOMEM;
   struct epoll_event event = {.events = EPOLLIN, .data.fd = uv_backend_fd(uv)};
   poller->uv = uv;
+  poller->fd = -1;
+  if (poller_make_room(poller, 0) < 0) {
+    segue__poller_free(poller);
+    return UV_ENOMEM;
+  }
   poller->fd = epoll_create1(EPOLL_CLOEXEC);
   if (poller->fd < 0 || epoll_ctl(poller->fd, EPOLL_CTL_ADD, uv_backend_fd(uv), &event) != 0) {
     int rc = -errno;
@@ -103,20 +125,6 @@ void segue__poller_run(segue__poller *poller) {
 }
 
 /* ---- Members --------------------------------------------------------------------------------- */
-
-static int poller_make_room(segue__poller *poller, size_t fd) {
-  size_t count = poller->owner_count ? poller->owner_count : 64;
-  if (fd < poller->owner_count) return 0;
-  while (count <= fd)
-    count *= 2;
-  segue__polled **owners = segue__realloc(poller->owners, count * sizeof *owners);
-  if (!owners) return UV_ENOMEM;
-  for (size_t i = poller->owner_count; i < count; i++)
-    owners[i] = NULL;
-  poller->owners = owners;
-  poller->owner_count = count;
-  return 0;
-}
 
 static struct epoll_event poller_event(const segue__polled *polled, bool edge) {
   return (struct epoll_event){.events = EPOLLIN | (edge ? EPOLLRDHUP | EPOLLET : 0),
