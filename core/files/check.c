@@ -191,6 +191,7 @@ static int check_replace(const segue__file_set *set, char **text, check_line *li
   segue__buf_adds(&word, "");
   line->out = &word;
   int rc = check_word(set, *text, line, err);
+  line->out = NULL;
   if (rc) {
     segue__buf_deinit(&word);
     return rc;

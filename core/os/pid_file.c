@@ -199,7 +199,7 @@ static int pid_gone(const char *path, int pid, segue_error *err) {
 static int pid_signal_open(int fd, const char *path, const char *name, int signum, int pid,
                            segue_error *err) {
   segue__process process;
-  int again, rc = segue__pid_file_read(path, &again, err);
+  int again = 0, rc = segue__pid_file_read(path, &again, err);
   if (rc) return rc;
   if (again != pid) return UV_EAGAIN;
   rc = segue__process_read(pid, &process);

@@ -66,7 +66,7 @@ int segue__socket_handshakes(int fd) {
     struct sockaddr any;
     struct sockaddr_in v4;
     struct sockaddr_in6 v6;
-  } at;
+  } at = {.any = {0}};
   socklen_t len = sizeof at;
   if (getsockname(fd, &at.any, &len) != 0) return -errno;
   bool v6 = at.any.sa_family == AF_INET6;

@@ -136,7 +136,10 @@ void segue__lua_rows(lua_State *L, int declared, int texts, segue_option **rows,
   for (lua_pushnil(L); lua_next(L, declared); lua_pop(L, 1))
     count++;
   *rows = segue__calloc(count + 1, sizeof **rows);
-  if (!*rows) luaL_error(L, "out of memory");
+  if (!*rows) {
+    luaL_error(L, "out of memory"); /* does not return */
+    return;
+  }
   for (lua_pushnil(L); lua_next(L, declared); lua_pop(L, 1)) {
     if (lua_type(L, -2) != LUA_TSTRING) luaL_error(L, "the name of an option must be a text");
     segue_option *row = &(*rows)[n++];

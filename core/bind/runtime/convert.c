@@ -200,7 +200,7 @@ static int read_place(const convert *c, int index, place *at) {
   const char *stored = table_text(c->L, index, "made_at");
   const char *colon = stored ? strrchr(stored, ':') : NULL;
   char file[sizeof((segue__place *)0)->file];
-  if (!colon || (size_t)(colon - stored) >= sizeof file) return 0;
+  if (!colon || !c->o->file || (size_t)(colon - stored) >= sizeof file) return 0;
   memcpy(file, stored, (size_t)(colon - stored));
   file[colon - stored] = 0;
   *at = (place){.line = (uint32_t)strtoul(colon + 1, NULL, 10)};
