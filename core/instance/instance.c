@@ -484,8 +484,8 @@ static int open_admin(segue *s, segue_error *error) {
       .more_metrics = more_metrics,
       .more_certificates = more_certificates,
       .module_addresses = module_addresses,
-      .file_report = file_report,
-      .file_totals = file_totals,
+      .file_report = s->files ? file_report : NULL, /* only policies in Lua render files */
+      .file_totals = s->files ? file_totals : NULL,
       .data = s,
   };
   int rc = segue__admin_new(&s->admin, &options);
