@@ -62,8 +62,8 @@ static int audit_prune(segue__history *h, int64_t now_ms) {
 }
 
 int segue__history_add_audit(segue__history *h, const segue__audit *audit) {
-  if (h->damaged && segue__history_set_aside(h) < 0) return UV_EIO;
-  int rc = SEGUE_FAULT("history.audit");
+  int rc = segue__history_ready(h);
+  if (!rc) rc = SEGUE_FAULT("history.audit");
   if (!rc) rc = audit_insert(h, audit);
   if (!rc && h->audited++ % AUDIT_PRUNE_EVERY == 0) rc = audit_prune(h, audit->wall_ms);
   return rc;
@@ -98,11 +98,12 @@ static void add_row(segue__buf *out, sqlite3_stmt *stmt) {
 
 int segue__history_audits(segue__history *h, uint64_t limit, segue__buf *out) {
   sqlite3_stmt *stmt = NULL;
-  int step,
-      rc = segue__history_prepare(
-          h, &stmt,
-          "SELECT id, strftime('%Y-%m-%dT%H:%M:%fZ', wall_ms / 1000.0, 'unixepoch'), who, peer, "
-          "method, path, status, refused, reload, folded FROM audit ORDER BY id DESC LIMIT ?");
+  int step, rc = segue__history_ready(h);
+  if (!rc)
+    rc = segue__history_prepare(
+        h, &stmt,
+        "SELECT id, strftime('%Y-%m-%dT%H:%M:%fZ', wall_ms / 1000.0, 'unixepoch'), who, peer, "
+        "method, path, status, refused, reload, folded FROM audit ORDER BY id DESC LIMIT ?");
   if (rc) return rc;
   sqlite3_bind_int64(stmt, 1, limit < INT64_MAX ? (int64_t)limit : INT64_MAX);
   segue__buf_addc(out, '[');

@@ -50,8 +50,9 @@ static const char schema_audit[] =
 
 /* ---- One statement --------------------------------------------------------------------------- */
 
-/* Converts a result of SQLite; the low byte of an extended code is the primary one. Damage is
- * stored, because a damaged file must be renamed only when no statement of it is in use. */
+/* Converts a result of SQLite; the low byte of an extended code is the primary one. Damage and
+ * unknown errors are stored, because segue__history_ready must close the connection only when no
+ * statement of it is in use. */
 int segue__history_code(segue__history *h, int rc) {
   switch (rc & 0xFF) {
   case SQLITE_OK:
@@ -66,14 +67,17 @@ int segue__history_code(segue__history *h, int rc) {
   case SQLITE_FULL:
     return UV_ENOSPC;
   case SQLITE_READONLY:
+    h->failed = true;
     return UV_EROFS;
   case SQLITE_CANTOPEN:
+    h->failed = true;
     return UV_ENOENT;
   case SQLITE_CORRUPT:
   case SQLITE_NOTADB:
     h->damaged = true;
     return UV_EINVAL;
   default:
+    h->failed = true;
     return UV_EIO;
   }
 }
@@ -84,6 +88,12 @@ int segue__history_prepare(segue__history *h, sqlite3_stmt **out, const char *sq
 
 static int history_run(segue__history *h, const char *sql) {
   return segue__history_code(h, sqlite3_exec(h->db, sql, NULL, NULL, NULL));
+}
+
+/* SQLite ends the transaction by itself after some errors. */
+static void roll_back(segue__history *h) {
+  if (!sqlite3_get_autocommit(h->db) && SEGUE_FAULT("history.rollback") == 0)
+    (void)history_run(h, "ROLLBACK");
 }
 
 static int history_number(segue__history *h, const char *sql, int64_t *out) {
@@ -111,7 +121,7 @@ static int make_tables(segue__history *h) {
   if (!rc && version < 1) rc = history_run(h, schema);
   if (!rc && version < 2) rc = history_run(h, schema_audit);
   if (!rc) rc = history_run(h, sql);
-  if (rc) (void)history_run(h, "ROLLBACK");
+  if (rc) roll_back(h);
   return rc;
 }
 
@@ -124,10 +134,22 @@ static int make_file(const char *path) {
   return 0;
 }
 
-/* NOMUTEX, because only the record thread uses the connection. With WAL and synchronous=NORMAL a
- * transaction costs no sync: a killed process loses nothing, and a power failure loses the last
- * rows at most and damages nothing. The generation that a start serves is in another file
- * (last_good.c), which is synced. */
+/* The statements are finalized first: sqlite3_close_v2 keeps a database with open statements open.
+ */
+static void close_database(segue__history *h) {
+  for (size_t i = 0; i < SEGUE__HISTORY_STATEMENTS; i++) {
+    sqlite3_finalize(h->statements[i]);
+    h->statements[i] = NULL;
+  }
+  sqlite3_close_v2(h->db);
+  h->db = NULL;
+  h->failed = false;
+}
+
+/* Leaves h->db NULL on failure, so that the next use opens it again. NOMUTEX, because only the
+ * record thread uses the connection. With WAL and synchronous=NORMAL a transaction costs no sync: a
+ * killed process loses nothing, and a power failure loses the last rows at most and damages
+ * nothing. The generation that a start serves is in another file (last_good.c), which is synced. */
 static int open_database(segue__history *h) {
   int rc = SEGUE_FAULT("history.open");
   if (!rc) rc = make_file(h->path);
@@ -142,19 +164,11 @@ static int open_database(segue__history *h) {
                      "PRAGMA foreign_keys=OFF; PRAGMA temp_store=MEMORY");
   }
   if (!rc) rc = make_tables(h);
-  if (h->db) sqlite3_busy_timeout(h->db, 0); /* later the task is tried again (writer.c) */
+  if (rc)
+    close_database(h);
+  else
+    sqlite3_busy_timeout(h->db, 0); /* later the task is tried again (writer.c) */
   return rc;
-}
-
-/* The statements are finalized first: sqlite3_close_v2 keeps a database with open statements open.
- */
-static void close_database(segue__history *h) {
-  for (size_t i = 0; i < SEGUE__HISTORY_STATEMENTS; i++) {
-    sqlite3_finalize(h->statements[i]);
-    h->statements[i] = NULL;
-  }
-  sqlite3_close_v2(h->db);
-  h->db = NULL;
 }
 
 /* Renames path + ending. Nothing happens without memory, or if there is no such file (the logs of
@@ -170,12 +184,27 @@ static void rename_with(const char *path, const char *ending, const char *to) {
   segue__buf_deinit(&target);
 }
 
+/* Opens the database and reads all of it. Returns an error where that could not be decided, for
+ * example because no descriptor is free. */
+static int check_all_pages(segue__history *h, bool *is_whole) {
+  sqlite3_stmt *stmt = NULL;
+  *is_whole = false;
+  int rc = open_database(h);
+  if (!rc) rc = segue__history_prepare(h, &stmt, "PRAGMA integrity_check(1)");
+  if (!rc) {
+    int step = sqlite3_step(stmt);
+    const char *text = step == SQLITE_ROW ? (const char *)sqlite3_column_text(stmt, 0) : NULL;
+    *is_whole = text && strcmp(text, "ok") == 0;
+    rc = segue__history_code(h, step);
+  }
+  sqlite3_finalize(stmt);
+  return h->damaged ? 0 : rc;
+}
+
 /* A damaged history is renamed, not deleted, so that an operator can inspect it. Its logs (-wal,
  * -shm) are renamed with it, because SQLite would apply them to the new database. */
-int segue__history_set_aside(segue__history *h) {
+static int start_again(segue__history *h) {
   char to[1024];
-  close_database(h);
-  h->damaged = false;
   snprintf(to, sizeof to, "%s.damaged", h->path); /* one, or a bad disk would be filled up */
   rename_with(h->path, "-wal", to);
   rename_with(h->path, "-shm", to);
@@ -184,6 +213,33 @@ int segue__history_set_aside(segue__history *h) {
              "the history is damaged: it is renamed and started again; the live generation is not "
              "affected",
              SEGUE__FIELD("file", to));
+  return open_database(h);
+}
+
+/* SQLite reports damage also where the disk once failed to read a page of a file that is whole. So
+ * the file is opened and read again before it is renamed. */
+static int repair(segue__history *h) {
+  bool is_whole;
+  close_database(h);
+  h->damaged = false;
+  int rc = check_all_pages(h, &is_whole);
+  if (!rc && is_whole) {
+    SEGUE__LOG(h->log, SEGUE_WARN, "record",
+               "the history could not be read for a moment: it was opened again and is whole",
+               SEGUE__FIELD("file", h->path));
+    return 0;
+  }
+  close_database(h);
+  h->damaged = rc != 0;
+  return rc ? rc : start_again(h);
+}
+
+/* A transaction stays open where no memory was left for its ROLLBACK: closing the connection ends
+ * it. */
+int segue__history_ready(segue__history *h) {
+  if (h->damaged) return repair(h);
+  if (h->db && !h->failed && sqlite3_get_autocommit(h->db)) return 0;
+  close_database(h);
   return open_database(h);
 }
 
@@ -204,12 +260,13 @@ int segue__history_open(segue__history **out, const segue__logger *log, const ch
     if (!rc) rc = history_number(h, "SELECT max(number) FROM generation", &last_generation);
     if (!rc) rc = history_number(h, "SELECT max(id) FROM reload", &last_reload);
     if (!h->damaged) break;
-    rc = segue__history_set_aside(h);
+    rc = repair(h);
   }
   if (rc) {
     segue__history_close(h);
     return rc;
   }
+  h->wait_ms = 0; /* for the later times that it is opened */
   *generation = (uint64_t)last_generation;
   *reload = (uint64_t)last_reload;
   *out = h;
@@ -491,8 +548,8 @@ static bool time_to_prune(segue__history *h) {
  * any work is done. Everything is one transaction, so a kill leaves all rows of an entry or none.
  */
 int segue__history_add(segue__history *h, const segue__history_entry *entry) {
-  if (h->damaged && segue__history_set_aside(h) < 0) return UV_EIO;
-  int rc = SEGUE_FAULT("history.add");
+  int rc = segue__history_ready(h);
+  if (!rc) rc = SEGUE_FAULT("history.add");
   if (!rc) rc = history_run(h, "BEGIN IMMEDIATE");
   if (rc) return rc;
   rc = add_reload(h, entry);
@@ -500,6 +557,6 @@ int segue__history_add(segue__history *h, const segue__history_entry *entry) {
   if (!rc && time_to_prune(h)) rc = history_prune(h, entry->wall_ms);
   if (!rc) rc = SEGUE_FAULT("history.commit");
   if (!rc) rc = history_run(h, "COMMIT");
-  if (rc) (void)history_run(h, "ROLLBACK");
+  if (rc) roll_back(h);
   return rc;
 }

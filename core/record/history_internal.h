@@ -21,21 +21,24 @@ typedef enum segue__history_statement {
 } segue__history_statement;
 
 struct segue__history {
-  sqlite3 *db;
+  sqlite3 *db; /* NULL: the next use opens it */
   char *path;
   const segue__logger *log;
   segue__history_limits limits;
   sqlite3_stmt *statements[SEGUE__HISTORY_STATEMENTS];
   unsigned wait_ms;
   uint64_t added, audited;
-  bool damaged; /* a statement reported corruption: the file is set aside before the next use */
+  bool damaged; /* a statement reported corruption */
+  bool failed;  /* a statement failed for a reason that may be one of the connection */
 };
 
 /* Converts a result of SQLite to an error code, and stores damage. */
 int segue__history_code(segue__history *h, int rc);
 int segue__history_prepare(segue__history *h, sqlite3_stmt **out, const char *sql);
 bool segue__history_too_large(segue__history *h); /* than its limit allows */
-/* Renames the damaged history and creates a new one. */
-int segue__history_set_aside(segue__history *h);
+/* Makes the connection usable, before each operation: opens the database again after an error and
+ * where a transaction is still open, and starts a new one if it is damaged. No statement may be in
+ * use. */
+int segue__history_ready(segue__history *h);
 
 #endif

@@ -8,18 +8,15 @@
 
 #include "history_internal.h"
 
-/* If a query has found damage, the file is renamed at once, so that the next query succeeds. */
-static int history_read_end(segue__history *h, sqlite3_stmt *stmt, int rc) {
-  sqlite3_finalize(stmt);
-  if (h->damaged) (void)segue__history_set_aside(h);
-  return rc;
-}
-
 static int history_read_begin(segue__history *h, sqlite3_stmt **out, const char *sql) {
   *out = NULL;
-  int rc = segue__history_prepare(h, out, sql);
-  if (!rc) return 0;
-  return history_read_end(h, NULL, rc);
+  int rc = segue__history_ready(h);
+  return rc ? rc : segue__history_prepare(h, out, sql);
+}
+
+static int history_read_end(sqlite3_stmt *stmt, int rc) {
+  sqlite3_finalize(stmt);
+  return rc;
 }
 
 static void add_column(segue__buf *out, sqlite3_stmt *stmt, int column) {
@@ -43,7 +40,7 @@ int segue__history_reloads(segue__history *h, uint64_t limit, uint64_t before, s
   }
   segue__buf_addc(out, ']');
   rc = segue__history_code(h, step);
-  return history_read_end(h, stmt, rc ? rc : out->failed ? UV_ENOMEM : 0);
+  return history_read_end(stmt, rc ? rc : out->failed ? UV_ENOMEM : 0);
 }
 
 int segue__history_reload(segue__history *h, uint64_t id, segue__buf *out) {
@@ -54,7 +51,7 @@ int segue__history_reload(segue__history *h, uint64_t id, segue__buf *out) {
   int step = sqlite3_step(stmt);
   if (step == SQLITE_ROW) add_column(out, stmt, 0);
   rc = step == SQLITE_DONE ? UV_ENOENT : segue__history_code(h, step);
-  return history_read_end(h, stmt, rc ? rc : out->failed ? UV_ENOMEM : 0);
+  return history_read_end(stmt, rc ? rc : out->failed ? UV_ENOMEM : 0);
 }
 
 /* ---- Generations ----------------------------------------------------------------------------- */
@@ -104,7 +101,7 @@ int segue__history_before(segue__history *h, uint64_t number, uint64_t *out) {
   int step = sqlite3_step(stmt);
   *out = step == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(stmt, 0) : 0;
   rc = segue__history_code(h, step);
-  return history_read_end(h, stmt, rc ? rc : *out ? 0 : UV_ENOENT);
+  return history_read_end(stmt, rc ? rc : *out ? 0 : UV_ENOENT);
 }
 
 /* Returns UV_ENOENT if the generation does not exist, or with_files and its files are unknown. */
@@ -116,7 +113,7 @@ static int history_read_known(segue__history *h, uint64_t generation, bool with_
   int step = sqlite3_step(stmt);
   rc = segue__history_code(h, step);
   if (!rc && (step == SQLITE_DONE || (with_files && !sqlite3_column_int(stmt, 0)))) rc = UV_ENOENT;
-  return history_read_end(h, stmt, rc);
+  return history_read_end(stmt, rc);
 }
 
 int segue__history_files(segue__history *h, uint64_t generation, segue__files **out) {
@@ -136,7 +133,7 @@ int segue__history_files(segue__history *h, uint64_t generation, segue__files **
   if (!rc) rc = segue__history_code(h, step);
   if (!rc) rc = segue__files_new(out, l.items, l.count);
   if (rc) list_free(&l);
-  return history_read_end(h, stmt, rc);
+  return history_read_end(stmt, rc);
 }
 
 static int parse_document(sqlite3_stmt *stmt, uint32_t id, segue__document **out,
@@ -194,7 +191,7 @@ int segue__history_snapshot(segue__history *h, uint64_t generation, segue_snapsh
   for (size_t i = 0; i < docs.count; i++)
     segue__document_unref(docs.items[i]);
   segue__free(docs.items);
-  return history_read_end(h, stmt, rc);
+  return history_read_end(stmt, rc);
 }
 
 /* ---- Why ------------------------------------------------------------------------------------- */
@@ -236,7 +233,7 @@ static int history_read_newest(segue__history *h, const char *path, size_t len, 
     best->generation = sqlite3_column_int64(stmt, 0);
     snprintf(best->path, sizeof best->path, "%s", (const char *)sqlite3_column_text(stmt, 1));
   }
-  return history_read_end(h, stmt, segue__history_code(h, step));
+  return history_read_end(stmt, segue__history_code(h, step));
 }
 
 static int is_exact(segue__history *h, const touch *best, uint64_t until, bool *out) {
@@ -248,7 +245,7 @@ static int is_exact(segue__history *h, const touch *best, uint64_t until, bool *
   sqlite3_bind_int64(stmt, 2, (int64_t)until);
   int step = sqlite3_step(stmt);
   *out = step == SQLITE_ROW && !sqlite3_column_int64(stmt, 0);
-  return history_read_end(h, stmt, segue__history_code(h, step));
+  return history_read_end(stmt, segue__history_code(h, step));
 }
 
 static int add_reload_of(segue__history *h, int64_t generation, segue__buf *out) {
@@ -264,7 +261,7 @@ static int add_reload_of(segue__history *h, int64_t generation, segue__buf *out)
     add_column(out, stmt, 0);
   else
     segue__buf_adds(out, "null");
-  return history_read_end(h, stmt, segue__history_code(h, step));
+  return history_read_end(stmt, segue__history_code(h, step));
 }
 
 /* A value changes by a change of something in it (`below`), of itself, or of a map or list around

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The daemon while allocations and system calls fail at random, in bursts: in the core, and in
 -- every library of the process (fault/scarce.c). The daemon continues to serve, the next reload
--- works, and no answer and no line of the log shows a secret.
+-- works and is in the history, and no answer and no line of the log shows a secret.
 local faults = require "spec.support.faults"
 local ffi = require "ffi"
 local http = require "spec.support.http"
@@ -9,6 +9,7 @@ local plugin = require "spec.support.plugin"
 local seeds = require "spec.support.seeds"
 local segue = require "spec.support.segue"
 local tempdir = require "spec.support.tempdir"
+local wait = require "spec.support.wait"
 
 ffi.cdef [[
 typedef struct {
@@ -72,6 +73,12 @@ return {
       ["config.yaml"] = "n: 0\ndb: { password: s3cr3t0 }\n", ["schema.json"] = schema } }
   end
 
+  -- The record is written behind the answer.
+  local function in_history(d, id)
+    wait.until_true(function() return d:control("/api/v1/reloads/" .. id).status == 200 end, 1000,
+      function() return ("the entry of reload %d: %s"):format(id, d:log():sub(-2000)) end)
+  end
+
   -- fail(seed) begins the failures, cease() ends them.
   local function goes_on(d, count, fail, cease)
     local from = 1
@@ -88,6 +95,7 @@ return {
       local status, answer = d:reload()
       assert.equal(200, status, tostring(answer) .. d:log():sub(-2000))
       assert.equal(n + 1000, d:config().n)
+      in_history(d, answer.id)
       shows_none(d:log():sub(from), "the log")
       from = #d:log() + 1
     end)

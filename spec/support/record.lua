@@ -5,6 +5,7 @@
 local C = require "spec.support.c"
 local cjson = require "cjson"
 local document = require "spec.support.document"
+local uv = require "luv"
 local ffi = C.ffi
 
 ffi.cdef [[
@@ -12,6 +13,9 @@ typedef struct sqlite3 sqlite3;
 int sqlite3_open(const char *path, sqlite3 **out);
 int sqlite3_exec(sqlite3 *db, const char *sql, void *cb, void *data, char **err);
 int sqlite3_close(sqlite3 *db);
+int open(const char *path, int flags, ...);
+int dup2(int from, int to);
+int close(int fd);
 ]]
 local sqlite = ffi.load "libsqlite3.so.0"
 
@@ -75,6 +79,22 @@ function M.connection(path)
     run = function(sql) assert(sqlite.sqlite3_exec(out[0], sql, nil, nil, nil) == 0, sql) end,
     close = function() sqlite.sqlite3_close(out[0]) end,
   }
+end
+
+--- Replaces each descriptor of this process that has the file at path open, by one of the file
+--- `by`: as SQLite sees it, the disk begins to fail.
+function M.swap_open_file(path, by)
+  local dir = assert(uv.fs_scandir "/proc/self/fd")
+  local found = 0
+  for name in uv.fs_scandir_next, dir do
+    if uv.fs_readlink("/proc/self/fd/" .. name) == path then
+      local fd = ffi.C.open(by, 0)
+      assert(fd >= 0 and ffi.C.dup2(fd, tonumber(name)) >= 0)
+      ffi.C.close(fd)
+      found = found + 1
+    end
+  end
+  assert(found > 0, path .. " is not open")
 end
 
 -- ---- The history ------------------------------------------------------------------------------

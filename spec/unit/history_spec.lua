@@ -484,6 +484,53 @@ describe("a history that is damaged", function()
   end)
 end)
 
+describe("a history on a disk that fails for a moment", function()
+  it("keeps its entries where a page could not be read, and the file is whole", function()
+    filled(50):close()
+    local h = assert(Record.history(path))
+    Record.swap_open_file(path, "/dev/zero")
+    assert.not_equal(0, (h:try_add { id = 51 }))
+    h:add { id = 52 }
+    assert.equal(52, h:ids()[1])
+    assert.equal(51, #h:ids())
+    assert.matches("could not be read for a moment: it was opened again and is whole",
+      Record.logged())
+    assert.is_nil(dir:read "history.db.damaged")
+    h:close()
+  end)
+
+  it("is opened again after an error that does not go away by itself", function()
+    local h = filled(3)
+    Record.swap_open_file(path .. "-wal", "/dev/null")
+    assert.equal("EIO", C.name(h:try_add { id = 4 }))
+    h:add { id = 5 }
+    assert.same({ 5, 3, 2, 1 }, h:ids())
+    h:close()
+  end)
+
+  it("is opened again where no descriptor was free to open it", function()
+    local h = filled(3)
+    Record.swap_open_file(path .. "-wal", "/dev/null")
+    assert.equal("EIO", C.name(h:try_add { id = 4 }))
+    C.check(C.segue__fault_arm("history.open=fail:-24"))
+    assert.equal("EMFILE", C.name(h:try_add { id = 5 }))
+    C.segue__fault_arm(nil)
+    h:add { id = 6 }
+    assert.same({ 6, 3, 2, 1 }, h:ids())
+    h:close()
+  end)
+
+  it("ends a transaction whose end failed before it begins the next one", function()
+    local h = filled(1)
+    C.check(C.segue__fault_arm("history.commit=fail:-28,history.rollback=fail:-12"))
+    assert.equal("ENOSPC", C.name(h:try_add { id = 2 }))
+    C.segue__fault_arm(nil)
+    h:add { id = 3 }
+    assert.same({ 3, 1 }, h:ids())
+    h:close()
+  end)
+end)
+
 describe("a history that cannot be written", function()
   it("is busy while another process locks it, and not afterwards", function()
     local h = filled(1)
