@@ -193,14 +193,15 @@ static void render_diff(segue__buf *out, const segue__large_response_request *as
     if (i) segue__buf_addc(out, ',');
     change_json(out, &changes.items[i], mask);
   }
-  segue__buf_adds(out, "]}\n");
+  segue__buf_addf(out, "]%s}\n", ask->members ? ask->members : "");
   segue__changes_deinit(&changes);
   segue__mask_unref(mask);
 }
 
 void segue__diff_answer(segue__admin *admin, segue__http_request *request,
-                        const segue_snapshot *from, const segue_snapshot *to) {
-  segue__large_response_request ask = {.from = from, .to = to, .render = render_diff};
+                        const segue_snapshot *from, const segue_snapshot *to, char *members) {
+  segue__large_response_request ask = {
+      .from = from, .to = to, .members = members, .render = render_diff};
   segue__large_response_answer(admin, request, &ask, "Cache-Control: no-store\r\n");
 }
 

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "../record/file_fold.h"
 #include "../record/writer.h"
 
 struct segue__question {
@@ -141,6 +142,7 @@ bool segue__record_ask_reload(segue__admin *admin, segue__http_request *request,
 /* ---- Two generations ------------------------------------------------------------------------- */
 
 static void next_side(segue__question *q);
+static void ask_file_changes(segue__question *q);
 
 /* A generation of the history is shown with the mask of the live one: a value that is secret now
  * was secret then too, also if the schema of that time did not mark it. Without a live
@@ -190,14 +192,106 @@ static void next_side(segue__question *q) {
     if (rc < 0) on_side(&q->call, &answer);
     return;
   }
+  ask_file_changes(q);
+}
+
+/* ---- Their rendered files ---- */
+
+/* Cleans a diff with the mask of the live generation, as hide_as_live. */
+static int clean_diff(const segue__admin *admin, segue__file_change *change) {
+  const segue_snapshot *live = segue__engine_live(admin->engine);
+  segue__buf clean;
+  if (!change->diff || !live) return 0;
+  segue__buf_init(&clean);
+  segue__mask_lines(live->mask, change->diff, strlen(change->diff), &clean);
+  int rc = clean.failed ? UV_ENOMEM : 0;
+  if (!rc && clean.data) {
+    segue__free(change->diff);
+    change->diff = clean.data;
+    return 0;
+  }
+  segue__buf_deinit(&clean);
+  return rc;
+}
+
+/* Answers with the two sides and with their files. missing: a generation whose reload is not in the
+ * history, so that the files are not known. */
+static void answer_diff(segue__question *q, segue__file_changes *files, uint64_t missing) {
   segue__http_request *request = q->request;
   segue__admin *admin = q->admin;
   const segue_snapshot *from = segue_snapshot_ref(q->sides[0]);
   const segue_snapshot *to = segue_snapshot_ref(q->sides[1]);
+  segue__buf members;
+  int rc = 0;
+  segue__buf_init(&members);
+  for (size_t i = 0; i < files->count && !rc; i++)
+    rc = clean_diff(admin, &files->items[i]);
+  if (missing)
+    segue__buf_addf(&members, ",\"files\":null,\"files_missing\":%" PRIu64, missing);
+  else
+    segue__render_files_json(&members, files);
   question_free(q);
-  segue__diff_answer(admin, request, from, to);
+  if (rc || members.failed) {
+    segue__buf_deinit(&members);
+    segue__answer_error(request, 500, NULL, "out of memory");
+  } else {
+    segue__diff_answer(admin, request, from, to, members.data);
+  }
   segue_snapshot_unref(from);
   segue_snapshot_unref(to);
+}
+
+static void answer_from_memory(segue__question *q);
+
+static void on_file_changes(segue__record_call *call, segue__record_answer *answer) {
+  segue__question *q = call->data;
+  segue__http_request *request = q->request;
+  if (!answer->status) {
+    answer_diff(q, &answer->changes, answer->number);
+  } else if (answer->status == UV_ENOENT) {
+    answer_from_memory(q);
+  } else {
+    question_free(q);
+    cannot_say(request, answer->status);
+  }
+}
+
+/* Answers from the results in memory, where there is no history: both sides are in memory too, so
+ * they are the live generation and the one before it. */
+static void answer_from_memory(segue__question *q) {
+  const segue__engine *engine = q->admin->engine;
+  uint64_t from = segue_snapshot_generation(q->sides[0]);
+  uint64_t to = segue_snapshot_generation(q->sides[1]);
+  uint64_t later = from > to ? from : to;
+  segue__file_fold *fold = NULL;
+  segue__file_changes files = {0};
+  int rc = segue__file_fold_new(&fold);
+  for (size_t i = 0; i < segue__engine_result_count(engine) && !rc; i++) {
+    const segue__result *result = segue__engine_result(engine, i);
+    if (result->generation != later || result->outcome != SEGUE__APPLIED) continue;
+    rc = segue__file_fold_add(fold, &result->outputs);
+    if (!rc) rc = segue__file_fold_finish(fold, from > to, &files);
+    later = 0;
+  }
+  segue__file_fold_free(fold);
+  segue__record_answer answer = {.status = rc, .number = later, .changes = files};
+  on_file_changes(&q->call, &answer);
+  segue__file_changes_deinit(&answer.changes);
+}
+
+static void ask_file_changes(segue__question *q) {
+  segue__record *record = segue__engine_record(q->admin->engine);
+  uint64_t from = segue_snapshot_generation(q->sides[0]);
+  uint64_t to = segue_snapshot_generation(q->sides[1]);
+  segue__file_changes none = {0};
+  if (from == to) {
+    answer_diff(q, &none, 0);
+    return;
+  }
+  q->call.cb = on_file_changes;
+  int rc = record ? segue__record_file_changes(record, from, to, &q->call) : UV_ENOENT;
+  segue__record_answer answer = {.status = rc};
+  if (rc < 0) on_file_changes(&q->call, &answer);
 }
 
 void segue__record_ask_diff(segue__admin *admin, segue__http_request *request, const char *names[2],

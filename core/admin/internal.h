@@ -190,8 +190,9 @@ void segue__admin_cut(const segue_snapshot *live, char *path, size_t size);
 /* Looks up the sides that are NULL by their numbers, then answers as segue__diff_answer. */
 void segue__record_ask_diff(segue__admin *admin, segue__http_request *request, const char *names[2],
                             const segue_snapshot *sides[2]);
+/* members: JSON that the answer has too, of the rendered files; freed here. */
 void segue__diff_answer(segue__admin *admin, segue__http_request *request,
-                        const segue_snapshot *from, const segue_snapshot *to);
+                        const segue_snapshot *from, const segue_snapshot *to, char *members);
 void segue__questions_close(segue__admin *admin);
 void segue__file_questions_close(segue__admin *admin); /* files.c */
 /* endpoints that show them: the changes of files and processes that are not finished, of one module

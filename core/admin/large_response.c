@@ -43,6 +43,7 @@ static void start_next(segue__admin *admin);
 static void free_page(segue__large_response *page) {
   segue_snapshot_unref(page->ask.from);
   segue_snapshot_unref(page->ask.to);
+  segue__free(page->ask.members);
   segue__buf_deinit(&page->body);
   segue__free(page);
 }
@@ -222,12 +223,14 @@ void segue__large_response_answer(segue__admin *admin, segue__http_request *requ
       segue__http_method_is(request, "HEAD")) { /* its length would have to be written out */
     segue__http_stream_begin(request, 200, "application/json", headers);
     segue__http_stream_end(request);
+    segue__free(ask->members);
     return;
   }
   if (large && large_enqueue(admin, request, ask, headers) == 0) return;
   segue__buf body;
   segue__buf_init(&body);
   ask->render(&body, ask);
+  segue__free(ask->members);
   large_answer(request, headers, &body);
 }
 

@@ -15,6 +15,7 @@ struct segue__large_response_request {
   const segue_snapshot *from, *to; /* from may be NULL */
   const segue_node *node;          /* the part of `to` that is requested; NULL: all of both */
   char path[512];                  /* where node is */
+  char *members; /* JSON that render adds; NULL: none. Moves into the answer, which frees it */
   /* Worker or control thread. Reads what is in ask, nothing else. */
   void (*render)(segue__buf *out, const segue__large_response_request *ask);
 };

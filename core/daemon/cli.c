@@ -82,7 +82,8 @@ static const command commands[] = {
      segue__cli_files, REMOTE | JSON, 0},
     {"diff", "[FROM [TO]]", "show what changed between two generations",
      "FROM and TO are numbers of generations, live or previous; TO may be next, the generation\n"
-     "that a reload would create. Default: previous live.",
+     "that a reload would create. Default: previous live. Rendered files that differ are shown\n"
+     "too, from FROM to TO (of next: segue plan).",
      segue__cli_diff, REMOTE | JSON, 2},
     {"history", "[ID]", "list the last reloads, or show one",
      "Lists the newest first: time, outcome, the generation that was live afterwards, cause. The\n"

@@ -407,6 +407,13 @@ int segue__table_diff(segue__buf *out, const char *body, size_t len, bool colour
     table_add_change(out, segue_node_at(changes, i, NULL), colour);
   if ((int64_t)segue_node_count(changes) < total)
     segue__buf_addf(out, "and %" PRId64 " more\n", total - (int64_t)segue_node_count(changes));
+  if (segue__table_given(diff, "files_missing"))
+    segue__buf_addf(
+        out,
+        "the rendered files are not compared: the history does not have the reload that "
+        "made generation %" PRId64 "\n",
+        segue__table_number(diff, "files_missing"));
+  segue__table_files(out, segue_node_get(diff, "files"), colour);
   segue__document_unref(answer);
   return 0;
 }

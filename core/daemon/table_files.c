@@ -3,8 +3,6 @@
  * Changed files in tables, and the colours of diffs.
  */
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "../admin/render.h"
@@ -40,52 +38,19 @@ void segue__table_paint_diffs(segue__buf *out, const char *text, size_t len, boo
 
 /* ---- Files ---- */
 
-static void files_take_side(const segue_node *node, segue__file_side *side) {
-  int64_t mode = 0;
-  const char *text = NULL;
-  *side = (segue__file_side){.exists = segue_node_type(node) == SEGUE_MAP};
-  if (!side->exists) return;
-  if (!segue_node_string(segue_node_get(node, "mode"), &text, NULL)) mode = strtol(text, NULL, 8);
-  side->mode = (unsigned)mode;
-  side->uid = (unsigned)segue__table_number(node, "uid");
-  side->gid = (unsigned)segue__table_number(node, "gid");
-  side->size = (uint64_t)segue__table_number(node, "size");
-  segue_node_bool(segue_node_get(node, "link"), &side->link);
-  snprintf(side->hash, sizeof side->hash, "%s", segue__table_text(node, "hash"));
-}
-
-/* The texts are borrowed from the node. */
-static void files_take(const segue_node *node, segue__file_change *change) {
-  const char *diff = NULL, *note = NULL;
-  segue_node_string(segue_node_get(node, "diff"), &diff, NULL);
-  segue_node_string(segue_node_get(node, "note"), &note, NULL);
-  *change = (segue__file_change){.module = (char *)segue__table_text(node, "module"),
-                                 .path = (char *)segue__table_text(node, "path"),
-                                 .diff = (char *)diff,
-                                 .note = note,
-                                 .added = (size_t)segue__table_number(node, "added"),
-                                 .removed = (size_t)segue__table_number(node, "removed"),
-                                 .left_out = (size_t)segue__table_number(node, "left_out")};
-  files_take_side(segue_node_get(node, "before"), &change->before);
-  files_take_side(segue_node_get(node, "after"), &change->after);
-}
-
 void segue__table_files(segue__buf *out, const segue_node *list, bool colour) {
   segue__buf text;
-  size_t count = segue_node_count(list);
-  segue__file_changes files = {segue__calloc(count + 1, sizeof *files.items), count};
-  if (!files.items) {
+  segue__file_changes files;
+  if (segue__file_changes_read(&files, list)) {
     out->failed = 1;
     return;
   }
-  for (size_t i = 0; i < count; i++)
-    files_take(segue_node_at(list, i, NULL), &files.items[i]);
   segue__buf_init(&text);
   segue__render_files_text(&text, &files);
   if (text.len) segue__table_paint_diffs(out, text.data, text.len, colour);
   if (text.failed) out->failed = 1;
   segue__buf_deinit(&text);
-  segue__free(files.items);
+  segue__file_changes_deinit(&files);
 }
 
 /* ---- The rendered files as they are ---- */

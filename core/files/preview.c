@@ -192,7 +192,7 @@ static void preview_text(const preview_job *job, const segue__set_file *file,
   if (rc == SEGUE_ELIMIT) note = "too many lines for a difference";
   if (rc == UV_ENOMEM) note = "there was no memory for its difference";
   if (rc && !note) note = "it could not be read again for its difference";
-  change->note = note;
+  change->note = segue__strdup(note);
   segue__free((char *)before.data);
   segue__free((char *)after.data);
 }

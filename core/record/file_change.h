@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../segue.h"
+
 /* One version of a file. */
 typedef struct segue__file_side {
   bool exists; /* false: there is no file, and the other fields are 0 */
@@ -23,7 +25,7 @@ typedef struct segue__file_change {
   char *module, *path;
   segue__file_side before, after;
   char *diff;                      /* unified, secrets masked; NULL: there is none */
-  const char *note;                /* constant: why there is none; NULL */
+  char *note;                      /* why there is none; NULL */
   size_t added, removed, left_out; /* lines; left_out: of the diff, which was too long */
 } segue__file_change;
 
@@ -36,6 +38,9 @@ void segue__file_changes_deinit(segue__file_changes *changes);
 /* Moves all items of `from` behind those of `to`; `from` is empty then. Without memory they are
  * freed, and the result is UV_ENOMEM. */
 int segue__file_changes_move(segue__file_changes *to, segue__file_changes *from);
+/* Reads a list of changed files as answers have it, which renders them (core/admin/render_files.c).
+ * A list that is not there is an empty one. UV_ENOMEM: *out is empty. */
+int segue__file_changes_read(segue__file_changes *out, const segue_node *list);
 /* Cuts the diffs, at ends of lines, to `each` bytes for a file and `all` bytes for the list. */
 void segue__file_changes_cut(segue__file_changes *changes, size_t each, size_t all);
 

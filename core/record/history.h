@@ -10,6 +10,7 @@
 
 #include "../config/snapshot.h"
 #include "../os/log.h"
+#include "file_change.h"
 #include "inputs.h"
 
 typedef struct segue__history segue__history;
@@ -79,6 +80,11 @@ int segue__history_before(segue__history *history, uint64_t number, uint64_t *ou
 int segue__history_files(segue__history *history, uint64_t generation, segue__files **out);
 int segue__history_snapshot(segue__history *history, uint64_t generation, segue_snapshot **out,
                             segue_error *error);
+/* Adds up what the reloads that made the generations after `from` up to `to` changed outside of the
+ * state folder. *missing: the first generation whose reload is not kept any more, then the list is
+ * empty; else 0. backward: see segue__file_fold_finish. */
+int segue__history_file_changes(segue__history *history, uint64_t from, uint64_t to, bool backward,
+                                segue__file_changes *out, uint64_t *missing);
 /* Finds the newest generation up to `until` (inclusive) that changed the value at path, a value
  * below it, or a value above it whose path has `min_len` bytes or more. Appends JSON {"generation",
  * "path" (the change's own), "exact", "reload": summary}. UV_ENOENT: no such change is kept. */

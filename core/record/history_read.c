@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * Reading the history: reloads, the files of a generation, and the last change of a value.
+ * Reading the history: reloads, the files of a generation, what reloads changed, and the last
+ * change of a value.
  */
 #include <stdio.h>
 #include <string.h>
 #include <uv.h>
 
+#include "file_fold.h"
 #include "history_internal.h"
 
 static int history_read_begin(segue__history *h, sqlite3_stmt **out, const char *sql) {
@@ -192,6 +194,63 @@ int segue__history_snapshot(segue__history *h, uint64_t generation, segue_snapsh
     segue__document_unref(docs.items[i]);
   segue__free(docs.items);
   return history_read_end(stmt, rc);
+}
+
+/* ---- Changed files --------------------------------------------------------------------------- */
+
+/* Adds the files of one reload, whose detail is a column. */
+static int fold_detail(segue__file_fold *fold, sqlite3_stmt *stmt, int column) {
+  segue__document *doc = NULL;
+  segue__file_changes changes = {0};
+  size_t len = (size_t)sqlite3_column_bytes(stmt, column);
+  char *text = segue__strndup((const char *)sqlite3_column_text(stmt, column), len);
+  if (!text) return UV_ENOMEM;
+  int rc = segue__document_new(&doc, 0, "", "history", SEGUE__JSON, text, len);
+  if (!rc) rc = segue__document_parse(doc, NULL, NULL, NULL, NULL);
+  if (!rc) rc = segue__file_changes_read(&changes, segue_node_get(&doc->root, "files"));
+  if (!rc) rc = segue__file_fold_add(fold, &changes);
+  segue__file_changes_deinit(&changes);
+  segue__document_unref(doc);
+  return rc;
+}
+
+static int fold_generations(segue__history *h, segue__file_fold *fold, sqlite3_stmt *stmt,
+                            uint64_t to, uint64_t *missing) {
+  int step = SQLITE_DONE, rc = 0;
+  uint64_t last = 0;
+  while (!rc && !*missing && (step = sqlite3_step(stmt)) == SQLITE_ROW) {
+    last = (uint64_t)sqlite3_column_int64(stmt, 0);
+    if (sqlite3_column_type(stmt, 1) == SQLITE_NULL)
+      *missing = last;
+    else
+      rc = fold_detail(fold, stmt, 1);
+  }
+  if (!rc) rc = segue__history_code(h, step);
+  if (!rc && !*missing && last != to) *missing = to;
+  return rc;
+}
+
+/* A reload may be gone although its generation is there: their numbers have limits of their own.
+ * The newest generation is not there while it waits to be confirmed. */
+int segue__history_file_changes(segue__history *h, uint64_t from, uint64_t to, bool backward,
+                                segue__file_changes *out, uint64_t *missing) {
+  segue__file_fold *fold;
+  sqlite3_stmt *stmt = NULL;
+  *out = (segue__file_changes){0};
+  *missing = 0;
+  int rc = segue__file_fold_new(&fold);
+  if (rc) return rc;
+  rc = history_read_begin(h, &stmt,
+                          "SELECT number, detail FROM generation LEFT JOIN reload ON reload.id="
+                          "generation.reload WHERE number > ? AND number <= ? ORDER BY number");
+  if (!rc) {
+    sqlite3_bind_int64(stmt, 1, (int64_t)from);
+    sqlite3_bind_int64(stmt, 2, (int64_t)to);
+    rc = history_read_end(stmt, fold_generations(h, fold, stmt, to, missing));
+  }
+  if (!rc && !*missing) rc = segue__file_fold_finish(fold, backward, out);
+  segue__file_fold_free(fold);
+  return rc;
 }
 
 /* ---- Why ------------------------------------------------------------------------------------- */

@@ -45,6 +45,14 @@ static int ask_snapshot(segue__record *record, task *t) {
   return segue__history_snapshot(record->history, t->number, &t->answer.snapshot, &t->answer.error);
 }
 
+static int ask_file_changes(segue__record *record, task *t) {
+  bool backward = t->number > t->number2;
+  uint64_t from = backward ? t->number2 : t->number, to = backward ? t->number : t->number2;
+  if (!record->history) return UV_ENOENT;
+  return segue__history_file_changes(record->history, from, to, backward, &t->answer.changes,
+                                     &t->answer.number);
+}
+
 static int ask_why(segue__record *record, task *t) {
   if (!record->history) return UV_ENOENT;
   return segue__history_why(record->history, t->text, (size_t)t->number2, t->number,
@@ -94,6 +102,11 @@ int segue__record_files(segue__record *record, uint64_t generation, uint64_t liv
 
 int segue__record_snapshot(segue__record *record, uint64_t generation, segue__record_call *call) {
   return record_ask_ask(record, ask_snapshot, generation, 0, NULL, call);
+}
+
+int segue__record_file_changes(segue__record *record, uint64_t from, uint64_t to,
+                               segue__record_call *call) {
+  return record_ask_ask(record, ask_file_changes, from, to, NULL, call);
 }
 
 int segue__record_why(segue__record *record, const char *path, size_t min_len, uint64_t until,

@@ -33,6 +33,7 @@ void segue__record_task_free(task *t) {
   segue__buf_deinit(&t->answer.text);
   segue__files_unref(t->answer.files);
   segue_snapshot_unref(t->answer.snapshot);
+  segue__file_changes_deinit(&t->answer.changes);
   segue__files_unref(t->files);
   segue__last_good_deinit(&t->good);
   segue_snapshot_unref(t->entry.snapshot);

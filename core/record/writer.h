@@ -35,11 +35,12 @@ typedef struct segue__record_options {
  * it to NULL. */
 typedef struct segue__record_answer {
   int status;      /* 0 or a negative code */
-  uint64_t number; /* of the generation that files belong to */
+  uint64_t number; /* of the generation that files belong to, or whose reload is not kept */
   segue_error error;
   segue__buf text;          /* JSON of a question */
   segue__files *files;      /* a reference */
   segue_snapshot *snapshot; /* a reference */
+  segue__file_changes changes;
 } segue__record_answer;
 
 /* Caller's memory, in use until cb ran or segue__record_forget. */
@@ -116,6 +117,10 @@ int segue__record_audits(segue__record *record, uint64_t most, segue__record_cal
 int segue__record_files(segue__record *record, uint64_t generation, uint64_t live,
                         segue__record_call *call);
 int segue__record_snapshot(segue__record *record, uint64_t generation, segue__record_call *call);
+/* Answers with the files that changed after generation `from` up to `to`, or, where `from` is the
+ * later one, from it back to `to`; number is *missing of segue__history_file_changes. */
+int segue__record_file_changes(segue__record *record, uint64_t from, uint64_t to,
+                               segue__record_call *call);
 int segue__record_why(segue__record *record, const char *path, size_t min_len, uint64_t until,
                       segue__record_call *call); /* text */
 

@@ -196,6 +196,7 @@ static bool same_raw(const segue__txn *txn) {
 static void report_window(segue__txn *txn) {
   segue__result *result = txn->result;
   const segue__record_run window = {.result = result};
+  segue__txn_report_files(txn); /* an operator who has to confirm them looks at them */
   result->unconfirmed = true;
   result->generation = txn->next->generation;
   memcpy(result->hash, txn->next->hash, sizeof result->hash);

@@ -105,6 +105,8 @@ void segue__txn_report(segue__txn *txn, const segue_error *error);
 /* Begins the last phase: makes the generation permanent or, if the transaction has failed or is not
  * live, undoes it; then ends it. */
 void segue__txn_conclude(segue__txn *txn);
+/* Moves the differences of files into the result. Called again, it adds only those that are new. */
+void segue__txn_report_files(segue__txn *txn);
 void segue__txn_settle_or_undo(segue__txn *txn); /* that phase */
 /* Fills in the result and hands it to the engine, which frees the transaction. Nothing may be built
  * or left to undo. */

@@ -24,14 +24,14 @@ enum { SWAP_MS = 30000 };
 /* Bytes that the history keeps of the differences of one reload. */
 enum { DIFF_KEPT = 8 << 10, DIFFS_KEPT = 64 << 10 };
 
-static void txn_end_report_files(segue__txn *txn) {
+void segue__txn_report_files(segue__txn *txn) {
   segue__file_changes *outputs = &txn->result->outputs;
   segue__change_set_report(txn, outputs);
   if (!txn->run->plan_only) segue__file_changes_cut(outputs, DIFF_KEPT, DIFFS_KEPT);
 }
 
 void segue__txn_settle_or_undo(segue__txn *txn) {
-  txn_end_report_files(txn);
+  segue__txn_report_files(txn);
   if (txn->state >= SEGUE__TXN_LIVE && !segue__txn_failed(txn)) {
     segue__commit_settle(txn);
     txn_end_settle(txn);

@@ -11,7 +11,21 @@ return function(daemon)
   local function verify(filter) return daemon("spec/daemon/files_verify_spec.lua", filter) end
   local function effects(filter) return daemon("spec/fault/files_effects_spec.lua", filter) end
   local function drift(filter) return daemon("spec/daemon/files_drift_spec.lua", filter) end
+  local fold = "spec/unit/file_fold_spec.lua"
+  local function diffs(filter) return daemon("spec/daemon/files_diff_spec.lua", filter) end
   return {
+    { "masked lines that may differ", "core/record/file_fold.c",
+      " &&\n         !memmem(a->text, a->len, SEGUE__MASKED, sizeof SEGUE__MASKED - 1);", ";",
+      fold },
+    { "an added line that a later reload removes", "core/record/file_fold.c",
+      "if (sign == '-' && was == FOLD_ADDED)", "if (0)", fold },
+    { "a file that another program changed between two reloads", "core/record/file_fold.c",
+      "if (!side_same_text(&file->after, &change->before)) file->note = broken_note;", "", fold },
+    { "a reload that the history has lost", "core/record/history_read.c",
+      "if (sqlite3_column_type(stmt, 1) == SQLITE_NULL)", "if (0)",
+      diffs "does not have any more" },
+    { "the files of a reload that waits to be confirmed", "core/reload/operator.c",
+      "segue__txn_report_files(txn);", "", diffs "waits to be confirmed" },
     { "a run that drift makes necessary", "core/reload/phase_collect.c",
       "!segue__drift_replaces(engine) &&", "", drift "restored at once" },
     { "a module that is replaced for drift", "core/reload/plan.c",
