@@ -253,10 +253,23 @@ static void action_hurry(segue__step *step) {
 
 /* ---- Settle ---- */
 
+static void action_log_dropped(const segue__file_world *world, const segue__file_status *file) {
+  const char *then = "it stays as it is";
+  if (file->next.kind == SEGUE__FILE_NONE)
+    then = "it is removed";
+  else if (!segue__file_version_equal(&file->previous, &file->next))
+    then = "the version from before the first write of segue is back";
+  SEGUE__LOG(world->log, file->why ? SEGUE_WARN : SEGUE_INFO, "files",
+             "a file is no longer of a module", SEGUE__FIELD("file", file->path),
+             SEGUE__FIELD("then", then),
+             SEGUE__FIELD("because", file->why ? file->why : "removed"));
+}
+
 static void action_log_kept(const segue__file_world *world, const segue__file_set *set) {
   segue__file_status file;
   for (size_t i = 0; i < segue__file_set_count(set); i++) {
     segue__file_set_get(set, i, &file);
+    if (file.dropped) action_log_dropped(world, &file);
     if (file.kept)
       SEGUE__LOG(world->log, SEGUE_WARN, "files",
                  "a file was not as segue has written it last: that version is kept",
@@ -275,13 +288,23 @@ static void action_settled(void *data, int status, const segue_error *error) {
   segue__shared_set_unref(shared);
 }
 
-static void action_settle(segue__step *step) {
+/* For close. */
+static void action_hold_set(segue__step *step) {
   segue__shared_set *shared = action_instance(step)->shared;
-  segue__inventory_settled(action_instance(step),
-                           segue_snapshot_generation(segue__step_next_snapshot(step)));
   shared->refs++;
   segue__step_set_data(step, shared);
+}
+
+static void action_settle(segue__step *step) {
+  segue__inventory_settled(action_instance(step),
+                           segue_snapshot_generation(segue__step_next_snapshot(step)));
+  action_hold_set(step);
   segue__step_retire(step);
+}
+
+static void action_settle_remove(segue__step *step) {
+  action_hold_set(step);
+  segue__step_remove(step);
 }
 
 /* The replaced files are what an undo after a crash needs, so they stay until the generation is on
@@ -297,18 +320,26 @@ static void action_close(segue__step *step, bool recorded) {
 
 /* ---- The intent ---- */
 
-static void action_add_does(const segue__file_instance *instance, segue__buf *out) {
+/* "writes /etc/a, /etc/b and 5 more" */
+static size_t action_add_names(const segue__file_set *set, const char *verb, bool removed,
+                               segue__buf *out) {
   enum { NAMED = 3 };
-  const segue__file_set *set = instance->shared->set;
   segue__file_status file;
-  size_t named = 0;
-  segue__buf_adds(out, "writes ");
-  for (size_t i = 0; i < segue__file_set_count(set) && named < NAMED; i++) {
+  size_t count = 0;
+  for (size_t i = 0; i < segue__file_set_count(set); i++) {
     segue__file_set_get(set, i, &file);
-    if (file.changed) segue__buf_addf(out, "%s%.200s", named++ ? ", " : "", file.path);
+    if (!file.changed || (file.next.kind == SEGUE__FILE_NONE) != removed) continue;
+    if (count < NAMED) segue__buf_addf(out, "%s%.200s", count ? ", " : verb, file.path);
+    count++;
   }
-  if (segue__file_set_changed(set) > named)
-    segue__buf_addf(out, " and %zu more", segue__file_set_changed(set) - named);
+  if (count > NAMED) segue__buf_addf(out, " and %zu more", count - NAMED);
+  return count;
+}
+
+static void action_add_does(const segue__file_instance *instance, segue__buf *out) {
+  const segue__file_set *set = instance->shared->set;
+  size_t written = action_add_names(set, "writes ", false, out);
+  action_add_names(set, written ? ", removes " : "removes ", true, out);
   const segue__effect *apply = &instance->module->apply;
   if (!segue__effect_any(apply)) return;
   segue__buf_adds(out, apply->pidfile || apply->url ? ", then sends " : ", then runs ");
@@ -369,3 +400,17 @@ const segue__action segue__action_files = {.name = "files",
                                            .close = action_close,
                                            .intend = action_intend,
                                            .recover = segue__files_recover};
+
+/* The step that drops a module: its set has the files of the book, and no others. The instance of
+ * the step is never live. */
+const segue__action segue__action_files_remove = {.name = "files remove",
+                                                  .untried = "remove the files of",
+                                                  .prepare = action_prepare,
+                                                  .report = action_report,
+                                                  .commit = action_commit,
+                                                  .undo = action_undo,
+                                                  .hurry = action_hurry,
+                                                  .settle = action_settle_remove,
+                                                  .close = action_close,
+                                                  .intend = action_intend,
+                                                  .recover = segue__files_recover};

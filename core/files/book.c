@@ -163,6 +163,15 @@ static void book_untake(segue__file_book *book, book_entry *entry) {
   book_folder_close(book, folder);
 }
 
+/* A module that was given another name: the lock stays, because the old one is still live. */
+static int book_pass_on(book_entry *entry, const char *module) {
+  char *copy = segue__strdup(module);
+  if (!copy) return UV_ENOMEM;
+  segue__free(entry->module);
+  entry->module = copy;
+  return 0;
+}
+
 int segue__file_book_take(segue__file_book *book, const char *path, const char *module,
                           segue_error *err) {
   char shown[SEGUE__SHOWN_MAX];
@@ -174,6 +183,8 @@ int segue__file_book_take(segue__file_book *book, const char *path, const char *
     rc = UV_ENOMEM;
   else if (!entry->module)
     rc = book_take_first(book, entry, module, err);
+  else if (strcmp(entry->module, module) != 0 && segue__book_leaves(book, entry))
+    rc = book_pass_on(entry, module);
   else if (strcmp(entry->module, module) != 0)
     rc = segue__errorf(err, UV_EBUSY, "%s is written by module '%s' too: give it to one of them",
                        segue__shown(path, shown), entry->module);
@@ -186,7 +197,10 @@ int segue__file_book_take(segue__file_book *book, const char *path, const char *
 void segue__file_book_release(segue__file_book *book, const char *path) {
   pthread_mutex_lock(&book->mutex);
   book_entry *entry = segue__book_find(book, path);
-  if (entry && entry->module && !--entry->taken) book_untake(book, entry);
+  if (entry && entry->module && !--entry->taken)
+    book_untake(book, entry);
+  else if (entry && entry->module && entry->owner && strcmp(entry->module, entry->owner) != 0)
+    (void)book_pass_on(entry, entry->owner); /* the reload that gave it away has failed */
   pthread_mutex_unlock(&book->mutex);
 }
 
@@ -216,13 +230,14 @@ void segue__file_book_note(segue__file_book *book, const char *path,
   pthread_mutex_unlock(&book->mutex);
 }
 
-/* The accepted version is a member of the version that was written last. */
+/* The accepted version and the owner are members of the version that was written last. */
 static void book_write_version(const book_entry *entry, segue__buf *json) {
   segue__file_version_write(&entry->version, json);
-  if (!entry->accepts || json->failed) return;
+  if (json->failed) return;
   json->len--; /* "}" */
-  segue__buf_adds(json, ",\"accepted\":");
-  segue__file_version_write(&entry->accepted, json);
+  segue__book_write_owner(entry, json);
+  if (entry->accepts) segue__buf_adds(json, ",\"accepted\":");
+  if (entry->accepts) segue__file_version_write(&entry->accepted, json);
   segue__buf_adds(json, "}");
 }
 
@@ -286,7 +301,9 @@ static void book_read(segue__file_book *book) {
     if (*path != '/' || !segue__file_version_parse(node, &version)) continue;
     segue__file_book_note(book, path, &version);
     book_entry *entry = segue__book_find(book, path);
-    if (entry) entry->accepts = book_read_accepted(node, &entry->accepted);
+    if (!entry) continue;
+    entry->accepts = book_read_accepted(node, &entry->accepted);
+    segue__book_read_owner(node, entry);
   }
   book->changed = false;
   segue__document_unref(doc);
@@ -315,11 +332,13 @@ void segue__file_book_free(segue__file_book *book) {
   if (!book) return;
   for (size_t i = 0; i < book->count; i++) {
     if (book->entries[i].module) book_untake(book, &book->entries[i]);
+    segue__book_disown(&book->entries[i]);
     segue__free(book->entries[i].path);
   }
   segue__free(book->entries);
   segue__free(book->folders);
   segue__free(book->record);
+  segue__names_deinit(&book->staying);
   pthread_mutex_destroy(&book->mutex);
   segue__free(book);
 }

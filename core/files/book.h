@@ -39,6 +39,38 @@ typedef enum segue__drift_mode {
   SEGUE__DRIFT_RESTORE,
   SEGUE__DRIFT_ADOPT /* it stays until the rendered content changes */
 } segue__drift_mode;
+/* The end of a file that its module no longer declares. */
+typedef enum segue__removed_mode {
+  SEGUE__REMOVED_KEEP, /* it stays */
+  SEGUE__REMOVED_REMOVE,
+  SEGUE__REMOVED_RESTORE /* the version from before the first write of segue is back */
+} segue__removed_mode;
+/* Notes the module of a destination, for the time when it is dropped. before: the end of the name
+ * of the copy that has the version from before the first write (segue__file_hidden); "": there was
+ * no file; NULL: not known. A module that has the file already keeps its `before`. Call it before
+ * note. */
+void segue__file_book_own(segue__file_book *book, const char *path, const char *module,
+                          segue__removed_mode removed, const char *before);
+/* A file of a module, as it was noted. */
+typedef struct segue__owned_file {
+  char *path, *before;
+  segue__removed_mode removed;
+} segue__owned_file;
+typedef struct segue__owned_files {
+  segue__owned_file *items;
+  size_t count, capacity;
+} segue__owned_files;
+/* The files that this module has written, and that no other module has taken since. */
+int segue__file_book_owned(segue__file_book *book, const char *module, segue__owned_files *out);
+void segue__owned_files_deinit(segue__owned_files *files);
+/* The modules that own files: names, each once. */
+int segue__file_book_owners(segue__file_book *book, segue__names *out);
+/* The modules of the next policy. The files of others may be taken by these while the others are
+ * still live. Takes the list. */
+void segue__file_book_stay(segue__file_book *book, segue__names *modules);
+/* The module no longer has the file: nothing is known of it any more. Another module keeps it. */
+void segue__file_book_forget(segue__file_book *book, const char *path, const char *module);
+
 /* Notes the version that was written last. Without memory the older one stays. */
 void segue__file_book_note(segue__file_book *book, const char *path,
                            const segue__file_version *version);

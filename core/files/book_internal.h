@@ -22,6 +22,9 @@ typedef struct book_entry {
   size_t taken;
   bool known, accepts; /* accepts: the version `accepted` is live by the policy's wish */
   segue__file_version version, accepted;
+  char *owner;  /* the module that wrote the version; NULL: not known */
+  char *before; /* of segue__file_book_own */
+  segue__removed_mode removed;
   segue__drift_mode mode;
   bool guarded;
   size_t busy;
@@ -35,6 +38,8 @@ struct segue__file_book {
   pthread_mutex_t mutex;
   char *record;
   bool changed;
+  bool passes;          /* staying is known */
+  segue__names staying; /* the modules of the next policy */
   book_entry *entries;
   size_t count, capacity;
   book_folder *folders;
@@ -42,5 +47,11 @@ struct segue__file_book {
 };
 
 book_entry *segue__book_find(segue__file_book *book, const char *path); /* NULL: none */
+void segue__book_disown(book_entry *entry);
+/* Whether its module leaves, so that another one may take it. */
+bool segue__book_leaves(const segue__file_book *book, const book_entry *entry);
+/* Members of its object in the record, each after a comma; and back. */
+void segue__book_write_owner(const book_entry *entry, segue__buf *json);
+void segue__book_read_owner(const segue_node *node, book_entry *entry);
 
 #endif

@@ -15,10 +15,11 @@
 #include "../os/error.h"
 
 /* Arguments: a folder for the work; user and group of the command, or empty texts; for each folder
- * of the set "+ FOLDER STAGED NAME STAGED NAME ..."; "--"; the command. All overlays are made
- * before the first one is put in its place: an overlay made of a folder inside of another overlay
- * is refused by the kernel at the third level. The folder in which the command runs is entered
- * again at the end, because it may be one of those that an overlay covers now. */
+ * of the set "+ FOLDER STAGED NAME STAGED NAME ..."; "--"; the command. STAGED "-": the file is
+ * removed; a device 0, 0 in an upper folder of an overlay hides the file below it. All overlays are
+ * made before the first one is put in its place: an overlay made of a folder inside of another
+ * overlay is refused by the kernel at the third level. The folder in which the command runs is
+ * entered again at the end, because it may be one of those that an overlay covers now. */
 #define CHECK_LONG "--" /* begins an option of setpriv(1), which has no short ones */
 static const char check_script[] =
     "t=$1; u=$2; g=$3; shift 3; n=0; w=$(pwd -P; echo .); w=${w%??}\n"
@@ -27,7 +28,9 @@ static const char check_script[] =
     "  f=$2; shift 2; n=$((n+1)); d=$t/$n; mkdir \"$d\" \"$d.top\" || exit 125\n"
     "  chown \"$(stat -c %u:%g \"$f\")\" \"$d\"; chmod \"$(stat -c %a \"$f\")\" \"$d\"\n"
     "  while [ \"$1\" != + ] && [ \"$1\" != -- ]; do\n"
-    "    cp -p -- \"$1\" \"$d/$2\" || exit 125; shift 2\n"
+    "    if [ \"$1\" = - ]; then mknod \"$d/$2\" c 0 0; else cp -p -- \"$1\" \"$d/$2\"; fi || exit "
+    "125\n"
+    "    shift 2\n"
     "  done\n"
     "  mount -t overlay -o \"lowerdir=$d:$f\" overlay \"$d.top\" || exit 125\n"
     "  printf '%s\\n' \"$f\" >>\"$t/folders\"\n"
@@ -142,7 +145,7 @@ static int check_staged(const segue__file_set *set, const char *name, size_t len
   segue__file_status file;
   for (size_t i = 0; i < segue__file_set_count(set); i++) {
     segue__file_set_get(set, i, &file);
-    if (!check_is_named(&file, name, len)) continue;
+    if (file.dropped || !check_is_named(&file, name, len)) continue;
     return check_add_path(line, file.source);
   }
   return segue__errorf(err, SEGUE_EUSAGE, "check: {staged:%.*s} names no file of this module",
@@ -150,20 +153,35 @@ static int check_staged(const segue__file_set *set, const char *name, size_t len
 }
 
 static int check_only(const segue__file_set *set, check_line *line, segue_error *err) {
-  segue__file_status file;
-  size_t count = segue__file_set_count(set);
+  segue__file_status file, only = {0};
+  size_t count = 0;
+  for (size_t i = 0; i < segue__file_set_count(set); i++) {
+    segue__file_set_get(set, i, &file);
+    if (!file.dropped && !count++) only = file;
+  }
   if (count != 1)
     return segue__errorf(err, SEGUE_EUSAGE,
                          "check: {{.src}} stands for one file, and this module has %zu: write "
                          "{staged:PATH}",
                          count);
-  segue__file_set_get(set, 0, &file);
-  return check_add_path(line, file.source);
+  return check_add_path(line, only.source);
+}
+
+static const char staged[] = "{staged:", only[] = "{{.src}}";
+
+static bool check_has_name(const char *word) {
+  return word && (strstr(word, staged) || strstr(word, only));
+}
+
+bool segue__check_names_files(const segue__effect *check) {
+  bool found = check_has_name(check->shell);
+  for (size_t i = 0; i < check->argv.count && !found; i++)
+    found = check_has_name(check->argv.items[i]);
+  return found;
 }
 
 static int check_word(const segue__file_set *set, const char *word, check_line *line,
                       segue_error *err) {
-  static const char staged[] = "{staged:", only[] = "{{.src}}";
   int rc = 0;
   while (*word && !rc) {
     const char *end = !strncmp(word, staged, strlen(staged)) ? strchr(word, '}') : NULL;
@@ -227,7 +245,7 @@ static int check_add_folder(segue__effect_texts *out, const segue__file_set *set
   for (size_t i = first; i < segue__file_set_count(set) && !rc; i++) {
     segue__file_set_get(set, i, &other);
     if (!other.changed || !check_same_folder(&file, &other)) continue;
-    rc = check_add(out, other.source);
+    rc = check_add(out, other.next.kind == SEGUE__FILE_NONE ? "-" : other.source);
     if (!rc) rc = check_add(out, other.path + len + 1);
   }
   return rc;

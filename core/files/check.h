@@ -20,6 +20,8 @@ typedef struct segue__check_words {
 
 /* check: with its folder and time limit. On failure *out needs no clear. err names the word that
  * cannot be used. */
+/* Whether the command names staged files, instead of seeing them in their places. */
+bool segue__check_names_files(const segue__effect *check);
 int segue__check_words_make(segue__check_words *out, const segue__file_set *set,
                             const segue__effect *check, segue_error *err);
 

@@ -74,6 +74,12 @@ static int commit_in_place(segue__set_file *file, const char *spare, segue_error
   return rc ? commit_failed(file, rc, err) : 0;
 }
 
+/* The previous version has the staged name. */
+static int commit_replaced(segue__set_file *file, segue_error *err) {
+  int rc = commit_check_replaced(file, file->staged, err);
+  return rc ? rc : commit_keep(file, file->staged, err);
+}
+
 static int commit_replace(segue__set_file *file, segue_error *err) {
   char *spare = segue__file_beside(file->staged, "old");
   if (!spare) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", file->to);
@@ -83,10 +89,15 @@ static int commit_replace(segue__set_file *file, segue_error *err) {
   else if (rc)
     rc = commit_failed(file, rc, err);
   else
-    rc = commit_check_replaced(file, file->staged, err);
-  if (!rc && !file->in_place) rc = commit_keep(file, file->staged, err);
+    rc = commit_replaced(file, err);
   segue__free(spare);
   return rc;
+}
+
+/* The file moves to the staged name, where an undo and a recovery look for its version. */
+static int commit_remove(segue__set_file *file, segue_error *err) {
+  int rc = segue__file_move_new(file->path, file->staged);
+  return rc ? commit_failed(file, rc, err) : commit_replaced(file, err);
 }
 
 static int commit_file(const segue__file_set *set, segue__set_file *file, segue_error *err) {
@@ -95,6 +106,7 @@ static int commit_file(const segue__file_set *set, segue__set_file *file, segue_
   segue__file_book_begin(set->book, file->path);
   file->busy = true;
   file->moved = true;
+  if (file->next.kind == SEGUE__FILE_NONE) return commit_remove(file, err);
   if (file->previous.kind != SEGUE__FILE_NONE) return commit_replace(file, err);
   rc = segue__file_move_new(file->staged, file->path);
   if (rc == UV_EEXIST)
@@ -205,6 +217,7 @@ static int settle_replaced(segue__set_file *file, const char *replaced, segue_er
     file->second = NULL;
     return 0;
   }
+  if (file->dropped) return 0; /* its backups stay */
   rc = settle_backup(file, replaced);
   if (rc) segue__explain(err, rc, "back up", file->path);
   settle_drop_old(file);
@@ -229,6 +242,18 @@ static int settle_file(segue__set_file *file, segue_error *err) {
   return rc;
 }
 
+/* The book learns the version, the module and what was there before the first write. */
+static void settle_note(const segue__file_set *set, const segue__set_file *file, bool replaced) {
+  const char *before = NULL;
+  if (file->kept)
+    before = segue__file_hidden_number(file->kept, "changed");
+  else if (replaced && file->previous.kind == SEGUE__FILE_NONE)
+    before = "";
+  segue__file_book_own(set->book, file->path, set->module, set->removed, before);
+  if (!file->left) segue__file_book_note(set->book, file->path, &file->next);
+  segue__file_book_guard(set->book, file->path, set->drift);
+}
+
 int segue__file_set_settle(segue__file_set *set, segue_error *err) {
   segue_error error;
   int rc = 0;
@@ -236,9 +261,12 @@ int segue__file_set_settle(segue__file_set *set, segue_error *err) {
     segue__free(set->made[--set->made_count]); /* they stay */
   for (size_t i = 0; i < set->count; i++) {
     segue__set_file *file = &set->files[i];
-    int failed = file->staged ? settle_file(file, &error) : 0;
-    if (!file->left) segue__file_book_note(set->book, file->path, &file->next);
-    segue__file_book_guard(set->book, file->path, set->drift);
+    bool replaced = file->staged != NULL;
+    int failed = replaced ? settle_file(file, &error) : 0;
+    if (file->dropped)
+      segue__file_dropped_settle(set, file);
+    else
+      settle_note(set, file, replaced);
     segue__file_set_unbusy(set, file);
     if (failed && !rc && err) *err = error;
     if (failed && !rc) rc = failed;

@@ -31,6 +31,9 @@ typedef struct segue__set_file {
   char *second;  /* foreign: the name that the previous version gets at the commit; or NULL */
   bool linked;   /* it has that name */
   char *kept;
+  bool dropped; /* it is in the book, and not wanted any more */
+  char *before; /* dropped: the copy that is restored, beside path; NULL: it is removed or stays */
+  const char *why; /* dropped: it stays against the wish of the policy; a constant */
   segue__file_version previous, next;
 } segue__set_file;
 
@@ -43,10 +46,29 @@ struct segue__file_set {
   char **made; /* folders that stage has made, outermost first */
   size_t made_count;
   segue__drift_mode drift;
+  segue__removed_mode removed;
   char *side; /* the file of its intent; NULL: the journal has all of it */
   segue__hash side_hash;
   bool begun; /* the commit has */
 };
+
+/* set.c */
+/* Makes room for one more file, and returns it empty; NULL: no memory. */
+segue__set_file *segue__file_set_grow(segue__file_set *set);
+/* Before a file differs: whether its live version is foreign, and its staged name. */
+int segue__file_set_differs(segue__file_set *set, segue__set_file *file,
+                            const segue__file_version *known, segue_error *err);
+
+/* dropped.c */
+/* Adds the files of the book that the set does not want any more, with their paths. */
+int segue__file_dropped_add(segue__file_set *set, segue_error *err);
+/* The file cannot be locked, or read, for the reason rc: it stays. Returns 0, or UV_ENOMEM. */
+int segue__file_dropped_stays(segue__set_file *file, int rc);
+/* Stages one of them. */
+int segue__file_dropped_stage(segue__file_set *set, segue__set_file *file,
+                              const segue__file_version *known, segue_error *err);
+/* Settled: the module no longer has it. */
+void segue__file_dropped_settle(const segue__file_set *set, segue__set_file *file);
 
 /* The book may look at the file again. */
 void segue__file_set_unbusy(const segue__file_set *set, segue__set_file *file);
@@ -73,6 +95,8 @@ char *segue__file_staged_name(const char *path, const char *id, size_t index);
 char *segue__file_beside(const char *staged, const char *end);
 /* ".NAME.WORD-NUMBER" in the same folder. */
 char *segue__file_hidden(const char *path, const char *word, const char *number);
+/* The end of such a name, without the word. */
+const char *segue__file_hidden_number(const char *name, const char *word);
 /* Removes staged files that an earlier process left for any of these destinations. The set has
  * their locks, so none is in use. */
 void segue__file_sweep(const segue__file_set *set);

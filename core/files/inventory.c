@@ -99,7 +99,7 @@ static void entry_since(segue__file_row *row, const segue__file_rows *before) {
 static int entry_fill(segue__file_rows *rows, inventory_file *files, const segue__file_set *set) {
   for (size_t i = 0; i < set->count; i++) {
     const segue__set_file *file = &set->files[i];
-    if (file->next.kind == SEGUE__FILE_NONE) continue;
+    if (file->dropped || file->next.kind == SEGUE__FILE_NONE) continue;
     segue__file_row *row = &rows->files[rows->count];
     row->path = segue__strdup(file->path);
     if (!row->path) return UV_ENOMEM;

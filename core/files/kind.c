@@ -11,6 +11,7 @@
 
 #include "../os/error.h"
 #include "../reload/policy_options.h"
+#include "check.h"
 #include "module.h"
 
 /* ---- The world ---- */
@@ -56,6 +57,7 @@ void segue__file_world_capture(segue__file_world *world, segue__file_capture *fn
 void segue__file_world_close(segue__file_world *world) {
   if (!world) return;
   world->log = NULL;
+  segue__file_world_clear_leftovers(world); /* each has a reference */
   segue__file_world_unref(world);
 }
 
@@ -70,6 +72,7 @@ void segue__shared_set_unref(segue__shared_set *shared) {
 
 void segue__file_module_unref(segue__file_module *module) {
   if (!module || --module->refs) return;
+  segue__file_removal_free(module->removal);
   for (size_t i = 0; i < module->count; i++) {
     segue__free((char *)module->files[i].to);
     segue__free((char *)module->files[i].owner);
@@ -89,8 +92,8 @@ void segue__file_module_unref(segue__file_module *module) {
 }
 
 static int kind_copy_files(segue__file_module *module, const segue__files_options *options) {
-  module->files = segue__calloc(options->count, sizeof *module->files);
-  module->templates = segue__calloc(options->count, sizeof *module->templates);
+  module->files = segue__calloc(options->count + 1, sizeof *module->files);
+  module->templates = segue__calloc(options->count + 1, sizeof *module->templates);
   if (!module->files || !module->templates) return UV_ENOMEM;
   for (size_t i = 0; i < options->count; i++) {
     const segue__file_options *from = &options->files[i];
@@ -147,6 +150,7 @@ static int kind_fill(segue__file_module *module, const segue__files_options *opt
   module->retry_pause_ms = options->retry_pause_ms;
   module->verify_ms = options->verified ? options->verify_ms : 0;
   module->drift = (segue__drift_mode)options->drift;
+  module->removed = (segue__removed_mode)options->removed;
   if (!module->name || !module->config || !module->folder || (options->root && !module->root))
     return UV_ENOMEM;
   int rc = kind_copy_files(module, options);
@@ -178,8 +182,8 @@ static segue__hash kind_hash(const segue__file_module *module, segue__hash texts
   for (size_t i = 0; i < module->count; i++)
     if (!module->templates[i].path) hash = texts;
   if (module->verify_ms || module->undo.has_call) hash = texts;
-  uint64_t numbers[] = {module->verify_ms, module->wait_ms, module->retry_times,
-                        module->retry_pause_ms, module->drift};
+  uint64_t numbers[] = {module->verify_ms,      module->wait_ms, module->retry_times,
+                        module->retry_pause_ms, module->drift,   module->removed};
   hash = segue__hash_bytes(numbers, sizeof numbers, hash);
   hash = kind_hash_text(module->root, hash);
   for (size_t i = 0; i < module->count; i++) {
@@ -196,6 +200,27 @@ static void kind_free(void *module) {
   segue__file_module_unref(module);
 }
 
+/* The functions of the policy, and a check that names files, are of no use to a module that has
+ * none. */
+static int kind_make_removal(segue__file_module *of, const segue__files_options *options,
+                             const segue__module_spec *spec, const char *folder) {
+  segue__files_options none = *options;
+  segue__file_module *module = segue__calloc(1, sizeof *module);
+  if (!module) return UV_ENOMEM;
+  module->refs = 1;
+  module->renderer = of->renderer;
+  module->world = of->world;
+  of->world->refs++;
+  none.count = 0;
+  none.verified = false;
+  if (segue__check_names_files(&none.check)) none.check = (segue__effect){0};
+  if (none.undo.has_call) none.undo = (segue__effect){0};
+  int rc = kind_fill(module, &none, spec, folder);
+  if (!rc) of->removal = segue__file_removal_new(module);
+  segue__file_module_unref(module);
+  return of->removal ? 0 : UV_ENOMEM;
+}
+
 int segue__file_module_resolve(segue__file_world *world, const void *options,
                                const segue__file_module_place *place, segue__module_spec *spec,
                                segue_error *err) {
@@ -207,6 +232,7 @@ int segue__file_module_resolve(segue__file_world *world, const void *options,
   module->world = world;
   if (world) world->refs++;
   int rc = kind_fill(module, options, spec, place->folder);
+  if (!rc && world) rc = kind_make_removal(module, options, spec, place->folder);
   if (rc)
     segue__errorf(err, rc, "module '%s': out of memory", spec->name);
   else
@@ -220,6 +246,7 @@ int segue__file_module_resolve(segue__file_world *world, const void *options,
   spec->userdata = module;
   spec->free = kind_free;
   spec->inputs = kind_hash(module, place->texts);
+  spec->removal = module->removal;
   spec->differs = segue__file_module_differs;
   return 0;
 }
@@ -369,6 +396,14 @@ static const segue_option files_rows[] = {
      .doc = "where another program changes one of the files: report it, and keep it as a copy when "
             "the module changes next; or restore: keep a copy, write the file again at once and "
             "apply; or adopt: leave it until the rendered content changes"},
+    {.name = "removed",
+     .type = SEGUE_OPTION_CHOICE,
+     FILES_AT(removed),
+     .choices = "keep|remove|restore",
+     .fallback = "keep",
+     .doc = "where the policy no longer has one of the files, or the module: the file stays, which "
+            "is logged; or it is removed; or the version from before the first write of segue is "
+            "back, or no file if there was none. A change of another program is kept as a copy"},
     {.name = "check",
      .type = SEGUE_OPTION_TABLE,
      .table = &segue__check_options,

@@ -35,6 +35,9 @@ void segue__file_world_rehearse(segue__file_world *world);
 /* The names that templates of its modules request; for the engine. */
 segue__wants *segue__file_world_wants(segue__file_world *world);
 
+/* Modules whose files are in the record, and that a policy does not have; for the engine. */
+segue__leftovers_ops segue__file_world_leftovers(segue__file_world *world);
+
 /* Gives each rendered file to fn instead of staging it, which may fail: so no check runs. */
 void segue__file_world_capture(segue__file_world *world, segue__file_capture *fn, void *data);
 /* Compares the files of all modules with what was written last. done runs once, later; its report
@@ -109,5 +112,6 @@ int segue__file_module_resolve(segue__file_world *world, const void *options,
                                segue_error *err);
 extern const segue_option_table segue__file_module_options;
 extern const segue__action segue__action_files;
+extern const segue__action segue__action_files_remove; /* of a module that is dropped */
 
 #endif

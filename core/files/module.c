@@ -319,10 +319,11 @@ static int instance_new(segue__file_instance **out, segue__file_module *module) 
                                            .module = module->name,
                                            .folder = module->folder,
                                            .root = module->root,
-                                           .drift = module->drift};
+                                           .drift = module->drift,
+                                           .removed = module->removed};
   segue__file_instance *instance = segue__calloc(1, sizeof *instance);
   segue__shared_set *shared = segue__calloc(1, sizeof *shared);
-  segue__touched *touched = segue__calloc(module->count, sizeof *touched);
+  segue__touched *touched = segue__calloc(module->count + 1, sizeof *touched);
   int rc = instance && shared && touched ? segue__file_set_new(&shared->set, &options) : UV_ENOMEM;
   if (rc) {
     segue__free(touched);

@@ -29,7 +29,8 @@ typedef struct segue__files_options {
   segue__effect check, apply, undo;
   uint64_t timeout_ms, wait_ms, retry_times, retry_pause_ms, verify_ms;
   bool retries, verified;
-  int drift; /* segue__drift_mode */
+  int drift;   /* segue__drift_mode */
+  int removed; /* segue__removed_mode */
 } segue__files_options;
 
 /* A module, as its policy declares it. Counted, because instances outlive policies. */
@@ -47,8 +48,15 @@ typedef struct segue__file_module {
   uint64_t verify_ms; /* how long the function verify is asked; 0: there is none */
   bool planning;      /* the instance that is built now is one of a plan */
   segue__drift_mode drift;
+  segue__removed_mode removed;
+  segue__module_spec *removal; /* the module without files, which drops them; NULL: it is that */
 } segue__file_module;
 void segue__file_module_unref(segue__file_module *module);
+
+/* leftover.c: the spec of the step that drops a module. `module` has no files; the spec owns a
+ * reference of it. NULL: no memory. */
+segue__module_spec *segue__file_removal_new(segue__file_module *module);
+void segue__file_removal_free(segue__module_spec *removal); /* NULL allowed */
 
 /* template.c: reads the template of a file, if it has one, and makes it an input of the policy. */
 int segue__file_template_load(segue__file_template *template, const segue__file_options *options,

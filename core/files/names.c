@@ -45,6 +45,10 @@ char *segue__file_hidden(const char *path, const char *word, const char *number)
   return names_make(path, end);
 }
 
+const char *segue__file_hidden_number(const char *name, const char *word) {
+  return strrchr(name, '.') + 1 + strlen(word) + 1;
+}
+
 /* ---- Staged files that were left ---- */
 
 /* Returns whether an entry of the folder is a staged file of this destination: ".NAME.segue-",

@@ -27,7 +27,8 @@ void segue__file_set_intent(const segue__file_set *set, segue__buf *json) {
     segue__buf_adds(json, ",\"next\":");
     segue__file_version_write(&file->next, json);
     if (file->second) /* its end alone: the name before it may be cut inside of a character */
-      segue__buf_addf(json, ",\"second\":\"%s\"", strrchr(file->second, '.') + strlen(".changed-"));
+      segue__buf_addf(json, ",\"second\":\"%s\"",
+                      segue__file_hidden_number(file->second, "changed"));
     segue__buf_adds(json, "}");
     any = true;
   }

@@ -46,6 +46,7 @@ int segue__file_set_new(segue__file_set **out, const segue__file_set_options *op
   if (!set) return UV_ENOMEM;
   set->book = options->book;
   set->drift = options->drift;
+  set->removed = options->removed;
   set->module = segue__strdup(options->module);
   set->folder = segue__strdup(options->folder);
   set->root = segue__strdup(options->root);
@@ -58,15 +59,22 @@ int segue__file_set_new(segue__file_set **out, const segue__file_set_options *op
   return 0;
 }
 
-int segue__file_set_add(segue__file_set *set, const segue__file_want *want, segue_error *err) {
+segue__set_file *segue__file_set_grow(segue__file_set *set) {
   if (set->count == set->capacity) {
     size_t capacity = set->capacity ? set->capacity * 2 : 8;
     segue__set_file *files = segue__realloc(set->files, capacity * sizeof *files);
-    if (!files) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", want->to);
+    if (!files) return NULL;
     set->files = files;
     set->capacity = capacity;
   }
-  segue__set_file *file = &set->files[set->count];
+  segue__set_file *file = &set->files[set->count++];
+  *file = (segue__set_file){0};
+  return file;
+}
+
+int segue__file_set_add(segue__file_set *set, const segue__file_want *want, segue_error *err) {
+  segue__set_file *file = segue__file_set_grow(set);
+  if (!file) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", want->to);
   *file = (segue__set_file){.len = want->len,
                             .mode = want->mode,
                             .backups = want->backups,
@@ -74,7 +82,6 @@ int segue__file_set_add(segue__file_set *set, const segue__file_want *want, segu
   file->to = segue__strdup(want->to);
   file->owner = segue__strdup(want->owner);
   file->data = segue__strndup(want->len ? want->data : "", want->len);
-  set->count++;
   if (!file->to || !file->data || (want->owner && !file->owner))
     return segue__errorf(err, UV_ENOMEM, "%s: out of memory", want->to);
   if (want->len > SEGUE__FILE_MAX)
@@ -122,6 +129,7 @@ void segue__file_set_free(segue__file_set *set) {
     segue__free(file->path);
     segue__free(file->kept);
     segue__free(file->second);
+    segue__free(file->before);
   }
   segue__free(set->files);
   segue__free(set->side);
@@ -135,16 +143,16 @@ void segue__file_set_free(segue__file_set *set) {
 
 static int stage_take(segue__file_set *set, size_t index, segue_error *err) {
   segue__set_file *file = &set->files[index];
-  int rc = segue__file_place(set, file, err);
+  int rc = file->dropped ? 0 : segue__file_place(set, file, err);
   if (!rc) file->name = segue__hash_bytes(file->path, strlen(file->path), (segue__hash){0, 0});
-  for (size_t i = 0; i < index && !rc; i++)
+  for (size_t i = 0; i < index && !rc && !file->dropped; i++)
     if (segue__hash_equal(set->files[i].name, file->name) &&
         !strcmp(set->files[i].path, file->path))
       rc = segue__errorf(err, SEGUE_EUSAGE, "%.200s and %.200s are the same file: remove one",
                          set->files[i].to, file->to);
   if (!rc && set->book) rc = segue__file_book_take(set->book, file->path, set->module, err);
   file->taken = !rc && set->book;
-  return rc;
+  return file->dropped ? segue__file_dropped_stays(file, rc) : rc;
 }
 
 /* Attributes that would make the commit fail: nothing can rename a file that is immutable, and
@@ -247,22 +255,30 @@ static bool stage_adopts(const segue__file_set *set, const segue__set_file *file
          (!file->owner || (next->uid == known->uid && next->gid == known->gid));
 }
 
-static int stage_file(segue__file_set *set, segue__set_file *file, segue_error *err) {
-  segue__file_version version;
-  bool found = set->book && segue__file_book_known(set->book, file->path, &version);
-  const segue__file_version *known = found ? &version : NULL;
-  int rc = stage_attributes(file, err);
-  if (!rc) rc = segue__file_version_read(file->path, &file->previous, NULL, err);
-  if (!rc) rc = stage_want(set, file, known, err);
-  if (rc || (file->left = stage_adopts(set, file, known))) return rc;
-  if (rc || segue__file_version_equal(&file->previous, &file->next)) return rc;
+int segue__file_set_differs(segue__file_set *set, segue__set_file *file,
+                            const segue__file_version *known, segue_error *err) {
   file->foreign = file->previous.kind != SEGUE__FILE_NONE &&
                   !(known && segue__file_version_equal(known, &file->previous));
   file->staged = segue__file_staged_name(file->path, set->id, set->changed);
   if (!file->staged) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", file->to);
   if (file->foreign) file->second = segue__file_kept_name(file->path);
   set->changed++;
-  return stage_write(file, err);
+  return 0;
+}
+
+static int stage_file(segue__file_set *set, segue__set_file *file, segue_error *err) {
+  segue__file_version version;
+  bool found = set->book && segue__file_book_known(set->book, file->path, &version);
+  const segue__file_version *known = found ? &version : NULL;
+  int rc = stage_attributes(file, err);
+  if (!rc) rc = segue__file_version_read(file->path, &file->previous, NULL, err);
+  if (file->dropped) rc = segue__file_dropped_stays(file, rc);
+  if (!rc && file->dropped) return segue__file_dropped_stage(set, file, known, err);
+  if (!rc) rc = stage_want(set, file, known, err);
+  if (rc || (file->left = stage_adopts(set, file, known))) return rc;
+  if (rc || segue__file_version_equal(&file->previous, &file->next)) return rc;
+  rc = segue__file_set_differs(set, file, known, err);
+  return rc ? rc : stage_write(file, err);
 }
 
 /* The content is on disk now, or equal to what is there: a live instance needs no copy of it. */
@@ -274,6 +290,10 @@ static void stage_forget_data(segue__set_file *file) {
 int segue__file_set_stage(segue__file_set *set, segue_error *err) {
   int rc = 0;
   for (size_t i = 0; i < set->count && !rc; i++)
+    rc = stage_take(set, i, err);
+  size_t wanted = set->count;
+  if (!rc) rc = segue__file_dropped_add(set, err);
+  for (size_t i = wanted; i < set->count && !rc; i++)
     rc = stage_take(set, i, err);
   if (!rc && set->book) segue__file_sweep(set);
   for (size_t i = 0; i < set->count && !rc; i++)
@@ -299,5 +319,7 @@ void segue__file_set_get(const segue__file_set *set, size_t index, segue__file_s
                               .changed = file->staged != NULL,
                               .previous = file->previous,
                               .next = file->next,
-                              .kept = file->kept};
+                              .kept = file->kept,
+                              .dropped = file->dropped,
+                              .why = file->why};
 }

@@ -4,7 +4,9 @@
  * them, committed, and then settled or undone.
  *
  *   new, add...   what is wanted
- *   stage         writes each file that differs beside its destination; nothing visible changes
+ *   stage         writes each file that differs beside its destination; nothing visible changes.
+ *                 Files that the module has written before, and that are not wanted any more, are
+ *                 of the set too: they are removed, restored or left by the same commit
  *   commit        moves the staged files into place, in order
  *   undo          brings back bytes, mode and owner of all that commit has replaced
  *   settle        instead of undo: removes what undo would have needed, makes backups
@@ -32,6 +34,8 @@ typedef struct segue__file_set_options {
   const char *folder;     /* of relative destinations; absolute */
   const char *root;       /* destinations must be below it; relative to folder; NULL: any */
   segue__drift_mode drift;
+  /* The files that the module has written before, and that the set has no longer. */
+  segue__removed_mode removed;
 } segue__file_set_options;
 
 /* A file as it is wanted. Everything is copied. */
@@ -58,6 +62,10 @@ typedef struct segue__file_status {
   /* The name under which a version that segue has not written stays, once it was replaced; NULL:
    * there was none. */
   const char *kept;
+  /* A file that the module no longer declares; next is the version that it gets (SEGUE__FILE_NONE:
+   * it is removed). why: it stays against the wish of the policy, for this reason; or NULL. */
+  bool dropped;
+  const char *why;
 } segue__file_status;
 
 int segue__file_set_new(segue__file_set **out, const segue__file_set_options *options);

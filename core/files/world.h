@@ -6,6 +6,7 @@
 #ifndef SEGUE_FILES_WORLD_H
 #define SEGUE_FILES_WORLD_H
 
+#include "../module/module.h"
 #include "../os/log.h"
 #include "../os/loop.h"
 #include "../reload/wants.h"
@@ -24,10 +25,13 @@ struct segue__file_world {
   segue__inventory *inventory; /* NULL: no set has begun */
   segue__file_drift *drift;    /* NULL: nothing is watched */
   segue__wants *wants;
+  segue__module_spec **leftovers; /* leftover.c */
+  size_t leftover_count;
   segue__file_capture *capture; /* NULL: files are staged */
   void *capture_data;
 };
 void segue__file_world_unref(segue__file_world *world);
+void segue__file_world_clear_leftovers(segue__file_world *world); /* leftover.c */
 /* drift.c: a set has settled: its files are watched from now on. */
 void segue__file_drift_settled(segue__file_world *world);
 

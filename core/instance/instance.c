@@ -399,7 +399,7 @@ static void watch_reloads(segue *s) {
 }
 
 static int instance_open_engine(segue *s, segue_error *error) {
-  static const segue__action *const actions[] = {&segue__action_files};
+  static const segue__action *const actions[] = {&segue__action_files, &segue__action_files_remove};
   segue__policy *policy = NULL;
   segue__engine_options options = {
       .size = sizeof options,
@@ -427,6 +427,7 @@ static int instance_open_engine(segue *s, segue_error *error) {
   options.os = segue__instance_os(s);
   options.record = s->record;
   if (s->files) options.wants = segue__file_world_wants(s->files);
+  if (s->files) options.leftovers = segue__file_world_leftovers(s->files);
   options.actions = actions;
   options.action_count = sizeof actions / sizeof *actions;
   if (rc == 0) rc = segue__engine_new(&s->engine, &options);

@@ -101,6 +101,9 @@ typedef struct segue__module_spec {
   /* Its action, if a reload does more than replace an instance; NULL: the one of `replace`. */
   const struct segue__action *action;
   void (*free)(void *userdata); /* frees userdata, for the maker of the spec; NULL: none */
+  /* The spec of the step that drops this module in a reload: its action removes what the module has
+   * outside memory. Owned by userdata. NULL: the module has nothing there. */
+  const struct segue__module_spec *removal;
   /* A reason to replace a live instance that its part of the configuration and `inputs` do not
    * show: the path of a value that it has read elsewhere, and that is another one in next; NULL:
    * none. Borrowed until the instance is destroyed. May be NULL. */

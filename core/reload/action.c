@@ -337,7 +337,7 @@ static void settle_restart(segue__step *step) {
 
 /* ---- Remove ---- */
 
-static void settle_remove(segue__step *step) {
+void segue__step_remove(segue__step *step) {
   segue__modules *modules = step->txn->engine->modules;
   if (step->old) segue__drain_instance(modules, step->module, step->old, false);
   segue__module_remove(modules, step->module);
@@ -380,4 +380,4 @@ const segue__action segue__action_restart = {.name = "restart",
                                              .settle = settle_restart};
 
 const segue__action segue__action_remove = {
-    .name = "remove", .untried = "stop", .settle = settle_remove};
+    .name = "remove", .untried = "stop", .settle = segue__step_remove};

@@ -105,6 +105,9 @@ void segue__step_start(segue__step *step);
 void segue__step_unstart(segue__step *step);
 /* For settle: the old instance drains in the background. */
 void segue__step_retire(segue__step *step);
+/* For settle of a step that drops its module: the same, and the module goes with its last
+ * instance. */
+void segue__step_remove(segue__step *step);
 /* Undo went wrong: the module counts as failed, its gate refuses, and its intent stays in the
  * journal. Ends the undo. */
 void segue__step_undo_failed(segue__step *step, const segue_error *error);

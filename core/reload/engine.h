@@ -148,6 +148,7 @@ typedef struct segue__engine_options {
   /* Actions with effects outside memory, so that a start finds their recover by name. */
   const struct segue__action *const *actions;
   size_t action_count;
+  segue__leftovers_ops leftovers;
   struct segue__wants *wants; /* names that modules ask sources for; borrowed; NULL: none does */
 } segue__engine_options;
 

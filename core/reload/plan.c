@@ -114,12 +114,38 @@ static int plan_report(segue__txn *txn, size_t index, const char *name, char *wh
   return reported->why && reported->module ? 0 : UV_ENOMEM;
 }
 
+static int plan_add(segue__txn *txn, const segue__module_spec *removal,
+                    segue__module_record *module, const char *name) {
+  segue__step *step = &txn->set.steps[txn->set.count];
+  step->txn = txn;
+  step->spec = removal;
+  step->action = removal ? removal->action : &segue__action_remove;
+  step->module = module;
+  step->old = module ? module->live : NULL;
+  return plan_report(txn, txn->set.count++, name, segue__strdup("no longer declared"));
+}
+
+/* A module that left something outside memory and is in no policy of this process: it was dropped
+ * while the process did not run. */
+static int plan_leftovers(segue__txn *txn, const segue__module_spec *const *specs, size_t count) {
+  const segue__modules *modules = txn->engine->modules;
+  int rc = 0;
+  for (size_t i = 0; i < count && !rc; i++)
+    if (!segue__module_find(modules, specs[i]->name))
+      rc = plan_add(txn, specs[i], NULL, specs[i]->name);
+  return rc;
+}
+
 /* Steps in the order of commit: needs before those that need them; removed modules last, in the
  * reverse of the order in which they came. */
 int segue__plan_make(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   const segue__policy *policy = txn->policy;
-  size_t max = policy->module_count + segue__modules_count(engine->modules);
+  const segue__leftovers_ops *ops = &engine->options.leftovers;
+  size_t leftovers = 0;
+  const segue__module_spec *const *left =
+      ops->list ? ops->list(ops->data, policy, &leftovers) : NULL;
+  size_t max = policy->module_count + segue__modules_count(engine->modules) + leftovers;
   size_t *order = segue__calloc(policy->module_count, sizeof *order);
   size_t at = 0;
   txn->set.steps = segue__calloc(max, sizeof *txn->set.steps);
@@ -137,13 +163,10 @@ int segue__plan_make(segue__txn *txn) {
     segue__module_record *module = segue__modules_at(engine->modules, i);
     if (segue__policy_module(policy, module->name) || (!module->live && !module->failure.failed))
       continue;
-    segue__step *step = &txn->set.steps[txn->set.count];
-    step->txn = txn;
-    step->action = &segue__action_remove;
-    step->module = module;
-    step->old = module->live;
-    rc = plan_report(txn, txn->set.count++, module->name, segue__strdup("no longer declared"));
+    const segue__module_spec *was = segue__policy_module(engine->policy, module->name);
+    rc = plan_add(txn, was ? was->removal : NULL, module, module->name);
   }
+  if (!rc) rc = plan_leftovers(txn, left, leftovers);
 done:
   segue__free(order);
   return rc;

@@ -148,4 +148,12 @@ typedef struct segue__policy_loader {
  * *at is a module on it. */
 int segue__policy_order(const segue__module_spec *modules, size_t count, size_t *order, size_t *at);
 
+/* Modules that have left something outside memory, in this process or in an earlier one, and that
+ * `next` does not have: the specs of the steps that drop them (segue__module_spec.removal). The
+ * list is borrowed until the next call. NULL list: there are none. */
+typedef struct segue__leftovers_ops {
+  const segue__module_spec *const *(*list)(void *data, const segue__policy *next, size_t *count);
+  void *data;
+} segue__leftovers_ops;
+
 #endif

@@ -50,7 +50,7 @@ WHEN(is_no_module, !step)
 WHEN(is_busy, step->manual.busy)
 WHEN(is_new, !step->old)
 WHEN(was_acted_on, step->manual.acted)
-WHEN(is_removed, step->action == &segue__action_remove)
+WHEN(is_removed, !step->action->builds && !step->action->keeps)
 #undef WHEN
 
 /* Mistakes of the policy. */

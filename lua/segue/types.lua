@@ -782,6 +782,10 @@
 --- module changes next; or restore: keep a copy, write the file again at once and apply; or
 --- adopt: leave it until the rendered content changes. Default: "report".
 ---@field drift? "report"|"restore"|"adopt"
+--- where the policy no longer has one of the files, or the module: the file stays, which is
+--- logged; or it is removed; or the version from before the first write of segue is back, or no
+--- file if there was none. A change of another program is kept as a copy. Default: "keep".
+---@field removed? "keep"|"remove"|"restore"
 --- a command that must succeed before anything is replaced; it sees the new files in the place of
 --- the live ones, or names them as {staged:PATH}. A list is the program and its arguments, a
 --- single text a line for the shell. Default: no check.

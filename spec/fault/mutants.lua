@@ -1008,7 +1008,7 @@ local mutants = {
   { "names that nothing uses any more", "core/reload/wants.c", "return w->unused < UNUSED_MAX;",
     "return true;", DAEMON.wants_drop },
   { "a foreign version that has its name before the intent is gone", "core/files/commit.c",
-    "if (!rc && !file->in_place) rc = commit_keep(file, file->staged, err);", "", UNIT.files },
+    "return rc ? rc : commit_keep(file, file->staged, err);", "return rc;", UNIT.files },
   { "a recovery that undoes rendered files", "core/files/recover.c",
     "walk->finish ? &next : &previous", "&next", UNIT.files },
   { "an exchange by links that keeps the spare", "core/files/restore.c",

@@ -10,6 +10,7 @@ return function(daemon)
   local function signal(filter) return daemon("spec/daemon/files_signal_spec.lua", filter) end
   local function verify(filter) return daemon("spec/daemon/files_verify_spec.lua", filter) end
   local function effects(filter) return daemon("spec/fault/files_effects_spec.lua", filter) end
+  local function removed(filter) return daemon("spec/daemon/files_removed_spec.lua", filter) end
   local function drift(filter) return daemon("spec/daemon/files_drift_spec.lua", filter) end
   local fold = "spec/unit/file_fold_spec.lua"
   local function diffs(filter) return daemon("spec/daemon/files_diff_spec.lua", filter) end
@@ -26,6 +27,25 @@ return function(daemon)
       diffs "does not have any more" },
     { "the files of a reload that waits to be confirmed", "core/reload/operator.c",
       "segue__txn_report_files(txn);", "", diffs "waits to be confirmed" },
+    { "a dropped file that an undo brings back", "core/files/commit.c",
+      "int rc = segue__file_move_new(file->path, file->staged);",
+      "int rc = unlink(file->path) ? -errno : 0;", removed "is back after an undo" },
+    { "a dropped file of another program", "core/files/commit.c",
+      "return rc ? commit_failed(file, rc, err) : commit_replaced(file, err);",
+      "return rc;", removed "is kept as a copy" },
+    { "a dropped module in the plan", "core/reload/plan.c",
+      "was ? was->removal : NULL", "NULL", removed "removes its files, and applies" },
+    { "a module that was dropped while no process ran", "core/reload/plan.c",
+      "if (!rc) rc = plan_leftovers(txn, left, leftovers);", "(void)plan_leftovers;",
+      removed "while no process runs" },
+    { "a file that passes to a module of another name", "core/files/book.c",
+      "&& segue__book_leaves(book, entry))", "&& 0)", removed "of another name" },
+    { "a file that is forgotten when it stays", "core/files/dropped.c",
+      "  segue__file_book_forget(set->book, file->path, set->module);\n  if (file->taken)",
+      "  if (file->taken)", removed "is forgotten" },
+    { "a dropped file in the check", "core/files/check.c",
+      'other.next.kind == SEGUE__FILE_NONE ? "-" : other.source', "other.source",
+      removed "is not there for the check" },
     { "a run that drift makes necessary", "core/reload/phase_collect.c",
       "!segue__drift_replaces(engine) &&", "", drift "restored at once" },
     { "a module that is replaced for drift", "core/reload/plan.c",
@@ -38,7 +58,7 @@ return function(daemon)
     { "an adopted version that stays", "core/files/set.c",
       "(file->left = stage_adopts(set, file, known))", "(file->left = false)", drift "adopted" },
     { "an adopted version in the book", "core/files/book.c",
-      "if (entry) entry->accepts = book_read_accepted(node, &entry->accepted);", "",
+      "entry->accepts = book_read_accepted(node, &entry->accepted);", "",
       drift "adopted" },
     { "a mode that is restored", "core/files/set.c",
       "bool restores = set->drift == SEGUE__DRIFT_RESTORE && known;", "bool restores = false;",

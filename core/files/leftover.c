@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Modules that a policy no longer has. A step of the change set drops each of them: a module
+ * without files, whose set has those that are in the book, so that they go as the option `removed`
+ * states, and what applied them runs again. A module that was dropped while no process ran is found
+ * in the book alone: its commands are not known, so nothing applies the removal of its files.
+ */
+#include <string.h>
+#include <uv.h>
+
+#include "module.h"
+
+/* ---- The step that drops a module ---- */
+
+segue__module_spec *segue__file_removal_new(segue__file_module *module) {
+  segue__module_spec *spec = segue__calloc(1, sizeof *spec);
+  if (!spec) return NULL;
+  *spec = (segue__module_spec){.name = module->name,
+                               .kind = "files",
+                               .config = "",
+                               .ops = &segue__file_module_ops,
+                               .userdata = module,
+                               .action = &segue__action_files_remove};
+  module->refs++;
+  return spec;
+}
+
+void segue__file_removal_free(segue__module_spec *removal) {
+  if (removal) segue__file_module_unref(removal->userdata);
+  segue__free(removal);
+}
+
+/* ---- Modules of the book ---- */
+
+void segue__file_world_clear_leftovers(segue__file_world *world) {
+  for (size_t i = 0; i < world->leftover_count; i++)
+    segue__file_removal_free(world->leftovers[i]);
+  segue__free(world->leftovers);
+  world->leftovers = NULL;
+  world->leftover_count = 0;
+}
+
+/* The book has the answer for each file: a module that kept its files has no others. */
+static segue__removed_mode leftover_mode(segue__file_world *world, const char *name) {
+  segue__owned_files files = {0};
+  segue__removed_mode mode = SEGUE__REMOVED_KEEP;
+  if (!segue__file_book_owned(world->book, name, &files) && files.count)
+    mode = files.items[0].removed;
+  segue__owned_files_deinit(&files);
+  return mode;
+}
+
+static segue__module_spec *leftover_make(segue__file_world *world, const char *name) {
+  segue__file_module *module = segue__calloc(1, sizeof *module);
+  if (!module) return NULL;
+  module->refs = 1;
+  module->world = world;
+  module->removed = leftover_mode(world, name);
+  module->name = segue__strdup(name);
+  module->folder = segue__strdup("/");
+  module->config = segue__strdup("");
+  segue__module_spec *spec =
+      module->name && module->folder && module->config ? segue__file_removal_new(module) : NULL;
+  world->refs++;
+  segue__file_module_unref(module);
+  return spec;
+}
+
+static bool leftover_stays(const segue__policy *next, const char *name) {
+  const segue__module_spec *spec = segue__policy_module(next, name);
+  return spec && !strcmp(spec->kind, "files");
+}
+
+/* Without memory the modules are as before: no file passes from one to another. */
+static void leftover_stay(segue__file_world *world, const segue__policy *next) {
+  segue__names names = {0};
+  int rc = 0;
+  for (size_t i = 0; i < next->module_count && !rc; i++)
+    if (leftover_stays(next, next->modules[i].name))
+      rc = segue__names_add(&names, "", 0, next->modules[i].name);
+  if (!rc) segue__file_book_stay(world->book, &names);
+  segue__names_deinit(&names);
+}
+
+/* A module that is missed for want of memory is found again by the next reload. A module that is of
+ * another kind now keeps its files: its name has a step already. */
+static const segue__module_spec *const *leftover_list(void *data, const segue__policy *next,
+                                                      size_t *count) {
+  segue__file_world *world = data;
+  segue__names owners = {0};
+  segue__file_world_clear_leftovers(world);
+  if (world->book) leftover_stay(world, next);
+  if (world->book) (void)segue__file_book_owners(world->book, &owners);
+  if (owners.count) world->leftovers = segue__calloc(owners.count, sizeof *world->leftovers);
+  for (size_t i = 0; world->leftovers && i < owners.count; i++) {
+    if (segue__policy_module(next, owners.items[i])) continue;
+    segue__module_spec *spec = leftover_make(world, owners.items[i]);
+    if (spec) world->leftovers[world->leftover_count++] = spec;
+  }
+  segue__names_deinit(&owners);
+  *count = world->leftover_count;
+  return (const segue__module_spec *const *)world->leftovers;
+}
+
+segue__leftovers_ops segue__file_world_leftovers(segue__file_world *world) {
+  return (segue__leftovers_ops){leftover_list, world};
+}
