@@ -144,6 +144,7 @@ describe("a file that a policy drops", function()
 
   it("is not there for the check", function()
     local d = start(policy("a b", "remove"))
+    d.dir:save("a.yaml", "x: 2\n")
     assert.equal(422, (reload(d, policy("a b", "remove", 'check = "test ! -e out/b",'))))
     assert.equal(200, (reload(d, policy("a", "remove", 'check = "test ! -e out/b",'))))
     assert.equal("a rest", (listed(d)))
