@@ -46,7 +46,5 @@ void segue__effect_begin_message(const segue__effect_run *run, const char *what,
 /* Ends it: appends how long it took, fills err, frees text. Returns code. */
 int segue__effect_end_message(const segue__effect_run *run, int code, segue__buf *text,
                               segue_error *err);
-extern const char segue__effect_signals[]; /* "HUP|INT|...": the choices of signal */
-extern const int segue__effect_signal_numbers[];
 
 #endif

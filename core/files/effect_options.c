@@ -11,6 +11,7 @@
 #include "../config/config.h"
 #include "../config/utf8.h"
 #include "../os/error.h"
+#include "../os/signal_names.h"
 #include "effect_internal.h"
 
 enum { EFFECT_WORDS = 100 };
@@ -101,7 +102,7 @@ static const segue_option apply_rows[] = {
     {.name = "signal",
      .type = SEGUE_OPTION_CHOICE,
      AT(signal),
-     .choices = segue__effect_signals,
+     .choices = SEGUE__SIGNAL_CHOICES,
      .fallback = "HUP",
      .doc = "the signal"},
     {.name = "name",
@@ -382,7 +383,7 @@ void segue__effect_write(const segue__effect *effect, segue__buf *json) {
     write_request(effect, json);
   } else if (effect->pidfile) {
     size_t len;
-    const char *choice = segue__choices_at(segue__effect_signals, (size_t)effect->signal, &len);
+    const char *choice = segue__choices_at(SEGUE__SIGNAL_CHOICES, (size_t)effect->signal, &len);
     write_text(json, "pidfile", effect->pidfile);
     write_text(json, "name", effect->name);
     segue__buf_addf(json, ",\"signal\":\"%.*s\"", (int)len, choice);
@@ -446,7 +447,7 @@ static void show_command(const segue__effect *effect, segue__buf *out) {
 void segue__effect_shown(const segue__effect *effect, segue__buf *out) {
   size_t len;
   if (effect->pidfile) {
-    const char *choice = segue__choices_at(segue__effect_signals, (size_t)effect->signal, &len);
+    const char *choice = segue__choices_at(SEGUE__SIGNAL_CHOICES, (size_t)effect->signal, &len);
     segue__buf_addf(out, "%.*s to the process of %.200s", (int)len, choice, effect->pidfile);
   } else if (effect->url) {
     segue__buf_addf(out, "%.20s ", effect->method);

@@ -8,11 +8,8 @@
 
 #include "../os/error.h"
 #include "../os/pid_file.h"
+#include "../os/signal_names.h"
 #include "effect_internal.h"
-
-const char segue__effect_signals[] = "HUP|INT|QUIT|ALRM|TERM|USR1|USR2|WINCH|CONT";
-const int segue__effect_signal_numbers[] = {SIGHUP,  SIGINT,  SIGQUIT,  SIGALRM, SIGTERM,
-                                            SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT};
 
 static segue__effect_run *signal_run(segue__job *job) {
   return (segue__effect_run *)((char *)job - offsetof(segue__effect_run, job));
@@ -22,9 +19,8 @@ static void signal_send(segue__job *job) {
   segue__effect_run *run = signal_run(job);
   const segue__effect *effect = &run->effect;
   int pid;
-  run->status =
-      segue__pid_file_signal(effect->pidfile, effect->name,
-                             segue__effect_signal_numbers[effect->signal], &pid, &run->error);
+  run->status = segue__pid_file_signal(effect->pidfile, effect->name,
+                                       segue__signal_numbers[effect->signal], &pid, &run->error);
 }
 
 static void signal_sent(segue__job *job) {

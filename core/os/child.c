@@ -51,7 +51,7 @@ struct live_child {
   bool silent; /* the child could not be watched: no callback runs */
   uint64_t started_ms, kill_ms, linger_ms;
   int stop_signal;
-  bool kill_rest;
+  bool kill_rest, stop_alone;
   segue__child_options callbacks; /* only on_x and data */
   segue__child_exit result;
 };
@@ -220,7 +220,7 @@ static void child_stop(segue__child *child) {
   live_child *c = child_of(child);
   if (c->result.stopped || c->exited) return;
   c->result.stopped = true;
-  child_signal(child, c->stop_signal, true);
+  child_signal(child, c->stop_signal, !c->stop_alone);
   /* A stopped child (SIGSTOP, a terminal's ^Z) could not act on the signal. */
   if (c->stop_signal != SIGKILL) child_signal(child, SIGCONT, true);
   /* Without memory for the timer the child is killed at once rather than never. */
@@ -229,6 +229,17 @@ static void child_stop(segue__child *child) {
 
 void segue__child_stop(segue__child *child) {
   if (child) child->stop(child);
+}
+
+static void child_set_stop(segue__child *child, int signum, uint64_t kill_ms, bool alone) {
+  live_child *c = child_of(child);
+  c->stop_signal = signum ? signum : SIGTERM;
+  c->kill_ms = kill_ms ? kill_ms : SEGUE__CHILD_KILL_MS;
+  c->stop_alone = alone;
+}
+
+void segue__child_set_stop(segue__child *child, int signum, uint64_t kill_ms, bool alone) {
+  if (child->set_stop) child->set_stop(child, signum, kill_ms, alone);
 }
 
 /* ---- Exit ---- */
@@ -326,10 +337,9 @@ static int fail_watch(live_child *c, int code, const char *name, segue_error *er
 static live_child *child_new(segue__loop *loop, const segue__child_options *o) {
   live_child *c = segue__calloc(1, sizeof *c);
   if (!c) return NULL;
-  c->head = (segue__child){0, child_stop, child_pause, child_signal};
+  c->head = (segue__child){0, child_stop, child_pause, child_signal, child_set_stop};
   c->loop = loop;
-  c->stop_signal = o->stop_signal ? o->stop_signal : SIGTERM;
-  c->kill_ms = o->kill_ms ? o->kill_ms : SEGUE__CHILD_KILL_MS;
+  child_set_stop(&c->head, o->stop_signal, o->kill_ms, o->stop_alone);
   c->linger_ms = o->linger_ms ? o->linger_ms : SEGUE__CHILD_LINGER_MS;
   c->kill_rest = o->kill_rest;
   c->callbacks.on_output = o->on_output;

@@ -84,8 +84,15 @@ typedef struct segue__child_options {
   uint64_t kill_ms;         /* from the stop signal to SIGKILL; 0: SEGUE__CHILD_KILL_MS */
   uint64_t linger_ms;       /* how long output that other processes hold open is read after its
                                exit; 0: SEGUE__CHILD_LINGER_MS */
-  bool kill_rest;           /* when it exits by itself its process group gets SIGKILL. Default: the
-                               group lives on, for it may be a daemon that a command has started */
+  bool stop_alone;          /* the stop signal goes to the child only, not to its process group;
+                               SIGKILL still goes to the group */
+  bool own_group;        /* a process group of its own in this process's session, so that it keeps
+                            the controlling terminal; default: a session of its own */
+  const int *terminal;   /* with own_group: a descriptor of the controlling terminal, whose
+                            foreground group the child becomes before its program runs */
+  bool dies_with_parent; /* SIGKILL for it when the thread that started it ends, however it does */
+  bool kill_rest;        /* when it exits by itself its process group gets SIGKILL. Default: the
+                            group lives on, for it may be a daemon that a command has started */
   /* Each may be NULL but on_closed, and may call the functions below. They run on the control
    * thread, and none runs before the start returned.
    * Output as it comes, at most 64 KiB for each turn of the loop and stream; must not block. */
@@ -110,17 +117,21 @@ struct segue__child {
   void (*stop)(segue__child *child);
   void (*pause)(segue__child *child, bool paused); /* may be NULL */
   int (*signal)(segue__child *child, int signum, bool group);
+  void (*set_stop)(segue__child *child, int signum, uint64_t kill_ms, bool alone); /* may be NULL */
 };
 
-/* Starts the child in a session and process group of its own, with default signal dispositions, an
- * empty signal mask, and no descriptor but 0, 1, 2 and those of the list. Blocks until the program
- * is executed. Returns 0 or a negative code; then err names the program, folder, user, descriptor
- * or limit, no callback runs, and no process is left behind. */
+/* Starts the child in a session and process group of its own (see own_group), with default signal
+ * dispositions, an empty signal mask, and no descriptor but 0, 1, 2 and those of the list. Blocks
+ * until the program is executed. Returns 0 or a negative code; then err names the program, folder,
+ * user, descriptor or limit, no callback runs, and no process is left behind. */
 int segue__child_start(segue__loop *loop, const segue__child_options *options, segue__child **out,
                        segue_error *err);
 /* The whole process group gets the stop signal and, kill_ms later or as soon as the child itself is
  * gone, SIGKILL. Further calls, and calls after the exit, do nothing. NULL is allowed. */
 void segue__child_stop(segue__child *child);
+/* Replaces the stop signal, the time until SIGKILL and stop_alone of the start. 0: the default. No
+ * effect on a stop that has begun. */
+void segue__child_set_stop(segue__child *child, int signum, uint64_t kill_ms, bool alone);
 /* While paused its output is not read: the child blocks as soon as its pipes are full. */
 void segue__child_pause(segue__child *child, bool paused);
 /* Sends a signal to the child, or to its whole process group. Returns 0, UV_ESRCH after its exit,

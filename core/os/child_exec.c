@@ -25,7 +25,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -46,6 +48,7 @@ enum { STACK_BYTES = 65536, FIRST_FILE = 3, SIGNALS = 64, SIGSET_BYTES = 8 };
 typedef enum step {
   STEP_NONE,
   STEP_SESSION,
+  STEP_TERMINAL,
   STEP_NICE,
   STEP_OOM,
   STEP_FILES,
@@ -69,6 +72,7 @@ typedef struct plan {
   uint64_t open_files;
   int *sources; /* by number in the child; each is above all of those numbers */
   int source_count;
+  pid_t parent;
   report *report; /* in memory that the child shares */
 } plan;
 
@@ -149,19 +153,44 @@ CHILD_SIDE static void child_change_user(const plan *p) {
   child_check(p, STEP_USER, 0, syscall(SYS_setresuid, user->uid, user->uid, user->uid));
 }
 
+/* A job of an interactive session: its own process group, in the foreground of the terminal before
+ * the program can read from it. A process outside of the foreground group that calls TIOCSPGRP gets
+ * SIGTTOU; all signals are still blocked here, and the kernel lets the call through then. */
+CHILD_SIDE static void child_enter_group(const plan *p) {
+  const segue__child_options *o = p->options;
+  if (!o->own_group) {
+    child_check(p, STEP_SESSION, 0, syscall(SYS_setsid));
+    return;
+  }
+  child_check(p, STEP_SESSION, 0, syscall(SYS_setpgid, 0, 0));
+  if (!o->terminal) return;
+  pid_t group = (pid_t)syscall(SYS_getpid);
+  child_check(p, STEP_TERMINAL, 0, syscall(SYS_ioctl, *o->terminal, TIOCSPGRP, &group));
+}
+
+/* After the change of the user, which clears the request. A parent that ended before the request
+ * was made would never be noticed, so the child looks for it afterwards. */
+CHILD_SIDE static void child_tie_to_parent(const plan *p) {
+  child_check(p, STEP_SESSION, 0, syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0));
+  if (syscall(SYS_getppid) == p->parent) return;
+  for (;;)
+    syscall(SYS_exit_group, 127);
+}
+
 /* Steps that need privilege come before the change of the user. The folder is entered after it: the
  * child's user must have the right to enter it. */
 CHILD_SIDE static int child_main(void *arg) {
   const plan *p = arg;
   const segue__child_options *o = p->options;
   child_reset_signals();
-  child_check(p, STEP_SESSION, 0, syscall(SYS_setsid));
+  child_enter_group(p);
   if (o->nice) child_check(p, STEP_NICE, 0, syscall(SYS_setpriority, PRIO_PROCESS, 0, *o->nice));
   if (o->oom_score_adj) child_set_oom(p);
   child_arrange_files(p);
   child_limit(p);
   if (o->umask) syscall(SYS_umask, *o->umask);
   if (o->user) child_change_user(p);
+  if (o->dies_with_parent) child_tie_to_parent(p);
   if (o->cwd) child_check(p, STEP_FOLDER, 0, syscall(SYS_chdir, o->cwd));
   for (int i = 0; i < 2; i++)
     if (p->env.pid_digits[i]) child_write_number(p->env.pid_digits[i], syscall(SYS_getpid));
@@ -356,7 +385,9 @@ static int report_error(segue_error *err, const plan *p, const char *path) {
                          code == UV_EACCES ? " (only root may lower it)" : "");
   default:
     return segue__errorf(err, code, "cannot run %.100s: its %s cannot be set up: %s", o->argv[0],
-                         p->report->step == STEP_FILES ? "descriptors" : "session",
+                         p->report->step == STEP_FILES      ? "descriptors"
+                         : p->report->step == STEP_TERMINAL ? "terminal"
+                                                            : "session",
                          segue_strerror(code));
   }
 }
@@ -424,7 +455,7 @@ int segue__child_execute(const segue__child_options *o, uint64_t open_files, con
                          segue__executed *out, segue_error *err) {
   segue__executable found;
   child_files files = {0};
-  plan p = {.options = o, .open_files = open_files};
+  plan p = {.options = o, .open_files = open_files, .parent = getpid()};
   int rc = segue__executable_find(o, &found, err);
   if (!rc) rc = segue__child_env_make(o, notify, &p.env, err);
   if (rc) return rc;

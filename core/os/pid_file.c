@@ -42,7 +42,7 @@ static int pid_read_text(const char *path, char *out, size_t size) {
 
 /* "1234 (name) S 1 ...": the name may contain spaces and parentheses, so its end is the last ")".
  */
-static int pid_parse_stat(char *text, segue__process *out) {
+static int pid_parse_stat(char *text, segue__process_info *out) {
   char *open = strchr(text, '('), *close = strrchr(text, ')');
   unsigned long long started = 0;
   if (!open || !close || close < open) return UV_EINVAL;
@@ -57,7 +57,7 @@ static int pid_parse_stat(char *text, segue__process *out) {
 }
 
 /* The path of a program that was replaced by a newer one ends in " (deleted)". */
-static void pid_read_program(int pid, segue__process *out) {
+static void pid_read_program(int pid, segue__process_info *out) {
   static const char deleted[] = " (deleted)";
   char path[32], target[4096];
   snprintf(path, sizeof path, "/proc/%d/exe", pid);
@@ -71,7 +71,7 @@ static void pid_read_program(int pid, segue__process *out) {
            slash ? slash + 1 : target);
 }
 
-int segue__process_read(int pid, segue__process *out) {
+int segue__process_read(int pid, segue__process_info *out) {
   char path[32], text[2048];
   memset(out, 0, sizeof *out);
   out->pid = pid;
@@ -136,14 +136,14 @@ int segue__pid_file_read(const char *path, int *pid, segue_error *err) {
 
 /* ---- The process that is meant ---- */
 
-static bool pid_is_named(const segue__process *process, const char *name) {
+static bool pid_is_named(const segue__process_info *process, const char *name) {
   if (!strcmp(process->program, name)) return true;
   return !strncmp(process->name, name, NAME_BYTES) &&
          (strlen(name) >= NAME_BYTES || !process->name[strlen(name)]);
 }
 
 /* Without a name: "/run/nginx.pid" is of a process that is named nginx. */
-static bool pid_fits_file(const segue__process *process, const char *path) {
+static bool pid_fits_file(const segue__process_info *process, const char *path) {
   const char *slash = strrchr(path, '/'), *file = slash ? slash + 1 : path;
   char stem[64];
   snprintf(stem, sizeof stem, "%.*s", (int)strcspn(file, "."), file);
@@ -152,7 +152,7 @@ static bool pid_fits_file(const segue__process *process, const char *path) {
 
 /* Seconds from the last change of the file to the start of the process; negative: it was there
  * before. */
-static double pid_late_s(const char *path, const segue__process *process) {
+static double pid_late_s(const char *path, const segue__process_info *process) {
   struct stat file;
   struct timespec boot, now;
   long ticks = sysconf(_SC_CLK_TCK);
@@ -162,7 +162,7 @@ static double pid_late_s(const char *path, const segue__process *process) {
   return booted + (double)process->started / (double)ticks - (double)file.st_mtim.tv_sec;
 }
 
-static int pid_check(const char *path, const char *name, const segue__process *process,
+static int pid_check(const char *path, const char *name, const segue__process_info *process,
                      segue_error *err) {
   if (process->state == 'Z' || process->state == 'X')
     return segue__errorf(err, UV_ESRCH,
@@ -198,7 +198,7 @@ static int pid_gone(const char *path, int pid, segue_error *err) {
 /* Returns UV_EAGAIN if the file names another process by now. */
 static int pid_signal_open(int fd, const char *path, const char *name, int signum, int pid,
                            segue_error *err) {
-  segue__process process;
+  segue__process_info process;
   int again = 0, rc = segue__pid_file_read(path, &again, err);
   if (rc) return rc;
   if (again != pid) return UV_EAGAIN;

@@ -39,6 +39,8 @@ local may = {
   files = { "os", "config", "schema", "options", "record", "source", "module", "reload", "http",
     "trigger" },
   trigger = { "os", "config", "schema", "options", "record", "source", "module", "reload" },
+  process = { "os", "config", "schema", "options", "record", "source", "module", "reload",
+    "files" },
   admin = { "os", "socket", "config", "schema", "options", "record", "source", "module", "reload",
     "http", "trigger" },
   ingress = { "os", "socket", "config", "schema", "options", "record", "source", "module", "reload",
@@ -46,9 +48,9 @@ local may = {
   bind = { "os", "config", "schema", "options", "record", "source", "module", "reload", "files",
     "http" },
   instance = { "os", "socket", "config", "schema", "options", "record", "source", "module",
-    "reload", "files", "http", "trigger", "admin", "bind", "ingress" },
+    "reload", "files", "process", "http", "trigger", "admin", "bind", "ingress" },
   daemon = { "os", "socket", "config", "schema", "options", "record", "source", "module", "reload",
-    "files", "http", "trigger", "admin", "bind", "ingress", "instance" },
+    "files", "process", "http", "trigger", "admin", "bind", "ingress", "instance" },
   dist = {},
 }
 -- The same for the folders of core/bind.

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * process.h: one child that is replaced by its like: started, signalled, stopped, started again,
+ * and its end reported each time. The child shares standard input, output and error and the
+ * terminal with this process. The system calls are those of core/os/child.h. Control thread.
+ */
+#ifndef SEGUE_PROCESS_PROCESS_H
+#define SEGUE_PROCESS_PROCESS_H
+
+#include "../os/log.h"
+#include "../os/loop.h"
+#include "../os/os.h"
+#include "terminal.h"
+
+typedef struct segue__process segue__process;
+
+typedef struct segue__process_options {
+  size_t size;       /* sizeof(segue__process_options) */
+  segue__loop *loop; /* borrowed, as the next two */
+  const segue__os *os;
+  const char *const *argv;         /* NULL-terminated */
+  const segue__terminal *terminal; /* borrowed; NULL: none */
+  /* 0: none. A pipe to a process that watches this one: an int with the process group of each child
+   * that is started, and 0 when it has ended. */
+  int watcher;
+  /* A child has ended and is reaped. It was the last one that was started, and none runs now; it
+   * may start the next one. */
+  void (*on_end)(void *data, const segue__child_exit *end);
+  void *data;
+} segue__process_options;
+
+/* How a child is signalled. Zero: the defaults of child.h. */
+typedef struct segue__process_manner {
+  int kill_signal;
+  uint64_t kill_ms;
+  bool group; /* signals go to the whole process group, and not to the child only */
+} segue__process_manner;
+
+/* A child that ignores no signal has the default action of most: a process that gets one before it
+ * has installed its handler ends. So a signal of segue__process_reload waits that long for it. */
+#define SEGUE__PROCESS_HANDLER_MS 10000
+
+int segue__process_new(segue__process **out, const segue__process_options *options);
+/* No child may run. env: NULL-terminated. err names the program; UV_ENOENT, UV_EACCES as
+ * child.h. */
+int segue__process_start(segue__process *process, const char *const *env,
+                         const segue__process_manner *manner, segue_error *err);
+/* The manner of the child that runs, from now on. */
+void segue__process_set_manner(segue__process *process, const segue__process_manner *manner);
+/* The kill signal, and SIGKILL for the whole group after its time. Ends by on_end, in which
+ * `stopped` is set; does nothing if no child runs. */
+void segue__process_stop(segue__process *process);
+void segue__process_kill(segue__process *process); /* SIGKILL for the whole group, now */
+bool segue__process_runs(const segue__process *process);
+int segue__process_pid(const segue__process *process); /* 0: no child runs */
+/* Passes a signal on at once. UV_ESRCH: no child runs. */
+int segue__process_signal(segue__process *process, int signum);
+/* Sends a signal that must not end the child: as soon as the child has a handler for it, or ignores
+ * it. cb runs once, never before this returns: 0; SEGUE_EMODULE if the child installs no handler in
+ * time, or has ended; SEGUE_ECANCELLED after segue__process_cancel. One at a time. */
+int segue__process_reload(segue__process *process, int signum,
+                          void (*cb)(void *data, int status, const segue_error *error), void *data,
+                          segue_error *err);
+void segue__process_cancel(segue__process *process); /* harmless without one */
+/* Returns whether job control has stopped the child since the last call (^Z, SIGSTOP). Call it
+ * after each SIGCHLD. */
+bool segue__process_was_stopped(segue__process *process);
+/* Continues a stopped child, with the terminal if this process has it. */
+void segue__process_continue(segue__process *process);
+/* NULL allowed. No callback runs afterwards; a child that runs is killed. */
+void segue__process_free(segue__process *process);
+
+#endif
