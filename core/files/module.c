@@ -11,8 +11,8 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "../module/op.h"
 #include "../os/error.h"
+#include "../os/op.h"
 #include "check.h"
 #include "inventory.h"
 #include "preview.h"

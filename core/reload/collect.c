@@ -6,12 +6,12 @@
  * can be abandoned.
  */
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 #include <uv.h>
 
 #include "../os/fault.h"
 #include "collect.h"
-#include "remote.h"
 #include "run.h"
 
 enum { INPUT_BYTES = 16 << 20, LARGE_BYTES = 1 << 18, LOOKS = 10 };
@@ -24,14 +24,6 @@ static void collect_run(segue__job *job);
 static void collect_done(segue__job *job);
 static void collect_abandoned(segue__job *job);
 
-static int copy_documents(segue__documents *to, const segue__documents *from) {
-  for (size_t i = 0; i < from->count; i++) {
-    int rc = segue__documents_add(to, segue__document_ref(from->items[i]));
-    if (rc < 0) return rc;
-  }
-  return 0;
-}
-
 static bool collect_is_remote(const segue__collect *collect, size_t i) {
   return collect->policy->sources[i].kind->remote != NULL;
 }
@@ -39,9 +31,8 @@ static bool collect_is_remote(const segue__collect *collect, size_t i) {
 /* Returns whether the source was never fetched, or a new fetch may deliver something else. */
 static bool needs_pull(const segue__txn *txn, const segue__source *source) {
   if (!source->kind->remote || txn->run->files || txn->looked) return false;
-  const segue__source_state *state = segue__source_get(txn->engine, txn->policy, source);
-  if (txn->run->pull || !state || !state->fetches) return true;
-  return !state->remote.has && !source->optional;
+  segue__source_set set = segue__policy_sources(txn->policy);
+  return txn->run->pull || segue__sources_must_fetch(txn->engine->sources, &set, source);
 }
 
 static bool pulls_any(const segue__txn *txn) {
@@ -50,70 +41,77 @@ static bool pulls_any(const segue__txn *txn) {
   return false;
 }
 
-static int keep_head(segue__collect *collect, const segue__source_state *state, size_t i) {
-  segue__cached_delivery *cached = &collect->cached[i];
-  cached->wall_ms = state->last_success_wall_ms;
-  cached->revision = segue__strdup(state->remote.revision);
-  return cached->revision || !state->remote.revision ? 0 : UV_ENOMEM;
+/* The key of a cached delivery among the files of a generation. */
+enum { KEY_BYTES = 300 };
+static void cache_key(const segue__source *source, char out[KEY_BYTES]) {
+  snprintf(out, KEY_BYTES, "source:%s", source->name);
 }
 
-/* Copies the last delivery of each asynchronous source, or the reason why it has none. */
-static int collect_take_remote(segue__collect *collect, segue__source_state *state, size_t i) {
-  const segue__source *source = &collect->policy->sources[i];
-  if (!state) return UV_ENOMEM;
-  state->remote.went_on_without = state->consecutive_failures > 0;
-  /* The content is wrong at this moment: an explicit request must not get a success with an
-   * older one. An automatic run uses the last delivery. */
-  bool invalid = state->consecutive_failures && state->error.code == SEGUE_ECONFIG &&
-                 collect->txn->run->explicit_;
-  if (state->remote.has && !invalid) {
-    int rc = keep_head(collect, state, i);
-    if (!rc) rc = segue__remote_note_used(state);
-    return rc ? rc : copy_documents(&collect->previous[i], &state->documents);
-  }
-  if (source->optional && !invalid) return 0;
-  collect->away[i] = state->error;
-  if (!state->error.code)
-    segue__errorf(&collect->away[i], SEGUE_ESOURCE, "%s has delivered nothing yet", source->name);
-  return 0;
+static int cache_read(segue__inputs *inputs, const segue__source *source,
+                      segue__cached_delivery *head, segue__documents *out) {
+  char key[KEY_BYTES];
+  segue__bytes bytes = {0};
+  cache_key(source, key);
+  *head = (segue__cached_delivery){0};
+  int rc = segue__inputs_kept(inputs, key, &bytes);
+  if (rc) return rc;
+  rc = segue__cached_delivery_parse(bytes.data, bytes.len, source->name, head, out);
+  segue__free(bytes.data);
+  return rc;
+}
+
+static int cache_write(segue__inputs *inputs, const segue__source *source,
+                       const segue__cached_delivery *head, const segue__documents *documents) {
+  char key[KEY_BYTES];
+  segue__buf bytes;
+  cache_key(source, key);
+  segue__buf_init(&bytes);
+  int rc = segue__cached_delivery_write(&bytes, head, documents);
+  if (!rc) segue__inputs_keep(inputs, key, bytes.data, bytes.len);
+  segue__buf_deinit(&bytes);
+  return rc;
 }
 
 /* In a replay a source delivers its cached delivery, which also becomes the held one if the source
  * holds no newer one. */
-static int take_kept(segue__collect *collect, segue__source_state *state, size_t i) {
-  const segue__source *source = &collect->policy->sources[i];
+static int take_cached(segue__collect *collect, size_t i) {
+  const segue__source *source = &collect->set.items[i];
   segue__documents documents = {0};
   segue__cached_delivery head;
-  int rc = collect->inputs ? segue__cached_delivery_read(collect->inputs, source, &head, &documents)
-                           : UV_ENOENT;
+  int rc = collect->inputs ? cache_read(collect->inputs, source, &head, &documents) : UV_ENOENT;
   if (rc == UV_ENOENT && source->optional) return 0;
   if (rc) {
     segue__errorf(&collect->away[i], rc == UV_ENOMEM ? rc : SEGUE_ESOURCE,
                   "what %s delivered is not part of that generation", source->name);
     return 0;
   }
-  rc = copy_documents(&collect->previous[i], &documents);
-  if (!rc && state && !state->remote.has)
-    segue__remote_adopt(state, &documents, &head.revision, head.wall_ms);
+  rc = segue__documents_copy(&collect->previous[i], &documents);
+  if (!rc)
+    segue__sources_adopt(collect->txn->engine->sources, &collect->set, source, &documents, &head);
   segue__documents_deinit(&documents);
   segue__cached_delivery_deinit(&head);
   return rc;
 }
 
+/* Prepares the data that the job needs of one source. An explicit request must not get a success
+ * with an older delivery while the content is invalid; an automatic run uses the last delivery. */
+static int collect_prepare(segue__collect *collect, size_t i) {
+  const segue__txn *txn = collect->txn;
+  segue__sources *sources = txn->engine->sources;
+  const segue__source *source = &collect->set.items[i];
+  if (!collect_is_remote(collect, i))
+    return segue__sources_copy_last(sources, &collect->set, source, &collect->previous[i],
+                                    &collect->had[i]);
+  if (txn->run->files && !txn->looked) return take_cached(collect, i);
+  return segue__sources_use(sources, &collect->set, source, txn->run->explicit_,
+                            &collect->previous[i], &collect->cached[i], &collect->away[i]);
+}
+
 static int collect_submit(segue__collect *collect) {
   segue__engine *engine = collect->txn->engine;
   int rc = 0;
-  for (size_t i = 0; i < collect->source_count && !rc; i++) {
-    segue__source_state *state =
-        segue__source_get(engine, collect->policy, &collect->policy->sources[i]);
-    if (collect_is_remote(collect, i) && collect->txn->run->files && !collect->txn->looked)
-      rc = take_kept(collect, state, i);
-    else if (collect_is_remote(collect, i))
-      rc = collect_take_remote(collect, state, i);
-    else if (state)
-      rc = copy_documents(&collect->previous[i], &state->documents);
-    collect->had[i] = state && state->last_success_wall_ms;
-  }
+  for (size_t i = 0; i < collect->source_count && !rc; i++)
+    rc = collect_prepare(collect, i);
   collect->stage = SEGUE__COLLECT_READ;
   collect->next_document = engine->next_document;
   return rc ? rc : segue__job_submit(engine->loop, SEGUE__QUEUE_COLLECT, &collect->job);
@@ -121,19 +119,18 @@ static int collect_submit(segue__collect *collect) {
 
 /* A fetch that cannot even begin is a failure of its source like any other. */
 static int collect_pull(segue__collect *collect) {
-  segue__engine *engine = collect->txn->engine;
-  segue__policy *policy = collect->policy;
+  segue__sources *sources = collect->txn->engine->sources;
   collect->stage = SEGUE__COLLECT_PULL;
   for (size_t i = 0; i < collect->source_count; i++) {
-    const segue__source *source = &policy->sources[i];
+    const segue__source *source = &collect->set.items[i];
     if (!needs_pull(collect->txn, source)) continue;
-    int rc = segue__remote_pull(engine, policy, source, collect);
+    int rc = segue__sources_fetch(sources, &collect->set, source, &collect->waiter);
     if (!rc)
       collect->pulls++;
     else if (rc == UV_ENOMEM)
       return rc;
     else
-      segue__remote_refused(engine, policy, source, rc);
+      segue__sources_refused(sources, &collect->set, source, rc);
   }
   return collect->pulls ? 0 : collect_submit(collect);
 }
@@ -141,12 +138,13 @@ static int collect_pull(segue__collect *collect) {
 static void collect_abandon(segue__collect *collect, int rc) {
   segue__txn *txn = collect->txn;
   segue__collect_cb *cb = collect->cb;
-  segue__remotes_release(txn->engine, collect);
+  segue__sources_release(txn->engine->sources, &collect->waiter);
   segue__collect_free(collect);
   cb(txn, rc);
 }
 
-void segue__collect_pulled(segue__collect *collect) {
+static void collect_fetched(void *data) {
+  segue__collect *collect = data;
   if (--collect->pulls) return;
   int rc = collect_submit(collect);
   if (rc < 0) collect_abandon(collect, rc);
@@ -156,7 +154,7 @@ void segue__collect_abandon(segue__collect *collect) {
   segue__engine *engine = collect->txn->engine;
   if (collect->stage == SEGUE__COLLECT_PULL || collect->stage == SEGUE__COLLECT_WAIT) {
     segue__timer_stop(engine->loop, &collect->timer);
-    segue__remotes_release(engine, collect);
+    segue__sources_release(engine->sources, &collect->waiter);
     segue__collect_free(collect);
     return;
   }
@@ -194,6 +192,8 @@ int segue__collect_start(segue__txn *txn, bool look_at_inputs, segue__collect_cb
   collect->publication = engine->options.publication;
   collect->limits = engine->options.limits;
   collect->policy = segue__policy_ref(txn->policy);
+  collect->set = segue__policy_sources(txn->policy);
+  collect->waiter = (segue__fetch_waiter){collect_fetched, collect};
   segue__secrecy_init(collect, engine);
   collect->source_count = txn->policy->source_count;
   collect->look_at_inputs = look_at_inputs;
@@ -211,7 +211,7 @@ int segue__collect_start(segue__txn *txn, bool look_at_inputs, segue__collect_cb
   else if (!rc)
     rc = pulls ? collect_pull(collect) : collect_submit(collect);
   if (rc < 0) {
-    segue__remotes_release(engine, collect);
+    segue__sources_release(engine->sources, &collect->waiter);
     segue__collect_free(collect);
     return rc;
   }
@@ -461,7 +461,7 @@ static int look_until_steady(segue__collect *collect, look *now, look *before) {
  * because the files of one folder belong together. */
 static bool collect_postpone(segue__collect *collect, size_t i, const segue_error *error) {
   if (error->code != UV_ETXTBSY || !collect->postpones || !collect->had[i] ||
-      copy_documents(&collect->documents[i], &collect->previous[i]) < 0)
+      segue__documents_copy(&collect->documents[i], &collect->previous[i]) < 0)
     return false;
   collect->fetched[i] = collect->postponed[i] = true;
   return true;
@@ -591,8 +591,7 @@ static void collect_keep(segue__collect *collect) {
     const segue__source *source = &collect->policy->sources[i];
     if (!collect_is_remote(collect, i) || !collect->fetched[i] || !collect->cached[i].wall_ms)
       continue;
-    int rc = segue__cached_delivery_write(collect->inputs, source, &collect->cached[i],
-                                          &collect->documents[i]);
+    int rc = cache_write(collect->inputs, source, &collect->cached[i], &collect->documents[i]);
     if (rc) {
       segue__errorf(&error, rc, "what %s delivered cannot be kept: %s", source->name,
                     segue_strerror(rc));
@@ -605,7 +604,7 @@ static int collect_merge(segue__collect *collect, segue_error *error) {
   segue__documents all = {0};
   int rc = 0;
   for (size_t i = 0; i < collect->policy->source_count && !rc; i++)
-    rc = copy_documents(&all, &collect->documents[i]);
+    rc = segue__documents_copy(&all, &collect->documents[i]);
   if (rc < 0)
     segue__errorf(error, rc, "%s", segue_strerror(rc));
   else
@@ -672,61 +671,36 @@ static void collect_run(segue__job *job) {
     mix_documents(collect);
 }
 
-/* Keeps the last error of a source for the status. It may quote secrets of the live generation: a
- * file in Lua has the same constants as before. */
-static void keep_error(segue__engine *engine, const segue__collect *collect, const char *source,
-                       segue_error *out) {
-  for (size_t j = 0; j < collect->errors.count; j++)
-    if (!strcmp(collect->errors.items[j].source, source)) *out = collect->errors.items[j];
-  segue__engine_scrub(engine, out);
+/* Finds the last error of a source for the status. It may quote secrets of the live generation: a
+ * file in Lua has the same constants as before. Returns false if there is none. */
+static bool find_error(const segue__collect *collect, const char *source, segue_error *out) {
+  bool found = false;
+  for (size_t i = 0; i < collect->errors.count; i++) {
+    if (strcmp(collect->errors.items[i].source, source) != 0) continue;
+    *out = collect->errors.items[i];
+    found = true;
+  }
+  if (found) segue__engine_scrub(collect->txn->engine, out);
+  return found;
 }
 
-/* A parsed document replaces its bytes in the held delivery, unless a newer delivery came
- * meanwhile. */
-static void remember_remote(segue__engine *engine, segue__source_state *state,
-                            segue__collect *collect, size_t i) {
-  const segue__documents *came = &collect->previous[i], *read = &collect->documents[i];
-  if (!collect->fetched[i] || came->count != read->count || came->count != state->documents.count)
-    return;
-  bool good = true;
-  for (size_t j = 0; j < came->count; j++) {
-    if (state->documents.items[j] != came->items[j]) return;
-    good = good && read->items[j]->parsed;
-  }
-  for (size_t j = 0; j < came->count; j++) {
-    if (!read->items[j]->parsed || read->items[j] == came->items[j]) continue;
-    segue__document_unref(state->documents.items[j]);
-    state->documents.items[j] = segue__document_ref(read->items[j]);
-  }
-  state->content.code = 0;
-  if (!good) keep_error(engine, collect, state->name, &state->content);
-}
-
-static void collect_remember(segue__engine *engine, segue__collect *collect, size_t i) {
-  const segue__source *source = &collect->policy->sources[i];
-  segue__source_state *state = segue__source_get(engine, collect->policy, source);
-  if (!state) return; /* only a cache: the next fetch parses again */
-  if (collect_is_remote(collect, i)) {
-    remember_remote(engine, state, collect, i);
-    return;
-  }
-  if (collect->txn->run->files || collect->postponed[i]) return; /* the source was not asked */
-  state->fetches++;
+static void collect_remember(const segue__collect *collect, size_t i) {
+  segue__sources *sources = collect->txn->engine->sources;
+  const segue__source *source = &collect->set.items[i];
+  const segue__documents *documents = &collect->documents[i];
+  segue_error error;
   bool good = collect->fetched[i];
-  for (size_t j = 0; j < collect->documents[i].count; j++)
-    good = good && collect->documents[i].items[j]->parsed;
-  if (!good) {
-    state->failures++;
-    state->consecutive_failures++;
-    keep_error(engine, collect, source->name, &state->error);
+  for (size_t j = 0; j < documents->count; j++)
+    good = good && documents->items[j]->parsed;
+  const segue_error *why = !good && find_error(collect, source->name, &error) ? &error : NULL;
+  if (collect_is_remote(collect, i)) {
+    if (collect->fetched[i])
+      segue__sources_note_parsed(sources, &collect->set, source, &collect->previous[i], documents,
+                                 why);
     return;
   }
-  segue__documents_deinit(&state->documents);
-  if (copy_documents(&state->documents, &collect->documents[i]) < 0)
-    segue__documents_deinit(&state->documents);
-  state->consecutive_failures = 0;
-  state->error.code = 0;
-  state->last_success_wall_ms = segue__loop_wall_ms(engine->loop);
+  if (collect->txn->run->files || collect->postponed[i]) return; /* nothing was read */
+  segue__sources_note_read(sources, &collect->set, source, good ? documents : NULL, why);
 }
 
 static void collect_look_again(segue__timer *timer) {
@@ -784,7 +758,7 @@ static void collect_done(segue__job *job) {
   if (collect->stage == SEGUE__COLLECT_READ) {
     txn->engine->next_document = collect->next_document;
     for (size_t i = 0; i < collect->source_count && !collect->inputs_changed && !txn->looked; i++)
-      collect_remember(txn->engine, collect, i);
+      collect_remember(collect, i);
     report_writer(collect);
   }
   collect->cb(txn, 0);
@@ -792,4 +766,22 @@ static void collect_done(segue__job *job) {
 
 static void collect_abandoned(segue__job *job) {
   free_here((segue__collect *)job);
+}
+
+void segue__collect_take(segue__collect *collect, segue__content *content) {
+  content->schema_doc = collect->schema_doc;
+  collect->schema_doc = NULL;
+  content->schema_with = collect->schema_with;
+  collect->schema_with = (segue__documents){0};
+  content->schema_hash = collect->schema_hash;
+  segue__errors_deinit(&content->warnings);
+  content->warnings = collect->warnings;
+  segue__errors_init(&collect->warnings);
+  content->raw = collect->raw;
+  content->input = collect->input;
+}
+
+void segue__collect_take_changes(segue__collect *collect, segue__content *content) {
+  content->changes = collect->changes;
+  collect->changes = (segue__changes){0};
 }

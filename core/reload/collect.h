@@ -6,7 +6,6 @@
 #ifndef SEGUE_RELOAD_COLLECT_H
 #define SEGUE_RELOAD_COLLECT_H
 
-#include "source_cache.h"
 #include "txn.h"
 
 typedef struct segue__collect segue__collect;
@@ -21,6 +20,15 @@ typedef enum segue__collect_stage {
   SEGUE__COLLECT_WAIT  /* no job: a file is being written, and its writer may close it in time */
 } segue__collect_stage;
 
+/* error_mask.c alone uses it, on the worker. */
+typedef struct segue__secrecy {
+  segue__schema *schema; /* what the engine has compiled, NULL: nothing that fits the policy */
+  segue__hash compiled_hash;
+  segue__mask *mask; /* what errors of reading hide; NULL: not known (yet) */
+  bool tried;        /* to make the mask */
+} segue__secrecy;
+
+/* collect.c alone writes it; other parts read the results. */
 struct segue__collect {
   segue__job job;
   segue__collect_stage stage;
@@ -31,6 +39,8 @@ struct segue__collect {
   segue__publication *publication;
   segue__limits limits;
   segue__policy *policy; /* a reference */
+  segue__source_set set; /* its sources */
+  segue__fetch_waiter waiter;
   size_t source_count;
   bool look_at_inputs;
   bool postpones;             /* the run is automatic: what is being written stays as it was */
@@ -62,15 +72,14 @@ struct segue__collect {
   segue_error writer; /* the first of them */
   bool *postponed;    /* per source: previous stands for what is being written */
   bool unreadable;    /* at least one error is the world's, not the content's */
-  /* error_mask.c's, the worker's: */
-  segue__schema *schema; /* what the engine has compiled, NULL: nothing that fits the policy */
-  segue__hash compiled_hash;
-  segue__mask *mask; /* what errors of reading hide; NULL: not known (yet) */
-  bool mask_tried;
+  segue__secrecy secrecy;
 };
 int segue__collect_start(segue__txn *txn, bool look_at_inputs, segue__collect_cb *cb);
 void segue__collect_free(segue__collect *collect);
-void segue__collect_pulled(segue__collect *collect); /* one of its fetches is over */
+/* Moves the results into the content of the transaction, except the config and its changes, which
+ * count only where the run continues. */
+void segue__collect_take(segue__collect *collect, segue__content *content);
+void segue__collect_take_changes(segue__collect *collect, segue__content *content);
 /* Leaves it behind, whatever it is at; collect is gone. */
 void segue__collect_abandon(segue__collect *collect);
 

@@ -12,7 +12,6 @@
 #include "drift.h"
 #include "guard.h"
 #include "operator.h"
-#include "remote.h"
 #include "run.h"
 #include "step.h"
 #include "wants.h"
@@ -357,10 +356,8 @@ void segue__commit_settle(segue__txn *txn) {
   if (engine->policy != txn->policy) {
     segue__policy_unref(engine->policy);
     engine->policy = segue__policy_ref(txn->policy);
-    segue__sources_settle(engine);
-    for (size_t i = 0; i < engine->source_count; i++)
-      engine->sources[i]->asked = false;
-    segue__remotes_settle(engine);
+    segue__source_set set = segue__policy_sources(engine->policy);
+    segue__sources_settle(engine->sources, &set);
   }
   segue__wants_settle(engine);
   segue__guards_settle(txn);

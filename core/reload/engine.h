@@ -7,6 +7,7 @@
 #define SEGUE_RELOAD_ENGINE_H
 
 #include "../record/result.h"
+#include "../source/sources.h"
 #include "policy.h"
 
 typedef struct segue__engine segue__engine;
@@ -253,22 +254,6 @@ size_t segue__engine_module_count(const segue__engine *engine);
 void segue__engine_module_status(const segue__engine *engine, size_t index,
                                  segue__module_status *out);
 
-typedef struct segue__source_status {
-  const char *name, *kind;
-  size_t documents;
-  uint64_t fetches, failures, consecutive_failures;
-  uint64_t watch_failures; /* in a row */
-  int64_t last_success_wall_ms;
-  const segue_error *error; /* the last failure, NULL after a success */
-  bool push;                /* the policy's strategy; false: it is pulled */
-  bool up;                  /* the last fetch was good and can be read; fetches 0: not known */
-  bool too_old;             /* and its guard allows that no longer */
-  bool held;                /* it is away, and its held delivery is used */
-  const char *activity;     /* idle, fetching, watching, backing off */
-  const char *revision;     /* or NULL */
-  uint64_t stale_ms;        /* since the last success, while it is not up */
-  uint64_t next_ms;         /* until it is pulled by the clock; 0 = it is not */
-} segue__source_status;
 size_t segue__engine_source_count(const segue__engine *engine);
 void segue__engine_source_status(const segue__engine *engine, size_t index,
                                  segue__source_status *out);

@@ -7,11 +7,11 @@
 #include <uv.h>
 
 #include "../os/fault.h"
+#include "collect.h"
 #include "confirm.h"
 #include "operator.h"
 #include "policy_call.h"
 #include "recover.h"
-#include "remote.h"
 #include "run.h"
 #include "step.h"
 
@@ -23,6 +23,58 @@ enum {
 static void module_entered(void *data, const char *name, uint64_t generation,
                            segue__module_state state);
 static void instance_gone(void *data);
+
+/* ---- The owner of the sources ---- */
+
+static void sources_hold(void *owner) {
+  segue__policy_ref(owner);
+}
+
+static void sources_release(void *owner) {
+  segue__policy_unref(owner);
+}
+
+static int sources_changed(void *data, bool pushed, const char *cause) {
+  segue__reload_request request = {
+      .trigger = pushed ? SEGUE__BY_PUSH : SEGUE__BY_POLL, .cause = cause, .as_held = true};
+  return segue__engine_request(data, &request, NULL);
+}
+
+static void sources_on_health(void *data) {
+  segue__strategy_ask(data);
+}
+
+static void sources_on_ended(void *data) {
+  segue__engine_check_stopped(data);
+}
+
+static void sources_scrub(void *data, segue_error *error) {
+  segue__engine_scrub(data, error);
+}
+
+static bool sources_nothing_secret(void *data, void *owner) {
+  return segue__secrecy_is_none(data, owner);
+}
+
+static uint64_t sources_random(void *data) {
+  return segue__engine_random(data);
+}
+
+static int engine_new_sources(segue__engine *engine) {
+  const segue__sources_options options = {.size = sizeof options,
+                                          .loop = engine->loop,
+                                          .log = engine->log,
+                                          .hold = sources_hold,
+                                          .release = sources_release,
+                                          .changed = sources_changed,
+                                          .on_health = sources_on_health,
+                                          .on_ended = sources_on_ended,
+                                          .scrub = sources_scrub,
+                                          .nothing_secret = sources_nothing_secret,
+                                          .random = sources_random,
+                                          .data = engine};
+  return segue__sources_new(&engine->sources, &options);
+}
 
 int segue__engine_new(segue__engine **out, const segue__engine_options *options) {
   *out = NULL;
@@ -50,6 +102,7 @@ int segue__engine_new(segue__engine **out, const segue__engine_options *options)
                                           .on_gone = instance_gone,
                                           .data = engine};
   if (segue__modules_new(&engine->modules, &modules) < 0) goto fail;
+  if (engine_new_sources(engine) < 0) goto fail;
   if (engine->options.policy) segue__policy_ref(engine->options.policy);
   engine->record = options->record;
   if (found) {
@@ -65,6 +118,7 @@ int segue__engine_new(segue__engine **out, const segue__engine_options *options)
   *out = engine;
   return 0;
 fail:
+  segue__modules_free(engine->modules);
   segue__operator_free(engine->operators);
   segue__confirm_free(engine->confirm);
   segue__queue_free(engine->queue);
@@ -81,7 +135,7 @@ void segue__engine_free(segue__engine *engine) {
   segue__modules_free(engine->modules);
   for (size_t i = 0; i < SEGUE__RESULTS_MAX; i++)
     segue__result_unref(engine->results[i]);
-  segue__sources_free(engine);
+  segue__sources_free(engine->sources);
   segue_snapshot_unref(engine->live);
   segue_snapshot_unref(engine->previous);
   segue__schema_unref(engine->schema);
@@ -172,7 +226,7 @@ void segue__engine_stop(segue__engine *engine, void (*cb)(void *data), void *dat
   segue__timer_stop(engine->loop, &engine->recover_timer);
   segue__operator_close(engine); /* first: it waits for runs of the queue */
   segue__queue_close(engine->queue);
-  segue__remotes_stop(engine);
+  segue__sources_stop(engine->sources);
   if (engine->txn) segue__txn_abort(engine->txn);
   segue__engine_schedule(engine);
 }
@@ -203,7 +257,7 @@ static void engine_look_again(segue__timer *timer) {
  * and the host's thread would end an operation of a closed instance of Segue. */
 static bool sources_ended(segue__engine *engine) {
   uint64_t now = segue__loop_now_ms(engine->loop);
-  if (!engine->remote_calls) return true;
+  if (!segue__sources_busy(engine->sources)) return true;
   if (engine->sources_end_ms) return now >= engine->sources_end_ms;
   uint64_t wait_ms = SEGUE_TEST_MS("SOURCES_MS", SOURCES_MS);
   engine->sources_end_ms = now + wait_ms;
@@ -216,9 +270,9 @@ void segue__engine_check_stopped(segue__engine *engine) {
    * kick calls this function again. */
   if (segue__queue_kicked(engine)) return;
   if (segue__drain_next(engine->modules)) return;
-  if (segue__remotes_waiting(engine) || !sources_ended(engine)) return;
+  if (segue__sources_waiting(engine->sources) || !sources_ended(engine)) return;
   if (segue__detached_abandon(segue__modules_detached(engine->modules)) + abandon_hooks(engine) +
-          segue__remotes_abandon(engine) >
+          segue__sources_abandon(engine->sources) >
       0) {
     segue__timer_start(engine->loop, &engine->recover_timer, 1, engine_look_again);
     return;

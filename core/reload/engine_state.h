@@ -9,14 +9,13 @@
 #include "../module/modules.h"
 #include "../record/writer.h"
 #include "../schema/schema.h"
+#include "../source/sources.h"
 #include "engine.h"
 
 typedef struct segue__queued_run segue__queued_run;
 typedef struct segue__confirm segue__confirm;
 typedef struct segue__operator segue__operator;
 typedef struct segue__run_queue segue__run_queue;
-typedef struct segue__source_state segue__source_state;
-typedef struct segue__remote_call segue__remote_call;
 
 struct segue__engine {
   segue__engine_options options;
@@ -50,10 +49,8 @@ struct segue__engine {
   bool asking;        /* a strategy hook is under way */
   segue_op *hooks;    /* policy hooks that outlived their deadline, chained by data */
 
-  segue__source_state **sources; /* of the live policy, and of one that is being tried */
-  size_t source_count;
-  segue__remote_call *remote_calls; /* fetches and watches that have not ended */
-  uint64_t sources_end_ms;          /* when those are abandoned at the end; 0: not decided */
+  segue__sources *sources; /* of the live policy, and of one that is being tried */
+  uint64_t sources_end_ms; /* when their calls are abandoned at the end; 0: not decided */
   uint32_t next_document;
 
   segue__run_queue *queue;
@@ -91,6 +88,8 @@ uint64_t segue__engine_now_us(const segue__engine *engine);
 void segue__engine_scrub(const segue__engine *engine, segue_error *error);
 
 /* ---- Calls that go up: a part reports, and the owner of the decision acts. ---- */
+/* strategy.c: asks the policy about sources whose health has changed. */
+void segue__strategy_ask(segue__engine *engine);
 /* recover.c. Takes down the live instances that have failed, and sets the timer for what has to be
  * recovered. Does nothing while a transaction runs, at whose end it is called. */
 void segue__recover_schedule(segue__engine *engine);

@@ -117,3 +117,14 @@ void segue__engine_open_change(const segue__engine *engine, size_t index, segue_
                               .reload = segue__intent_get_number(intent, "reload")};
   out->running = txn && segue__effects_running(txn, intent->id);
 }
+
+/* ---- Sources ---- */
+
+size_t segue__engine_source_count(const segue__engine *engine) {
+  return segue__sources_count(engine->sources);
+}
+
+void segue__engine_source_status(const segue__engine *engine, size_t index,
+                                 segue__source_status *out) {
+  segue__sources_status(engine->sources, index, out);
+}

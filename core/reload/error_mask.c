@@ -38,8 +38,9 @@ static segue__schema *error_mask_compile(segue__collect *collect) {
   const segue__policy *policy = collect->policy;
   size_t count = policy->schema_with_count;
   if (!collect->schema_doc || collect->schema_with.count != count) return NULL;
-  if (collect->schema && segue__hash_equal(collect->compiled_hash, collect->schema_hash))
-    return segue__schema_ref(collect->schema);
+  if (collect->secrecy.schema &&
+      segue__hash_equal(collect->secrecy.compiled_hash, collect->schema_hash))
+    return segue__schema_ref(collect->secrecy.schema);
   const char **uris = (const char **)segue__calloc(count + 1, sizeof(char *));
   if (!uris) return NULL;
   for (size_t i = 0; i < count; i++)
@@ -63,17 +64,17 @@ static int make_mask(segue__collect *collect) {
   const segue__mask *live = collect->live ? collect->live->mask : NULL;
   segue__schema *schema = NULL;
   if (policy->schema && !(schema = error_mask_compile(collect))) return UV_ENOENT;
-  int rc = segue__mask_join(&collect->mask, policy->mask, live, schema);
-  if (!rc && !collect->mask) rc = segue__mask_none(&collect->mask);
+  int rc = segue__mask_join(&collect->secrecy.mask, policy->mask, live, schema);
+  if (!rc && !collect->secrecy.mask) rc = segue__mask_none(&collect->secrecy.mask);
   segue__schema_unref(schema);
   return rc;
 }
 
 static const segue__mask *error_mask_mask_of(void *data) {
   segue__collect *collect = data;
-  if (!collect->mask_tried) make_mask(collect);
-  collect->mask_tried = true;
-  return collect->mask;
+  if (!collect->secrecy.tried) make_mask(collect);
+  collect->secrecy.tried = true;
+  return collect->secrecy.mask;
 }
 
 void segue__secrecy_clean(segue__collect *collect, segue__errors *errors) {
@@ -103,11 +104,11 @@ void segue__secrecy_init(segue__collect *collect, const segue__engine *engine) {
   collect->limits.mask = error_mask_mask_of;
   collect->limits.mask_data = collect;
   if (!engine->schema || engine->schema_formats == collect->policy->formats_ignored) return;
-  collect->schema = segue__schema_ref(engine->schema);
-  collect->compiled_hash = engine->schema_hash;
+  collect->secrecy.schema = segue__schema_ref(engine->schema);
+  collect->secrecy.compiled_hash = engine->schema_hash;
 }
 
 void segue__secrecy_deinit(segue__collect *collect) {
-  segue__mask_unref(collect->mask);
-  segue__schema_unref(collect->schema);
+  segue__mask_unref(collect->secrecy.mask);
+  segue__schema_unref(collect->secrecy.schema);
 }

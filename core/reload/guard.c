@@ -10,7 +10,6 @@
 
 #include "collect.h"
 #include "guard.h"
-#include "remote.h"
 #include "run.h"
 
 /* Before the first generation is live no admin API answers, so the message names only the option of
@@ -40,18 +39,10 @@ static bool find_recorded(const segue__engine *engine, const segue__source *sour
   return false;
 }
 
-/* Finds the count of this source in the live generation, also if the options of the source have
- * changed. */
 static bool find_applied(const segue__engine *engine, const segue__source *source,
                          uint64_t *items) {
-  for (size_t i = 0; i < engine->source_count; i++) {
-    const segue__source_state *state = engine->sources[i];
-    if (!state->applied || state->kind != source->kind || strcmp(state->name, source->name) != 0)
-      continue;
-    *items = state->applied_items;
-    return true;
-  }
-  return engine->resumes && find_recorded(engine, source, items);
+  return segue__sources_applied(engine->sources, source, items) ||
+         (engine->resumes && find_recorded(engine, source, items));
 }
 
 static void guard_hold(segue__txn *txn, const segue__source *source, const segue_error *error) {
@@ -102,30 +93,22 @@ static void validate_required(segue__txn *txn, const segue__source *source,
   }
 }
 
-bool segue__guard_too_old(const segue__engine *engine, const segue__source_state *state,
-                          const segue__guard *guard) {
-  if (!guard->max_age_ms || !state->remote.has || !state->consecutive_failures) return false;
-  int64_t age = segue__loop_wall_ms(engine->loop) - state->last_success_wall_ms;
-  return age > 0 && (uint64_t)age > guard->max_age_ms;
-}
-
 /* The name of a source that is too old is mixed into the hash of the input. So the same bytes have
  * another hash when the source is back, and the reload is tried again instead of being skipped as
  * one that was held before. */
 static void validate_age(segue__txn *txn, const segue__source *source) {
-  const segue__source_state *state =
-      source->kind->remote ? segue__source_find(txn->engine, txn->policy, source) : NULL;
+  segue__source_set set = segue__policy_sources(txn->policy);
+  const segue_error *why;
   segue_error error;
-  if (!state || !segue__guard_too_old(txn->engine, state, &source->guard)) return;
+  uint64_t age_ms;
+  if (!segue__sources_is_too_old(txn->engine->sources, &set, source, &age_ms, &why)) return;
   segue__errorf(&error, SEGUE_EHELD,
-                "%.200s is away, and what it delivered %lld s ago is older than max_age = %llu s "
+                "%.200s is away, and what it delivered %llu s ago is older than max_age = %llu s "
                 "allows: bring it back%s (%.150s)",
-                source->name,
-                (long long)(segue__loop_wall_ms(txn->engine->loop) - state->last_success_wall_ms) /
-                    1000,
+                source->name, (unsigned long long)(age_ms / 1000),
                 (unsigned long long)(source->guard.max_age_ms / 1000),
                 txn->engine->live ? ", or let it through once by a reload with accept-shrink" : "",
-                state->error.message);
+                why->message);
   guard_hold(txn, source, &error);
   txn->content.raw = segue__hash_bytes(source->name, strlen(source->name), txn->content.raw);
 }
@@ -161,13 +144,9 @@ bool segue__guards_hold(segue__txn *txn) {
 
 void segue__guards_settle(segue__txn *txn) {
   const segue__source_counts *counts = &txn->guarded.counts;
-  for (size_t i = 0; i < counts->count; i++) {
-    segue__source_state *state =
-        segue__source_get(txn->engine, txn->policy, &txn->policy->sources[i]);
-    if (!state) continue; /* nothing to compare with the next time */
-    state->applied = true;
-    state->applied_items = counts->items[i].items;
-  }
+  segue__source_set set = segue__policy_sources(txn->policy);
+  for (size_t i = 0; i < counts->count; i++)
+    segue__sources_set_applied(txn->engine->sources, &set, &set.items[i], counts->items[i].items);
 }
 
 void segue__guards_take_counts(segue__txn *txn, segue__source_counts *out) {

@@ -204,17 +204,8 @@ static void txn_collected(segue__txn *txn, int code) {
     txn_load_policy(txn);
     return;
   }
-  txn->content.schema_doc = job->schema_doc;
-  job->schema_doc = NULL;
-  txn->content.schema_with = job->schema_with;
-  memset(&job->schema_with, 0, sizeof job->schema_with);
-  txn->content.schema_hash = job->schema_hash;
-  segue__errors_deinit(&txn->content.warnings);
-  txn->content.warnings = job->warnings;
-  segue__errors_init(&job->warnings);
   note_postponed(txn, job);
-  txn->content.raw = job->raw;
-  txn->content.input = job->input;
+  segue__collect_take(job, &txn->content);
   segue__txn_fail_with(txn, &job->errors, "collect");
   /* Content that a source itself calls invalid is rejected: a retry would find the same. */
   bool invalid = txn->failure.code == SEGUE_ECONFIG;
@@ -234,8 +225,7 @@ static void txn_collected(segue__txn *txn, int code) {
   if (!segue__txn_failed(txn) && !skip)
     rc = segue__snapshot_new(&txn->next, next_generation(txn), job->config);
   if (rc < 0) segue__txn_fail_code(txn, rc, "snapshot");
-  txn->content.changes = job->changes;
-  memset(&job->changes, 0, sizeof job->changes);
+  segue__collect_take_changes(job, &txn->content);
   if (skip) {
     txn->result->skipped = true;
     segue__txn_end(txn, before);

@@ -215,6 +215,15 @@ static int complain_of_circle(const segue__policy *policy, size_t at, segue__err
   return failed ? UV_ENOMEM : 0;
 }
 
+segue__source_set segue__policy_sources(const segue__policy *policy) {
+  if (!policy) return (segue__source_set){0};
+  return (segue__source_set){.owner = (void *)policy,
+                             .items = policy->sources,
+                             .count = policy->source_count,
+                             .fetch_ms = policy->collect_ms,
+                             .strategy = policy->has_strategy};
+}
+
 const segue__module_spec *segue__policy_module(const segue__policy *policy, const char *name) {
   for (size_t i = 0; policy && i < policy->module_count; i++)
     if (!strcmp(policy->modules[i].name, name)) return &policy->modules[i];

@@ -10,7 +10,7 @@
 #include "../config/mask.h"
 #include "../module/module.h"
 #include "../options/options.h"
-#include "../source/source.h"
+#include "../source/sources.h"
 #include "listener_options.h"
 
 typedef struct segue__txn segue__txn;
@@ -43,14 +43,6 @@ typedef struct segue__input {
   bool credential; /* of a listener of the admin API: every run reads its present file */
   bool secret;     /* must not be open to every user */
 } segue__input;
-
-/* The input of the strategy hook. */
-typedef struct segue__source_health {
-  const char *name, *kind;
-  uint64_t failures; /* in a row; 0: the last fetch succeeded */
-  const char *error; /* of the last one, NULL after a success */
-  bool can_push;
-} segue__source_health;
 
 /* Hooks. Each ends by exactly one segue_op_done on the op it is given; see segue.h for late and
  * double ones. Called on the control thread. */
@@ -134,6 +126,8 @@ int segue__policy_read_credential(segue__policy *policy, const segue__os *os, co
 void segue__policy_unref(segue__policy *policy); /* frees all arrays and strings with segue__free */
 /* NULL: there is none of this name. policy NULL allowed. */
 const segue__module_spec *segue__policy_module(const segue__policy *policy, const char *name);
+/* The sources of the policy; none for NULL. */
+segue__source_set segue__policy_sources(const segue__policy *policy);
 /* Names unique, needs known and without a cycle, durations sane. Errors are added. */
 int segue__policy_validate(const segue__policy *policy, segue__errors *errors);
 

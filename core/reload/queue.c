@@ -15,7 +15,6 @@
 #include "operator.h"
 #include "policy_call.h"
 #include "recover.h"
-#include "remote.h"
 #include "run.h"
 #include "step.h"
 #include "wants.h"
@@ -639,7 +638,7 @@ void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
   else
     queue_run_free(run);
   segue__result_unref(result);
-  segue__sources_forget(engine);
+  segue__sources_forget(engine->sources);
   segue__strategy_ask(engine);
   segue__engine_schedule(engine);
 }

@@ -12,7 +12,6 @@
 #include "collect.h"
 #include "effects.h"
 #include "operator.h"
-#include "remote.h"
 #include "run.h"
 
 static void txn_end_undone(segue__txn *txn);
@@ -40,10 +39,31 @@ void segue__txn_settle_or_undo(segue__txn *txn) {
   }
 }
 
+/* Adds to every outcome, after its reasons, which sources are away and use a cached delivery. */
+static void report_away(segue__txn *txn) {
+  segue__source_set set = segue__policy_sources(txn->policy);
+  for (size_t i = 0; i < set.count; i++) {
+    segue_error error;
+    if (!segue__sources_is_held(txn->engine->sources, &set, &set.items[i], &error)) continue;
+    txn->result->away++;
+    segue__txn_report(txn, &error);
+  }
+}
+
+static void report_to_sources(const segue__txn *txn) {
+  const segue__result *result = txn->result;
+  segue__source_set set = segue__policy_sources(txn->policy);
+  segue_source_outcome outcome = {.outcome = segue__outcome_name(result->outcome),
+                                  .generation = result->generation,
+                                  .errors = result->errors.items,
+                                  .error_count = result->errors.count};
+  segue__sources_report(txn->engine->sources, &set, result->plan_only ? NULL : &outcome);
+}
+
 void segue__txn_end(segue__txn *txn, segue__outcome outcome) {
   segue__engine *engine = txn->engine;
   segue__result *result = txn->result;
-  segue__sources_report(txn);
+  report_away(txn);
   for (size_t i = 0; i < txn->content.warnings.count; i++)
     segue__txn_report(txn, &txn->content.warnings.items[i]);
   segue__phase reached = txn->result->phase;
@@ -56,7 +76,7 @@ void segue__txn_end(segue__txn *txn, segue__outcome outcome) {
                            engine->live->generation == engine->taken_at_start;
   result->ended_wall_ms = segue__loop_wall_ms(engine->loop);
   if (outcome == SEGUE__APPLIED && !result->plan_only) result->phase = SEGUE__PHASE_SETTLED;
-  segue__remotes_report(txn);
+  report_to_sources(txn);
   segue__engine_finished(engine, txn);
 }
 

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <uv.h>
 
-#include "remote.h"
+#include "engine_state.h"
 #include "run.h"
 
 /* First and longest pause between two tries of a run that waits: the try itself fetches a source
@@ -172,7 +172,8 @@ static const char **want_names(const segue__wants *wants) {
  * the next try of its run. */
 static bool tell_source(segue__engine *engine, const segue__policy *policy,
                         const segue__source *source, const char **names, size_t count) {
-  if (policy == engine->policy) return segue__remote_want(engine, source->name, names, count);
+  if (policy == engine->policy)
+    return segue__sources_want(engine->sources, source->name, names, count);
   return source->kind->remote->want(source, names, count);
 }
 

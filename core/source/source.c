@@ -58,6 +58,14 @@ int segue__documents_add(segue__documents *docs, segue__document *doc) {
   return 0;
 }
 
+int segue__documents_copy(segue__documents *to, const segue__documents *from) {
+  for (size_t i = 0; i < from->count; i++) {
+    int rc = segue__documents_add(to, segue__document_ref(from->items[i]));
+    if (rc < 0) return rc;
+  }
+  return 0;
+}
+
 static int fetch_value(const segue__source *source, const segue__os *os,
                        const segue__limits *limits, const segue__documents *previous,
                        uint32_t *next_id, segue__documents *out, segue_error *err) {

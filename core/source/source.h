@@ -31,6 +31,7 @@ typedef struct segue__documents {
 } segue__documents;
 void segue__documents_deinit(segue__documents *docs);
 int segue__documents_add(segue__documents *docs, segue__document *doc); /* takes the reference */
+int segue__documents_copy(segue__documents *to, const segue__documents *from); /* appends */
 
 /* One delivery of an asynchronous source: all of its documents, or changes against a revision. */
 typedef struct segue_delivery segue__emission;

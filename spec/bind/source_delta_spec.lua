@@ -210,7 +210,7 @@ end)
 describe("the function want of a source in Lua", function()
   local function want(...)
     local names = { ... }
-    return C.segue__remote_want(b.engine_c, "net",
+    return C.segue__sources_want(b.engine_c.sources, "net",
       C.ffi.new("const char *[?]", #names, names), #names)
   end
 

@@ -7,7 +7,7 @@
 #define SEGUE_SPEC_BIND_HARNESS_H
 
 #include "core/bind/policy/loader.h"
-#include "core/module/op.h"
+#include "core/os/op.h"
 #include "core/reload/engine.h"
 
 typedef struct bind_harness {

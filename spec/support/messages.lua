@@ -40,6 +40,11 @@ local names = {
   ["core/source/env.c"] = { "source->name", "why.message" },
   ["core/source/file.c"] = { "path", "source->path", "source->name" },
   ["core/source/source.c"] = { "source->name" },
+  ["core/source/c_source.c"] = { "source->name", "d->name" },
+  ["core/source/held.c"] = { "source->name" },
+  ["core/source/remote.c"] = { "source->name", "call->state->name" },
+  -- (The error of a source is scrubbed when it is taken: segue__source_failed.)
+  ["core/source/sources.c"] = { "state->name", "state->error.message" },
 }
 
 -- Where a text is shown without asking: the schema's own values, and names of variables.

@@ -5,7 +5,7 @@
  */
 #include <uv.h>
 
-#include "../../reload/c_source.h"
+#include "../../source/c_source.h"
 #include "policy.h"
 
 const segue__source_kind segue__source_plugin = {.name = "plugin",

@@ -5,7 +5,7 @@
 #ifndef SEGUE_BIND_POLICY_H
 #define SEGUE_BIND_POLICY_H
 
-#include "../../module/op.h"
+#include "../../os/op.h"
 #include "../../reload/engine.h"
 #include "../io/async_io.h"
 #include "../runtime/state.h"

@@ -2,7 +2,7 @@
  *
  * Deliveries of sources in a recording, for a replay.
  */
-#include "../../reload/source_cache.h"
+#include "../../source/cache.h"
 #include "rehearsal.h"
 
 /* delivery(bytes) -> text and format of the first document; nothing if there is none. A source that

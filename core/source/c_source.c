@@ -9,8 +9,7 @@
 #include <string.h>
 #include <uv.h>
 
-#include "../module/module.h"
-#include "../module/op.h"
+#include "../os/op.h"
 
 typedef struct c_source {
   segue_source_ops ops; /* the part that this version knows */

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#include "../os/error.h"
+#include "error.h"
 
 enum { IDLE, PENDING, DONE, ORPHANED };
 

@@ -6,20 +6,13 @@
  * u32 length of name, u64 length of data, name, data. The format is the first letter of its name;
  * older versions wrote the number that it had in them.
  */
-#include "source_cache.h"
+#include "cache.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <uv.h>
 
 #include "../config/config.h"
 #include "../os/fault.h"
-
-enum { KEY_BYTES = 300 };
-
-static void key_of(const segue__source *source, char out[KEY_BYTES]) {
-  snprintf(out, KEY_BYTES, "source:%s", source->name);
-}
 
 /* ---- Writing ---- */
 
@@ -45,24 +38,16 @@ static void put_document(segue__buf *b, const segue__document *doc) {
   segue__buf_deinit(&text);
 }
 
-int segue__cached_delivery_write(segue__inputs *inputs, const segue__source *source,
-                                 const segue__cached_delivery *head,
+int segue__cached_delivery_write(segue__buf *out, const segue__cached_delivery *head,
                                  const segue__documents *documents) {
-  segue__buf b;
-  char key[KEY_BYTES];
   size_t revision = head->revision ? strlen(head->revision) : 0;
-  key_of(source, key);
-  segue__buf_init(&b);
-  cache_put(&b, (uint64_t)head->wall_ms, 8);
-  cache_put(&b, head->revision ? revision : UINT32_MAX, 4);
-  segue__buf_add(&b, head->revision ? head->revision : "", revision);
-  cache_put(&b, documents->count, 4);
+  cache_put(out, (uint64_t)head->wall_ms, 8);
+  cache_put(out, head->revision ? revision : UINT32_MAX, 4);
+  segue__buf_add(out, head->revision ? head->revision : "", revision);
+  cache_put(out, documents->count, 4);
   for (size_t i = 0; i < documents->count; i++)
-    put_document(&b, documents->items[i]);
-  int rc = b.failed ? UV_ENOMEM : SEGUE_FAULT("remote.keep");
-  if (!rc) segue__inputs_keep(inputs, key, b.data, b.len);
-  segue__buf_deinit(&b);
-  return rc;
+    put_document(out, documents->items[i]);
+  return out->failed ? UV_ENOMEM : SEGUE_FAULT("remote.keep");
 }
 
 /* ---- Reading ---- */
@@ -136,19 +121,6 @@ int segue__cached_delivery_parse(const char *data, size_t len, const char *sourc
   }
   segue__cached_delivery_deinit(head);
   segue__documents_deinit(out);
-  return rc;
-}
-
-int segue__cached_delivery_read(segue__inputs *inputs, const segue__source *source,
-                                segue__cached_delivery *head, segue__documents *out) {
-  char key[KEY_BYTES];
-  segue__bytes bytes = {0};
-  key_of(source, key);
-  *head = (segue__cached_delivery){0};
-  int rc = segue__inputs_kept(inputs, key, &bytes);
-  if (rc) return rc;
-  rc = segue__cached_delivery_parse(bytes.data, bytes.len, source->name, head, out);
-  segue__free(bytes.data);
   return rc;
 }
 

@@ -4,12 +4,12 @@
  * segue_op_done. The caller gets exactly one answer, at the latest at the deadline; the callee may
  * finish on any thread, late, or twice, without harm. Control thread unless marked.
  */
-#ifndef SEGUE_MODULE_OP_H
-#define SEGUE_MODULE_OP_H
-
-#include "../os/loop.h"
+#ifndef SEGUE_OS_OP_H
+#define SEGUE_OS_OP_H
+/* clang-format off */
+#include "loop.h"
 #include "../segue.h"
-
+/* clang-format on */
 /* answered runs once, on the control thread, never before the callee was called: status 0, the
  * callee's error, or SEGUE_ETIMEOUT. finished runs once when the callee is done: right before
  * answered, or later if the deadline passed first; only then may the op be freed. Either may free

@@ -2,11 +2,11 @@
  *
  * c_source.h: sources in C, of plugins and of the host, as sources of the engine. Control thread.
  */
-#ifndef SEGUE_RELOAD_C_SOURCE_H
-#define SEGUE_RELOAD_C_SOURCE_H
+#ifndef SEGUE_SOURCE_C_SOURCE_H
+#define SEGUE_SOURCE_C_SOURCE_H
 
 #include "../options/options.h"
-#include "../source/source.h"
+#include "source.h"
 
 /* Opens a source: sets kind, impl and pushes of source, whose name is set. values: options by the
  * descriptor's table; the source keeps a reference. The descriptor and its table must stay until
