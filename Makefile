@@ -361,7 +361,7 @@ test: deps ## install what is missing, build, run the specs: make test [SPEC=pat
 .PHONY: test-templates
 test-templates: deps ## random templates, compared with Go: make test-templates [CASES=1000000]
 	@$(MAKE) --no-print-directory specs-built
-	@SEGUE_TEMPLATE_CASES=$(or $(CASES),1000000) $(MAKE) --no-print-directory \
+	@SEGUE_SPEC_TIMEOUT=7200 SEGUE_TEMPLATE_CASES=$(or $(CASES),1000000) $(MAKE) --no-print-directory \
 	  SPEC=spec/daemon/template_go_spec.lua test
 
 .PHONY: test-long

@@ -126,7 +126,7 @@ void segue__recording_add(segue__admin *admin, const segue__result *result) {
   segue__buf text, rest;
   segue__buf_init(&text);
   segue__buf_init(&rest);
-  segue__render_recorded_json(&rest, result);
+  segue__render_result_json(&rest, result, true);
   segue__buf_addf(&text, "{\"started_ms\":%" PRId64 ",\"forced\":%s,", result->started_wall_ms,
                   result->forced ? "true" : "false");
   add_environment(&text, admin->engine);

@@ -155,7 +155,7 @@ static void untried_json(segue__buf *out, const segue__result *result) {
   segue__buf_addc(out, ']');
 }
 
-static void result_json(segue__buf *out, const segue__result *result, bool detail, bool files) {
+void segue__render_result_json(segue__buf *out, const segue__result *result, bool detail) {
   segue__buf_addf(out, "{\"id\":%" PRIu64 ",\"outcome\":\"%s\",\"generation\":%" PRIu64 ",",
                   result->id, segue__result_outcome(result), result->generation);
   segue__render_member(out, "hash", result->generation && result->hash[0] ? result->hash : NULL);
@@ -184,18 +184,10 @@ static void result_json(segue__buf *out, const segue__result *result, bool detai
   if (detail) {
     steps_json(out, result);
     changes_json(out, result);
-    if (files) segue__render_files_json(out, &result->outputs);
+    segue__render_files_json(out, &result->outputs);
     if (result->plan_only) untried_json(out, result);
   }
   segue__buf_addc(out, '}');
-}
-
-void segue__render_result_json(segue__buf *out, const segue__result *result, bool detail) {
-  result_json(out, result, detail, true);
-}
-
-void segue__render_recorded_json(segue__buf *out, const segue__result *result) {
-  result_json(out, result, true, false);
 }
 
 static void phases_json(segue__buf *out, const segue__result *result) {

@@ -24,11 +24,8 @@ void segue__render_files_text(segue__buf *out, const segue__file_changes *files)
 void segue__render_files_json(segue__buf *out, const segue__file_changes *files); /* ,"files":[] */
 /* Of a plan: its steps, changes and files. */
 void segue__render_plan_text(segue__buf *out, const segue__result *result);
-/* detail: with steps and changes. */
+/* detail: with steps, changes and the rendered files. */
 void segue__render_result_json(segue__buf *out, const segue__result *result, bool detail);
-/* In detail, for an entry of a recording: without the rendered files, because "files" of an entry
- * are the files of the input. */
-void segue__render_recorded_json(segue__buf *out, const segue__result *result);
 
 /* A text as a part of one line, without characters that a terminal obeys. */
 void segue__render_line(segue__buf *out, const char *text);

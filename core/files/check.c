@@ -13,6 +13,7 @@
 #include <uv.h>
 
 #include "../os/error.h"
+#include "internal.h"
 
 /* Arguments: a folder for the work; user and group of the command, or empty texts; for each folder
  * of the set "+ FOLDER STAGED NAME STAGED NAME ..."; "--"; the command. STAGED "-": the file is
@@ -364,7 +365,8 @@ int segue__check_words_make(segue__check_words *out, const segue__file_set *set,
   memset(out, 0, sizeof *out);
   int rc = segue__effect_copy(check, NULL, 0, &out->effect, err);
   if (!rc) rc = check_substitute(set, &out->effect, &found, err);
-  if (!rc && !found) rc = check_wrap(out, set, err);
+  out->names_staged = found;
+  if (!rc && !found && !set->simulation) rc = check_wrap(out, set, err);
   if (rc) segue__effect_clear(&out->effect);
   return rc;
 }

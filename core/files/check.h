@@ -16,6 +16,7 @@ typedef struct segue__check_words {
   segue__effect effect;
   char
       folder[64]; /* an empty folder, which the caller removes when the command is gone; "": none */
+  bool names_staged; /* false: it sees the staged files in the place of the live ones */
 } segue__check_words;
 
 /* check: with its folder and time limit. On failure *out needs no clear. err names the word that

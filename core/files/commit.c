@@ -136,6 +136,7 @@ static int commit_sync(const segue__file_set *set, segue_error *err) {
 
 int segue__file_set_commit(segue__file_set *set, segue_error *err) {
   int rc = 0;
+  if (set->simulation) return segue__simulated_commit(set, err);
   set->begun = true;
   segue__file_side_sweep(set);
   for (size_t i = 0; i < set->count && !rc; i++)
@@ -164,6 +165,7 @@ static int undo_file(segue__set_file *file, segue_error *err) {
 int segue__file_set_undo(segue__file_set *set, segue_error *err) {
   segue_error first, error;
   int rc = 0;
+  if (set->simulation) return segue__simulated_undo(set, err);
   for (size_t i = set->count; i-- > 0;) {
     if (!set->files[i].moved) continue;
     int failed = undo_file(&set->files[i], &error);
@@ -257,6 +259,7 @@ static void settle_note(const segue__file_set *set, const segue__set_file *file,
 int segue__file_set_settle(segue__file_set *set, segue_error *err) {
   segue_error error;
   int rc = 0;
+  if (set->simulation) return segue__simulated_settle(set, err);
   while (set->made_count)
     segue__free(set->made[--set->made_count]); /* they stay */
   for (size_t i = 0; i < set->count; i++) {

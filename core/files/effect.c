@@ -119,6 +119,7 @@ static int effect_cancelled(const segue__effect_run *run, segue_error *err) {
 void segue__effect_tried(segue__effect_run *run, int status, const segue_error *error) {
   segue_error reason;
   if (error) reason = *error;
+  segue__effect_answered(run);
   if (run->stopped) status = effect_cancelled(run, &reason);
   if (status && effect_retry(run)) return;
   effect_end(run, status, status ? &reason : NULL);
@@ -127,7 +128,12 @@ void segue__effect_tried(segue__effect_run *run, int status, const segue_error *
 static int effect_begin(segue__effect_run *run, segue_error *err) {
   run->tried++;
   run->output.len = 0;
-  return run->kind->start(run, err);
+  segue__effect_ask(run);
+  int rc = run->kind->start(run, err);
+  if (!rc) return 0;
+  segue__effect_note_failure(run, err);
+  segue__effect_answered(run);
+  return rc;
 }
 
 static void effect_try(segue__effect_run *run) {

@@ -3,7 +3,8 @@
  * effect.h: what a files module does besides its files: it runs a command, sends a signal to the
  * process of a pid file, or sends an HTTP request. An effect is plain data that its options fill;
  * as JSON it stands in intents. A run of it has a time limit, tries again where that is declared,
- * and reports its real outcome. Control thread.
+ * and reports its real outcome, which is recorded for an incident. In a rehearsal effects go to the
+ * author of the spec. Control thread.
  */
 #ifndef SEGUE_FILES_EFFECT_H
 #define SEGUE_FILES_EFFECT_H
@@ -12,6 +13,7 @@
 #include "../os/loop.h"
 #include "../os/mem.h"
 #include "../os/os.h"
+#include "../record/recorded_answers.h"
 
 typedef struct segue__effect_texts {
   char **items;
@@ -60,12 +62,38 @@ void segue__effect_shown(const segue__effect *effect, segue__buf *out);
 
 typedef struct segue__effect_run segue__effect_run;
 
+/* A try of an effect in a rehearsal. All is borrowed. */
+typedef struct segue__effect_asked {
+  const char *module, *title; /* title: "check", "apply", "undo" */
+  const char *shown;          /* as segue__effect_shown writes it */
+  const segue__effect *effect;
+} segue__effect_asked;
+
+/* The outside world of a rehearsal. Each function ends as the real one does: by on_exit, by
+ * on_done, by done, later; on failure by none of them. */
+typedef struct segue__fetch_options segue__fetch_options;
+typedef struct segue__effect_outside {
+  int (*spawn)(void *data, const segue__effect_asked *asked, const segue__spawn_options *options,
+               segue__spawn **out, segue_error *err);
+  int (*fetch)(void *data, const segue__effect_asked *asked, const segue__fetch_options *options,
+               segue_error *err);
+  void (*forget)(void *data,
+                 const void *whose); /* options.data of a fetch: it ends without on_done */
+  int (*signal)(void *data, const segue__effect_asked *asked,
+                void (*done)(void *done_data, int status, const segue_error *error),
+                void *done_data, segue_error *err);
+  void *data;
+} segue__effect_outside;
+
 /* Everything is copied but cb's data. */
 typedef struct segue__effect_options {
   size_t size;
   segue__loop *loop;
   const segue__os *os;
-  const char *title; /* "check", "apply", "undo": for messages; a constant */
+  const segue__effect_outside *outside; /* NULL: effects are real */
+  segue__answers *answers;              /* NULL: the outcome is not recorded */
+  const char *module;                   /* for outside; must outlive the run */
+  const char *title;                    /* "check", "apply", "undo": for messages; a constant */
   const segue__effect *effect;
   const segue__effect *shown; /* in messages, in place of effect; NULL: effect */
   uint64_t times, pause_ms;   /* how often it is tried again after a failure; the pause doubles */

@@ -53,6 +53,8 @@ static void command_on_exit(void *data, const segue__spawn_result *result) {
   segue__effect_run *run = data;
   segue_error error;
   run->spawn = NULL;
+  segue__effect_note(run, result->exit_code, result->term_signal, result->timed_out,
+                     run->output.data, run->output.len);
   int rc = command_judge(run, result, &error);
   segue__effect_tried(run, rc, rc ? &error : NULL);
 }
@@ -91,18 +93,20 @@ static int command_spawn(segue__effect_run *run, segue_error *err) {
   int rc = argv ? command_changes(run) : UV_ENOMEM;
   if (!rc)
     rc = segue__environment_make(&run->environment, os->environ(os->data), run->changes,
-                                 effect->user ? &run->user : NULL);
+                                 effect->user && !run->options.outside ? &run->user : NULL);
   if (rc) {
     segue__free(argv);
     return segue__errorf(err, rc, "out of memory");
   }
   for (size_t i = 0; i < effect->argv.count; i++)
     argv[i] = effect->argv.items[i];
+  const segue__effect_outside *outside = run->options.outside;
+  bool as_user = effect->user && !outside;
   segue__spawn_options options = {.size = sizeof options,
                                   .argv = effect->shell ? shell : argv,
                                   .env = run->environment.entries,
                                   .cwd = effect->folder,
-                                  .user = effect->user ? &run->user.user : NULL,
+                                  .user = as_user ? &run->user.user : NULL,
                                   .timeout_ms = effect->timeout_ms,
                                   .kill_ms = effect->kill_ms,
                                   .join_output = true,
@@ -110,10 +114,15 @@ static int command_spawn(segue__effect_run *run, segue_error *err) {
                                   .on_output = command_on_output,
                                   .on_exit = command_on_exit,
                                   .data = run};
-  rc = os->spawn(os->data, run->options.loop, &options, &run->spawn, &run->error);
+  segue__buf shown;
+  const segue__effect_asked asked = segue__effect_asked_of(run, &shown);
+  rc = outside ? outside->spawn(outside->data, &asked, &options, &run->spawn, &run->error)
+               : os->spawn(os->data, run->options.loop, &options, &run->spawn, &run->error);
+  segue__buf_deinit(&shown);
   segue__free(argv);
-  if (rc) segue__errorf(err, rc, "the command cannot be run: %s", run->error.message);
-  return rc;
+  if (!rc) return 0;
+  segue__effect_note_failure(run, &run->error);
+  return segue__errorf(err, rc, "the command cannot be run: %s", run->error.message);
 }
 
 /* ---- The user ---- */
@@ -128,6 +137,7 @@ static void command_user_found(segue__job *job) {
   segue_error error = run->error, named;
   int rc = run->status;
   if (!rc && !run->stopped) rc = command_spawn(run, &error);
+  if (rc) segue__effect_note_failure(run, &error); /* the user was not found */
   if (rc) segue__errorf(&named, rc, "%s: %s", run->options.title, error.message);
   if (rc || run->stopped) segue__effect_tried(run, rc, rc ? &named : NULL);
 }
@@ -139,7 +149,8 @@ static void command_user_abandoned(segue__job *job) {
 }
 
 static int command_start(segue__effect_run *run, segue_error *err) {
-  if (!run->effect.user) return command_spawn(run, err);
+  /* A rehearsal looks up no user: it has the same result on each machine. */
+  if (!run->effect.user || run->options.outside) return command_spawn(run, err);
   segue__user_entry_deinit(&run->user);
   memset(&run->user, 0, sizeof run->user);
   run->job = (segue__job){

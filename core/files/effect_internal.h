@@ -36,7 +36,20 @@ struct segue__effect_run {
   segue__fetcher *fetcher;
   segue__fetch *fetch;
   segue__message message;
+  bool fetching;                /* outside has the request */
+  segue__policy_answer *answer; /* of this try; NULL: it is not recorded */
+  uint64_t asked_ms;
 };
+
+/* effect_record.c: the outcome of a try in a recording. ask: it begins. Each kind notes the
+ * outcome; the first note counts. number is the exit code or the status. */
+void segue__effect_ask(segue__effect_run *run);
+void segue__effect_note(segue__effect_run *run, int number, int term_signal, bool timed_out,
+                        const char *output, size_t len);
+void segue__effect_note_failure(segue__effect_run *run, const segue_error *error);
+void segue__effect_answered(segue__effect_run *run); /* it has ended */
+/* The question to outside; *shown gets the text, which the caller frees after the use. */
+segue__effect_asked segue__effect_asked_of(const segue__effect_run *run, segue__buf *shown);
 
 void segue__effect_tried(segue__effect_run *run, int status, const segue_error *error);
 /* Appends the lines of an output that name the cause: ": LINE; LINE ...". */

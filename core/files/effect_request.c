@@ -28,6 +28,7 @@ static void request_close(segue__message *message) {
 
 static void request_finish(segue__effect_run *run) {
   run->fetch = NULL;
+  run->fetching = false;
   run->message.fn = request_close;
   segue__post(run->options.loop, &run->message);
 }
@@ -47,6 +48,10 @@ static void request_done(void *data, int status, const segue__fetch_answer *answ
                          const segue_error *err) {
   segue__effect_run *run = data;
   segue__buf text;
+  if (status)
+    segue__effect_note_failure(run, err);
+  else
+    segue__effect_note(run, answer->status, 0, false, answer->body, answer->len);
   if (status) {
     segue__effect_begin_message(run, "request", &text);
     segue__buf_addf(&text, " has failed: %s", err->message);
@@ -72,6 +77,18 @@ static const char **request_headers(const segue__effect *effect, segue__buf *tex
   return lines;
 }
 
+static int request_hand_over(segue__effect_run *run, const segue__fetch_options *options,
+                             segue_error *err) {
+  const segue__effect_outside *outside = run->options.outside;
+  if (!outside) return segue__fetch_start(run->fetcher, options, &run->fetch, err);
+  segue__buf shown;
+  const segue__effect_asked asked = segue__effect_asked_of(run, &shown);
+  int rc = outside->fetch(outside->data, &asked, options, err);
+  segue__buf_deinit(&shown);
+  run->fetching = !rc;
+  return rc;
+}
+
 static int request_send(segue__effect_run *run, segue_error *err) {
   const segue__effect *effect = &run->effect;
   segue__buf texts;
@@ -93,7 +110,7 @@ static int request_send(segue__effect_run *run, segue_error *err) {
                                   .key = effect->key,
                                   .on_done = request_done,
                                   .data = run};
-  int rc = headers && !texts.failed ? segue__fetch_start(run->fetcher, &options, &run->fetch, err)
+  int rc = headers && !texts.failed ? request_hand_over(run, &options, err)
                                     : segue__errorf(err, UV_ENOMEM, "out of memory");
   segue__free(headers);
   segue__buf_deinit(&texts);
@@ -101,10 +118,11 @@ static int request_send(segue__effect_run *run, segue_error *err) {
 }
 
 static int request_start(segue__effect_run *run, segue_error *err) {
-  int rc = segue__fetcher_new(&run->fetcher, run->options.loop);
+  int rc = run->options.outside ? 0 : segue__fetcher_new(&run->fetcher, run->options.loop);
   if (rc) return segue__errorf(err, rc, "no request can be sent: %s", segue_strerror(rc));
   rc = request_send(run, err);
   if (!rc) return 0;
+  segue__effect_note_failure(run, err);
   /* The fetcher is closed on the loop, so the failure is reported from there. */
   run->error = *err;
   run->status = rc;
@@ -113,8 +131,9 @@ static int request_start(segue__effect_run *run, segue_error *err) {
 }
 
 static void request_stop(segue__effect_run *run) {
-  if (!run->fetch) return;
-  segue__fetch_cancel(run->fetch);
+  if (!run->fetch && !run->fetching) return;
+  if (run->fetch) segue__fetch_cancel(run->fetch);
+  if (run->fetching) run->options.outside->forget(run->options.outside->data, run);
   run->status = SEGUE_ECANCELLED;
   request_finish(run);
 }

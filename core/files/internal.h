@@ -39,6 +39,7 @@ typedef struct segue__set_file {
 
 struct segue__file_set {
   segue__file_book *book;
+  segue__file_simulation *simulation;
   char *module, *folder, *root;
   char id[SEGUE__FILE_ID + 1];
   segue__set_file *files;
@@ -70,6 +71,11 @@ int segue__file_dropped_stage(segue__file_set *set, segue__set_file *file,
 /* Settled: the module no longer has it. */
 void segue__file_dropped_settle(const segue__file_set *set, segue__set_file *file);
 
+/* The previous version is known: fills in the next one, and a staged name if they differ. */
+int segue__file_set_decide(segue__file_set *set, segue__set_file *file, segue_error *err);
+/* Reads a file, live or staged, of the disk or of the simulation. */
+int segue__file_set_read(const segue__file_set *set, const char *path, segue__file_version *version,
+                         segue__bytes *bytes, segue_error *err);
 /* The book may look at the file again. */
 void segue__file_set_unbusy(const segue__file_set *set, segue__set_file *file);
 
@@ -100,6 +106,26 @@ const char *segue__file_hidden_number(const char *name, const char *word);
 /* Removes staged files that an earlier process left for any of these destinations. The set has
  * their locks, so none is in use. */
 void segue__file_sweep(const segue__file_set *set);
+
+/* simulation.c: stage, commit, undo, settle and discard of a set that has a simulation. */
+int segue__simulated_stage(segue__file_set *set, segue_error *err);
+int segue__simulated_commit(segue__file_set *set, segue_error *err);
+int segue__simulated_undo(segue__file_set *set, segue_error *err);
+int segue__simulated_settle(segue__file_set *set, segue_error *err);
+void segue__simulated_discard(segue__file_set *set);
+
+/* As segue__file_version_read, of a file in the store. */
+int segue__simulated_read(const segue__file_simulation *simulation, const char *path,
+                          segue__file_version *out, segue__bytes *bytes, segue_error *err);
+/* The version that was written last. Returns false if none was. */
+bool segue__simulation_known(const segue__file_simulation *simulation, const char *path,
+                             segue__file_version *out);
+/* The number that stands for an owner in versions. */
+int segue__simulation_owner(segue__file_simulation *simulation, const char *owner, unsigned *uid);
+/* Numbers of sets, for the names of their staged files. */
+unsigned segue__simulation_next_set(segue__file_simulation *simulation);
+/* A name for a version that segue has not written; NULL: no memory. */
+char *segue__simulated_kept_name(const segue__file_simulation *simulation, const char *path);
 
 /* put.c: changes one destination. */
 /* Exchanges two files, or symbolic links, in one step where the file system can do that. If it

@@ -13,6 +13,7 @@
 #include "../reload/policy_options.h"
 #include "check.h"
 #include "module.h"
+#include "simulation.h"
 
 /* ---- The world ---- */
 
@@ -20,6 +21,7 @@ void segue__file_world_unref(segue__file_world *world) {
   if (--world->refs) return;
   segue__inventory_deinit(world->inventory);
   segue__file_book_free(world->book);
+  segue__simulation_free(world->simulation);
   segue__wants_free(world->wants);
   segue__free(world);
 }
@@ -42,6 +44,17 @@ int segue__file_world_new(segue__file_world **out, segue__loop *loop, const segu
 void segue__file_world_rehearse(segue__file_world *world) {
   segue__file_book_free(world->book);
   world->book = NULL;
+}
+
+int segue__file_world_simulate(segue__file_world *world, const segue__file_store *store,
+                               const segue__effect_outside *outside) {
+  segue__file_world_rehearse(world);
+  world->outside = outside;
+  return segue__simulation_new(&world->simulation, store);
+}
+
+void segue__file_world_record(segue__file_world *world, segue__answers *answers) {
+  world->answers = answers;
 }
 
 segue__wants *segue__file_world_wants(segue__file_world *world) {

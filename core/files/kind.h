@@ -32,6 +32,16 @@ void segue__file_world_unwatch(segue__file_world *world, void (*cb)(void *data),
 /* Nothing is locked, and staged files of other processes stay: for a plan beside a daemon that
  * owns the files. */
 void segue__file_world_rehearse(segue__file_world *world);
+/* Files are in memory (simulation.h), and effects go to outside, which is borrowed: for
+ * segue.testing.
+ */
+typedef struct segue__file_store segue__file_store;
+typedef struct segue__effect_outside segue__effect_outside;
+int segue__file_world_simulate(segue__file_world *world, const segue__file_store *store,
+                               const segue__effect_outside *outside);
+/* The outcomes of effects are added to answers while an incident is recorded. */
+typedef struct segue__answers segue__answers;
+void segue__file_world_record(segue__file_world *world, segue__answers *answers);
 /* The names that templates of its modules request; for the engine. */
 segue__wants *segue__file_world_wants(segue__file_world *world);
 

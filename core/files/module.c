@@ -16,6 +16,7 @@
 #include "check.h"
 #include "inventory.h"
 #include "preview.h"
+#include "simulation.h"
 
 /* ---- Work on a set, off the loop ---- */
 
@@ -121,12 +122,18 @@ static int check_start(segue__file_instance *instance, segue_error *err) {
   const segue__effect_options options = {.size = sizeof options,
                                          .loop = module->world->loop,
                                          .os = module->world->os,
+                                         .outside = module->world->outside,
+                                         .answers = module->world->answers,
+                                         .module = module->name,
                                          .title = "check",
                                          .effect = &words.effect,
                                          .shown = &module->check,
                                          .cb = check_done,
                                          .data = instance};
+  bool in_place = !words.names_staged;
+  if (in_place) segue__simulation_show(instance->shared->set, true);
   rc = segue__effect_start(&instance->command, &options, err);
+  if (in_place) segue__simulation_show(instance->shared->set, false);
   segue__effect_clear(&words.effect);
   if (rc && *instance->check_folder) (void)rmdir(instance->check_folder);
   return rc;
@@ -316,6 +323,7 @@ static int instance_new(segue__file_instance **out, segue__file_module *module) 
   segue__file_world *world = module->world;
   const segue__file_set_options options = {.size = sizeof options,
                                            .book = world->book,
+                                           .simulation = world->simulation,
                                            .module = module->name,
                                            .folder = module->folder,
                                            .root = module->root,

@@ -113,6 +113,15 @@ void segue__file_unmake(segue__file_set *set) {
 
 /* ---- The allowed root ---- */
 
+static int place_check_below(const char *to, const char *path, const char *root, segue_error *err) {
+  size_t len = strcmp(root, "/") ? strlen(root) : 0;
+  if (!strncmp(path, root, len) && path[len] == '/') return 0;
+  return segue__errorf(err, UV_EACCES,
+                       "cannot write %.200s: it is outside of %.200s, the root of this module's "
+                       "files; correct the path or the root",
+                       to, root);
+}
+
 static int place_check_root(const segue__file_set *set, const char *to, const char *path,
                             segue_error *err) {
   char joined[PATH_MAX], root[PATH_MAX];
@@ -120,12 +129,7 @@ static int place_check_root(const segue__file_set *set, const char *to, const ch
   int rc = place_join(set->folder, set->root, joined, err);
   if (rc) return rc;
   if (!realpath(joined, root)) return segue__explain(err, -errno, "use", joined);
-  size_t len = strcmp(root, "/") ? strlen(root) : 0;
-  if (!strncmp(path, root, len) && path[len] == '/') return 0;
-  return segue__errorf(err, UV_EACCES,
-                       "cannot write %.200s: it is outside of %.200s, the root of this module's "
-                       "files; correct the path or the root",
-                       to, root);
+  return place_check_below(to, path, root, err);
 }
 
 /* Before a folder is made: the folders that exist must be inside of the root. */
@@ -175,6 +179,41 @@ static int place_resolve(const segue__set_file *file, char path[PATH_MAX], segue
   return 0;
 }
 
+/* Removes "." and ".." and doubled slashes, as text: no link is known. */
+static void place_normalize(char path[PATH_MAX]) {
+  char *out = path;
+  for (const char *at = path; *at;) {
+    const char *end = strchrnul(at + 1, '/');
+    size_t len = (size_t)(end - at);
+    if (len == 3 && !strncmp(at, "/..", 3)) {
+      while (out > path && *--out != '/') {
+      }
+    } else if (len > 1 && !(len == 2 && at[1] == '.')) {
+      memmove(out, at, len);
+      out += len;
+    }
+    at = end;
+  }
+  if (out == path) *out++ = '/';
+  *out = 0;
+}
+
+/* In a rehearsal no folder needs to exist, and no link does. */
+static int place_simulated(const segue__file_set *set, segue__set_file *file, segue_error *err) {
+  char path[PATH_MAX], root[PATH_MAX];
+  int rc = place_join(set->folder, file->to, path, err);
+  if (!rc && set->root) rc = place_join(set->folder, set->root, root, err);
+  if (rc) return rc;
+  place_normalize(path);
+  if (set->root) {
+    place_normalize(root);
+    rc = place_check_below(file->to, path, root, err);
+  }
+  if (rc) return rc;
+  file->path = segue__strdup(path);
+  return file->path ? 0 : segue__errorf(err, UV_ENOMEM, "cannot write %s: out of memory", path);
+}
+
 int segue__file_place(segue__file_set *set, segue__set_file *file, segue_error *err) {
   char path[PATH_MAX];
   int rc = place_check_text(file->to, err);
@@ -183,6 +222,7 @@ int segue__file_place(segue__file_set *set, segue__set_file *file, segue_error *
     return segue__errorf(err, UV_EACCES,
                          "cannot write %.200s: '..' is not allowed where the module has a root",
                          file->to);
+  if (set->simulation) return place_simulated(set, file, err);
   rc = place_join(set->folder, file->to, path, err);
   if (!rc) rc = place_check_parents(set, file->to, path, err);
   if (!rc) rc = place_make_parents(set, path, err);

@@ -161,11 +161,12 @@ static bool preview_is_binary(const segue__bytes *text) {
   return text->len && memchr(text->data, 0, text->len);
 }
 
-static int preview_read(const segue__file_side *side, const char *path, segue__bytes *out) {
+static int preview_read(const preview_job *job, const segue__file_side *side, const char *path,
+                        segue__bytes *out) {
   segue__file_version version;
   *out = (segue__bytes){0};
   if (!side->exists) return 0;
-  return segue__file_version_read(path, &version, out, NULL);
+  return segue__file_set_read(job->shared->set, path, &version, out, NULL);
 }
 
 /* A mask that hides everything knows no values: nothing is shown then. */
@@ -185,8 +186,8 @@ static void preview_text(const preview_job *job, const segue__set_file *file,
     note = "too large for a difference";
   else if (preview_is_hidden(job))
     note = "its secrets are not known, so no text is shown";
-  if (!note) rc = preview_read(&change->before, file->path, &before);
-  if (!note && !rc) rc = preview_read(&change->after, file->staged, &after);
+  if (!note) rc = preview_read(job, &change->before, file->path, &before);
+  if (!note && !rc) rc = preview_read(job, &change->after, file->staged, &after);
   if (!note && !rc && (preview_is_binary(&before) || preview_is_binary(&after))) note = "binary";
   if (!note && !rc) rc = preview_diff(job, file, &before, &after, change);
   if (rc == SEGUE_ELIMIT) note = "too many lines for a difference";

@@ -35,7 +35,9 @@
 
 static void set_new_id(segue__file_set *set) {
   uint32_t random = 0;
-  if (getrandom(&random, sizeof random, GRND_NONBLOCK) != sizeof random)
+  if (set->simulation)
+    random = segue__simulation_next_set(set->simulation);
+  else if (getrandom(&random, sizeof random, GRND_NONBLOCK) != sizeof random)
     random = (uint32_t)uv_hrtime();
   snprintf(set->id, sizeof set->id, "%08x", random);
 }
@@ -45,6 +47,7 @@ int segue__file_set_new(segue__file_set **out, const segue__file_set_options *op
   *out = NULL;
   if (!set) return UV_ENOMEM;
   set->book = options->book;
+  set->simulation = options->simulation;
   set->drift = options->drift;
   set->removed = options->removed;
   set->module = segue__strdup(options->module);
@@ -105,6 +108,10 @@ void segue__file_set_unbusy(const segue__file_set *set, segue__set_file *file) {
 /* A file that was moved and neither settled nor undone keeps its other version: its intent is open,
  * and the recovery needs it. */
 void segue__file_set_discard(segue__file_set *set) {
+  if (set->simulation) {
+    segue__simulated_discard(set);
+    return;
+  }
   for (size_t i = 0; i < set->count; i++) {
     segue__set_file *file = &set->files[i];
     if (file->staged && !file->moved) set_remove_staged(file);
@@ -191,17 +198,21 @@ static int stage_owner(const segue__set_file *file, unsigned *uid, unsigned *gid
  * restores it too. */
 static int stage_want(const segue__file_set *set, segue__set_file *file,
                       const segue__file_version *known, segue_error *err) {
+  bool simulated = set->simulation != NULL;
   bool restores = set->drift == SEGUE__DRIFT_RESTORE && known;
   const segue__file_version *previous = restores ? known : &file->previous;
   bool regular = previous->kind == SEGUE__FILE_REGULAR;
   segue__file_version *next = &file->next;
   next->kind = SEGUE__FILE_REGULAR;
   next->mode = file->mode ? file->mode : regular ? previous->mode : 0644;
-  next->uid = regular ? previous->uid : geteuid();
-  next->gid = regular ? previous->gid : getegid();
+  next->uid = regular ? previous->uid : simulated ? 0 : geteuid();
+  next->gid = regular ? previous->gid : simulated ? 0 : getegid();
   next->size = file->len;
   next->hash = segue__hash_bytes(file->data, file->len, (segue__hash){0, 0});
-  return file->owner ? stage_owner(file, &next->uid, &next->gid, err) : 0;
+  if (!file->owner) return 0;
+  if (!simulated) return stage_owner(file, &next->uid, &next->gid, err);
+  int rc = segue__simulation_owner(set->simulation, file->owner, &next->uid);
+  return rc ? segue__errorf(err, rc, "%s: out of memory", file->to) : 0;
 }
 
 /* Owner before mode: changing the owner clears the set-user-id bits. */
@@ -255,30 +266,45 @@ static bool stage_adopts(const segue__file_set *set, const segue__set_file *file
          (!file->owner || (next->uid == known->uid && next->gid == known->gid));
 }
 
+static bool set_known(const segue__file_set *set, const char *path, segue__file_version *out) {
+  if (set->simulation) return segue__simulation_known(set->simulation, path, out);
+  return set->book && segue__file_book_known(set->book, path, out);
+}
+
 int segue__file_set_differs(segue__file_set *set, segue__set_file *file,
                             const segue__file_version *known, segue_error *err) {
   file->foreign = file->previous.kind != SEGUE__FILE_NONE &&
                   !(known && segue__file_version_equal(known, &file->previous));
   file->staged = segue__file_staged_name(file->path, set->id, set->changed);
   if (!file->staged) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", file->to);
-  if (file->foreign) file->second = segue__file_kept_name(file->path);
+  if (file->foreign)
+    file->second = set->simulation ? segue__simulated_kept_name(set->simulation, file->path)
+                                   : segue__file_kept_name(file->path);
   set->changed++;
   return 0;
 }
 
+int segue__file_set_decide(segue__file_set *set, segue__set_file *file, segue_error *err) {
+  segue__file_version version;
+  bool found = set_known(set, file->path, &version);
+  const segue__file_version *known = found ? &version : NULL;
+  int rc = stage_want(set, file, known, err);
+  if (rc || (file->left = stage_adopts(set, file, known))) return rc;
+  if (segue__file_version_equal(&file->previous, &file->next)) return 0;
+  return segue__file_set_differs(set, file, known, err);
+}
+
 static int stage_file(segue__file_set *set, segue__set_file *file, segue_error *err) {
   segue__file_version version;
-  bool found = set->book && segue__file_book_known(set->book, file->path, &version);
-  const segue__file_version *known = found ? &version : NULL;
   int rc = stage_attributes(file, err);
   if (!rc) rc = segue__file_version_read(file->path, &file->previous, NULL, err);
-  if (file->dropped) rc = segue__file_dropped_stays(file, rc);
-  if (!rc && file->dropped) return segue__file_dropped_stage(set, file, known, err);
-  if (!rc) rc = stage_want(set, file, known, err);
-  if (rc || (file->left = stage_adopts(set, file, known))) return rc;
-  if (rc || segue__file_version_equal(&file->previous, &file->next)) return rc;
-  rc = segue__file_set_differs(set, file, known, err);
-  return rc ? rc : stage_write(file, err);
+  if (file->dropped) {
+    bool found = set_known(set, file->path, &version);
+    rc = segue__file_dropped_stays(file, rc);
+    return rc ? rc : segue__file_dropped_stage(set, file, found ? &version : NULL, err);
+  }
+  if (!rc) rc = segue__file_set_decide(set, file, err);
+  return rc || !file->staged ? rc : stage_write(file, err);
 }
 
 /* The content is on disk now, or equal to what is there: a live instance needs no copy of it. */
@@ -289,6 +315,7 @@ static void stage_forget_data(segue__set_file *file) {
 
 int segue__file_set_stage(segue__file_set *set, segue_error *err) {
   int rc = 0;
+  if (set->simulation) return segue__simulated_stage(set, err);
   for (size_t i = 0; i < set->count && !rc; i++)
     rc = stage_take(set, i, err);
   size_t wanted = set->count;
@@ -299,6 +326,12 @@ int segue__file_set_stage(segue__file_set *set, segue_error *err) {
   for (size_t i = 0; i < set->count && !rc; i++)
     if (!(rc = stage_file(set, &set->files[i], err))) stage_forget_data(&set->files[i]);
   return rc ? rc : segue__file_side_stage(set, err);
+}
+
+int segue__file_set_read(const segue__file_set *set, const char *path, segue__file_version *version,
+                         segue__bytes *bytes, segue_error *err) {
+  if (set->simulation) return segue__simulated_read(set->simulation, path, version, bytes, err);
+  return segue__file_version_read(path, version, bytes, err);
 }
 
 /* ---- For answers ---- */

@@ -25,14 +25,16 @@
 #include "book.h"
 
 typedef struct segue__file_set segue__file_set;
+typedef struct segue__file_simulation segue__file_simulation; /* simulation.h */
 
 /* Everything is copied but the book, which has to outlive the set. */
 typedef struct segue__file_set_options {
   size_t size;
-  segue__file_book *book; /* NULL: a rehearsal, which is never committed, locks nothing */
-  const char *module;     /* the owner of the destinations */
-  const char *folder;     /* of relative destinations; absolute */
-  const char *root;       /* destinations must be below it; relative to folder; NULL: any */
+  segue__file_book *book;             /* NULL: a plan, which is never committed, locks nothing */
+  segue__file_simulation *simulation; /* NULL: the files are on the disk; else there is no book */
+  const char *module;                 /* the owner of the destinations */
+  const char *folder;                 /* of relative destinations; absolute */
+  const char *root; /* destinations must be below it; relative to folder; NULL: any */
   segue__drift_mode drift;
   /* The files that the module has written before, and that the set has no longer. */
   segue__removed_mode removed;

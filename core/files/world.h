@@ -9,7 +9,9 @@
 #include "../module/module.h"
 #include "../os/log.h"
 #include "../os/loop.h"
+#include "../record/recorded_answers.h"
 #include "../reload/wants.h"
+#include "effect.h"
 #include "set.h"
 
 typedef struct segue__file_world segue__file_world;
@@ -27,7 +29,10 @@ struct segue__file_world {
   segue__wants *wants;
   segue__module_spec **leftovers; /* leftover.c */
   size_t leftover_count;
-  segue__file_capture *capture; /* NULL: files are staged */
+  segue__file_simulation *simulation;   /* NULL: the files are on the disk */
+  const segue__effect_outside *outside; /* NULL: effects are real */
+  segue__answers *answers;              /* NULL: effects are not recorded */
+  segue__file_capture *capture;         /* NULL: files are staged */
   void *capture_data;
 };
 void segue__file_world_unref(segue__file_world *world);

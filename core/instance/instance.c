@@ -331,6 +331,7 @@ static int open_files(segue *s) {
                          : segue__file_world_new(&s->files, s->loop, &s->log, segue__os_default(),
                                                  record.data);
   segue__buf_deinit(&record);
+  if (!rc) segue__file_world_record(s->files, s->answers);
   return rc;
 }
 

@@ -15,6 +15,11 @@ local answers = require "segue.testing.answers"
 
 local testing = { null = core.null }
 
+---@class segue.TestFile one version of a rendered file
+---@field mode string
+---@field size integer
+---@field hash string
+
 ---@class segue.TestResult
 ---@field outcome "applied"|"unchanged"|"held"|"rejected"|"failed"|"reverted"|"deferred"|"refused"
 ---@field id integer
@@ -26,6 +31,8 @@ local testing = { null = core.null }
 ---  column?: integer, path?: string, source?: string }[]
 ---@field plan { module: string, action: string, why: string }[]
 ---@field changes { op: "add"|"remove"|"change", path: string, to?: string }[] to: as JSON
+---@field files { module: string, path: string, before?: segue.TestFile, after?: segue.TestFile,
+---  diff?: string, note?: string, added: integer, removed: integer }[] the rendered ones
 ---@field started number seconds since 1970, by the simulated clock
 ---@field seconds number that it took, by the simulated clock
 ---@field skipped boolean this input was refused before
@@ -115,7 +122,8 @@ function testing.policy(path, options)
   for _ in pairs(open) do count = count + 1 end
   if count > 8 then collectgarbage() end -- each has a thread of its own
   local self = setmetatable({ path = path, folder = path:match("^(.*)/[^/]*$"), handlers = {},
-    commands_run = {}, requests_made = {}, operations_done = {}, recalled = {} }, Rehearsal)
+    commands_run = {}, requests_made = {}, signals_sent = {}, operations_done = {},
+    recalled = {} }, Rehearsal)
   local weak = setmetatable({ self }, { __mode = "v" }) -- the core must not hold self
   self.core = core.new(path, (o.now or 1767225600) * 1000, function(kind, question)
     return answers[kind](weak[1], question)
@@ -133,12 +141,27 @@ function Rehearsal:at(path)
   return path:sub(1, 1) == "/" and path or self.folder .. "/" .. path
 end
 
---- A file, relative to the policy's folder: its bytes, or nil: it is not there. Files that are not
---- named are those of the disk, which is never written.
+--- With a text: a file, relative to the policy's folder, has these bytes from now on; nil: it is
+--- not there. Files that are not named are those of the disk, which is never written.
+---
+--- With a path alone: returns the bytes of a file that the spec has put there, that the policy has
+--- written or that a module of the kind files has rendered, and its mode and owner (the owner as
+--- the policy names it; nil: that of segue). nil: there is none. In a function of t:on_command that
+--- answers a check, the files are as the check sees them: the staged ones in place of the live
+--- ones. A module never sees the disk at the place of its files.
 ---@param path string
 ---@param text? string
----@return segue.Rehearsal self
-function Rehearsal:file(path, text)
+---@return segue.Rehearsal|string? self the rehearsal, or the bytes
+---@return { mode: string, owner?: string }? attributes
+---@overload fun(self: segue.Rehearsal, path: string): string?, { mode: string, owner?: string }?
+---@overload fun(self: segue.Rehearsal, path: string, text: string?): segue.Rehearsal
+function Rehearsal:file(path, ...)
+  local text = ...
+  if select("#", ...) == 0 then
+    local live, mode, owner = self.core:look(self:at(path))
+    if not live then return nil end
+    return live, { mode = mode, owner = owner }
+  end
   if text ~= nil and type(text) ~= "string" then
     raise(("t:file: the content of %s is a text, not a %s"):format(path, type(text)))
   end
@@ -205,6 +228,49 @@ function Rehearsal:on_run(fn)
   return add_handler(self, "run", fn)
 end
 
+-- Whether a command begins with the words of a text: "nginx" and "nginx -t" are those of
+-- "nginx -t -c nginx.conf".
+local function begins(command, words)
+  return command:sub(1, #words) == words and (#command == #words
+    or command:sub(#words + 1, #words + 1):find "%s" ~= nil)
+end
+
+local function matches(matcher, argv, command)
+  if type(matcher) == "function" then return matcher(argv, command) end
+  local line = argv[1] == "/bin/sh" and argv[2] == "-c" and argv[3] or table.concat(argv, " ")
+  return begins(line, matcher) or (command.shown and begins(command.shown, matcher))
+end
+
+--- Answers the commands that match: check, apply and undo of a module of the kind files, and
+--- commands of the policy. matcher: the words that the command begins with (as the policy has them,
+--- or as it runs), or a function of argv and the command that returns whether it matches. answer:
+--- as a function of t:on_run returns it, or such a function. A later call stands before earlier
+--- ones. The command of a module has `module`, `step` ("check", "apply", "undo"), `shown` (as the
+--- policy has it) and `user` also.
+---@param matcher string|fun(argv: string[], command: table): boolean?
+---@param answer any|fun(argv: string[], command: table): any
+---@return segue.Rehearsal self
+function Rehearsal:on_command(matcher, answer)
+  if type(matcher) ~= "function" then text_argument("t:on_command", matcher) end
+  if answer == nil then
+    raise("t:on_command needs an answer: true, an exit code, a text, a table or a function")
+  end
+  return add_handler(self, "run", function(argv, command)
+    if not matches(matcher, argv, command) then return nil end
+    if type(answer) == "function" then return answer(argv, command) end
+    return answer
+  end)
+end
+
+--- Answers signals of modules of the kind files (segue.hup, segue.send_signal): fn(signal) returns
+--- true (it was sent), { error = "ESRCH", message = ... }, { seconds = ... }, or nil as t:on_run.
+---@param fn fun(signal: { signal: string, pidfile: string, process?: string, module: string,
+---  step: string }): any
+---@return segue.Rehearsal self
+function Rehearsal:on_signal(fn)
+  return add_handler(self, "signal", fn)
+end
+
 --- Answers requests: fn(request) returns a status, a text (the body of a 200), a table { status,
 --- headers, body, seconds } or { error = "ECONNREFUSED", message = ... }, or nil as above. A TCP
 --- probe is a request too; true lets it connect.
@@ -221,9 +287,9 @@ function Rehearsal:on_resolve(fn)
   return add_handler(self, "resolve", fn)
 end
 
---- Replaces the operations of modules: fn(name, verb, config) is called for prepare, start, drain
---- and stop. It may return false and a reason: the operation fails; or { seconds = 30 }: it takes
---- that time. Without fn every operation succeeds at once.
+--- Replaces the operations of modules of other kinds than files: fn(name, verb, config) is called
+--- for prepare, start, drain and stop. It may return false and a reason: the operation fails; or
+--- { seconds = 30 }: it takes that time. Without fn every operation succeeds at once.
 ---@param fn fun(name: string, verb: string, config?: any): boolean|{ seconds: number }|nil, string?
 ---@return segue.Rehearsal self
 function Rehearsal:on_module(fn)
@@ -403,11 +469,15 @@ function Rehearsal:running() return self.core:state().phase end
 ---  documents: integer, error?: string, up: boolean, held: boolean, activity: string }[]
 function Rehearsal:sources() return self.core:sources() end
 
---- The commands, requests and module operations so far, in order.
----@return { argv: string[], env: string[], cwd?: string, stdin?: string }[]
+--- The commands, requests, signals and module operations so far, in order. step: of a module of the
+--- kind files.
+---@return { argv: string[], env: string[], cwd?: string, stdin?: string, module?: string,
+---  step?: "check"|"apply"|"undo", shown?: string, user?: string }[]
 function Rehearsal:commands() return self.commands_run end
 ---@return { url: string, method?: string, headers: string[], body?: string }[]
 function Rehearsal:requests() return self.requests_made end
+---@return { signal: string, pidfile: string, process?: string, module: string, step: string }[]
+function Rehearsal:signals() return self.signals_sent end
 ---@return { name: string, verb: string, config?: any }[]
 function Rehearsal:operations() return self.operations_done end
 
@@ -421,21 +491,23 @@ function Rehearsal:close()
   self.core:close()
 end
 
-local replay_options = { policy = true, on_run = true, on_fetch = true, on_resolve = true }
+local replay_options = { policy = true, on_run = true, on_fetch = true, on_resolve = true,
+  on_signal = true }
 
 --- Replays an incident that `segue record` wrote, relative to the folder of the spec, against its
---- own policy or another one. Commands, requests, look-ups and files answer as they did then. Where
---- on_run, on_fetch or on_resolve is given, it answers instead of the recording.
+--- own policy or another one. Commands, requests, signals, look-ups and files answer as they did
+--- then. Where on_run, on_fetch, on_signal or on_resolve is given, it answers instead of the
+--- recording.
 ---@param path string
 ---@param options? { policy?: string, on_run?: function, on_fetch?: function,
----  on_resolve?: function }
+---  on_signal?: function, on_resolve?: function }
 ---@return segue.Replay
 function testing.replay(path, options)
   local o = options_of("testing.replay", options, replay_options)
   text_argument("testing.replay", path)
   local report, why = require("segue.testing.replay").replay(absolute(path),
     o.policy and absolute(o.policy),
-    { run = o.on_run, fetch = o.on_fetch, resolve = o.on_resolve })
+    { run = o.on_run, fetch = o.on_fetch, signal = o.on_signal, resolve = o.on_resolve })
   if not report then raise(why) end
   return report
 end

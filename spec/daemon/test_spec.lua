@@ -37,7 +37,7 @@ describe("segue test", function()
   end
 
   it("keeps the promises of segue.testing", function()
-    assert.equal(13, all_pass "spec/daemon/test")
+    assert.equal(31, all_pass "spec/daemon/test")
   end)
 
   it("runs the examples", function()
@@ -48,6 +48,9 @@ describe("segue test", function()
     assert.equal(3, all_pass "examples/rollback")
     assert.equal(3, all_pass "examples/apply")
     assert.equal(3, all_pass "examples/front")
+    assert.equal(5, all_pass "examples/nginx-upstreams")
+    assert.equal(3, all_pass "examples/haproxy")
+    assert.equal(4, all_pass "examples/prometheus")
   end)
 
   it("runs a folder, one file, and the current folder", function()

@@ -14,6 +14,7 @@ return function(daemon)
   local function drift(filter) return daemon("spec/daemon/files_drift_spec.lua", filter) end
   local fold = "spec/unit/file_fold_spec.lua"
   local function diffs(filter) return daemon("spec/daemon/files_diff_spec.lua", filter) end
+  local testing = daemon("spec/daemon/test_spec.lua", "keeps the promises")
   return {
     { "masked lines that may differ", "core/record/file_fold.c",
       " &&\n         !memmem(a->text, a->len, SEGUE__MASKED, sizeof SEGUE__MASKED - 1);", ";",
@@ -55,6 +56,16 @@ return function(daemon)
       drift "by a plain reload" },
     { "a watch of rendered files", "core/files/drift.c",
       "!segue__watch_set(drift->watch, &paths, RESCAN_MS, NULL))", "0)", drift "each way" },
+    { "files of a rehearsal in memory", "core/files/commit.c",
+      "if (set->simulation) return segue__simulated_undo(set, err);",
+      "if (set->simulation) return 0;", testing },
+    { "the staged files that a rehearsed check sees", "core/files/module.c",
+      "if (in_place) segue__simulation_show(instance->shared->set, true);", "", testing },
+    { "a destination of one module in a rehearsal", "core/files/simulation.c",
+      "if (entry->sets && strcmp(entry->module, set->module) != 0)", "if (0)", testing },
+    { "an outcome of an effect in a recording", "core/files/effect_record.c",
+      "segue__answers_add(run->options.answers, answer);", "(void)answer;",
+      daemon("spec/daemon/record_files_spec.lua", "replays to itself") },
     { "an adopted version that stays", "core/files/set.c",
       "(file->left = stage_adopts(set, file, known))", "(file->left = false)", drift "adopted" },
     { "an adopted version in the book", "core/files/book.c",
@@ -119,7 +130,7 @@ return function(daemon)
       "effect->user ? effect->user : \"\",", "\"\",",
       command "the user and the group" },
     { "the user of a command", "core/files/effect_command.c",
-      "if (!run->effect.user) return command_spawn(run, err);",
+      "if (!run->effect.user || run->options.outside) return command_spawn(run, err);",
       "if (!run->effect.group) return command_spawn(run, err);",
       command "the user and the group" },
     { "verify before the commit ends", "core/files/action.c",

@@ -5,6 +5,11 @@ local uv = require "luv"
 local wait = require "spec.support.wait"
 
 local M = {}
+-- A program may end before it has read its input; its exit code reports the reason.
+local pipe = uv.new_signal()
+pipe:start("sigpipe", function() end)
+pipe:unref()
+
 local Process = {}
 Process.__index = Process
 local alive = {}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * The outside world of a rehearsal: an os struct whose files lie in memory over those of the disk,
- * which runs no command and never writes; results of requests and name resolutions; and modules of
- * the kind "c" that complete each operation as the author decides.
+ * which runs no command and never writes; results of requests and name resolutions; and modules
+ * that complete each operation as the author decides.
  */
 #include <errno.h>
 #include <signal.h>
@@ -41,6 +41,7 @@ static void file_deinit(segue__fake_file *file) {
   segue__free(file->path);
   segue__free(file->data);
   segue__free(file->message);
+  segue__free(file->owner);
 }
 
 /* The last file takes the place of the removed one; the order does not matter, because listings are
@@ -61,16 +62,24 @@ static char *fakes_copy(const char *data, size_t len) {
 }
 
 int segue__fakes_put(segue__rehearsal *r, const char *path, const char *data, size_t len, int code,
-                     const char *message) {
+                     unsigned mode, const char *message) {
+  const segue__fake_file *old = find_file(r, path);
+  const char *owner = old && old->data ? old->owner : NULL;
   segue__fake_file file = {.path = segue__strdup(path),
                            .data = data ? fakes_copy(data, len) : NULL,
                            .len = len,
+                           .mode = old && old->data ? old->mode
+                                   : mode           ? mode
+                                                    : 0644,
+                           .owner = segue__strdup(owner),
                            .code = data ? 0 : code,
                            .message = segue__strdup(message)};
+  bool whole =
+      file.path && (!data || file.data) && (!message || file.message) && (!owner || file.owner);
   segue__fakes_remove(r, path);
   segue__fake_file *grown = segue__realloc(r->files, (r->file_count + 1) * sizeof *grown);
   if (grown) r->files = grown;
-  if (!grown || !file.path || (data && !file.data) || (message && !file.message)) {
+  if (!grown || !whole) {
     file_deinit(&file);
     return UV_ENOMEM;
   }
@@ -148,7 +157,8 @@ static int fakes_list_files(void *data, const char *pattern, segue__names *out, 
 }
 
 static int fakes_write_file(void *data, const segue__write *w, segue_error *err) {
-  int rc = segue__fakes_put(data, w->path, w->data ? w->data : "", w->len, 0, NULL);
+  int rc = segue__fakes_put(data, w->path, w->data ? w->data : "", w->len, 0,
+                            w->mode ? w->mode : 0600, NULL);
   return rc ? segue__errorf(err, rc, "%s: out of memory", w->path) : 0;
 }
 
@@ -157,7 +167,7 @@ static int stat_file(void *data, const char *path, struct stat *out) {
   if (!file && !is_of_the_disk(data, path)) return UV_ENOENT;
   if (!file) return stat(path, out) ? -errno : 0;
   if (file->code) return file->code;
-  *out = (struct stat){.st_mode = S_IFREG | 0600, .st_size = (off_t)file->len};
+  *out = (struct stat){.st_mode = S_IFREG | file->mode, .st_size = (off_t)file->len};
   return 0;
 }
 
@@ -222,6 +232,8 @@ struct segue__fake_call {
   segue__timer timer;
   segue__spawn_options run;
   segue__fetch_options fetch;
+  void (*signalled)(void *data, int status, const segue_error *error); /* of a signal */
+  void *signal_data;
   segue__question answer;
   bool timed_out, stopped;
   segue__fake_call *prev, *next;
@@ -263,16 +275,14 @@ static void command_ends(segue__timer *timer) {
                                 .duration_ms = cut ? call->run.timeout_ms : answer->delay_ms};
   result.exit_code = result.term_signal ? -1 : answer->number;
   for (int i = 0; i < 2 && !cut; i++) {
+    if (call->run.on_output && answer->len[i])
+      call->run.on_output(call->run.data, (segue__stream)i, answer->text[i], answer->len[i]);
     size_t len = answer->len[i] < call->run.capture ? answer->len[i] : call->run.capture;
     if (answer->text[i] && len) answer->text[i][len] = 0;
     result.output[i] = (segue__spawn_output){answer->text[i], len, answer->len[i]};
   }
-  for (int i = 0; i < 2; i++) {
+  for (int i = 0; i < 2; i++)
     if (!result.output[i].data) result.output[i].data = "";
-    if (call->run.on_output && result.output[i].len)
-      call->run.on_output(call->run.data, (segue__stream)i, result.output[i].data,
-                          result.output[i].len);
-  }
   call->run.on_exit(call->run.data, &result);
   fakes_call_free(call);
 }
@@ -286,10 +296,9 @@ static void stop_command(segue__spawn *spawn) {
   segue__timer_start(call->r->loop, &call->timer, 0, command_ends);
 }
 
-static int fakes_spawn(void *data, segue__loop *loop, const segue__spawn_options *options,
-                       segue__spawn **out, segue_error *err) {
-  segue__rehearsal *r = data;
-  segue__question q = {.what = SEGUE__ASKED_RUN, .run = options};
+int segue__fakes_spawn(segue__rehearsal *r, const segue__effect_asked *effect,
+                       const segue__spawn_options *options, segue__spawn **out, segue_error *err) {
+  segue__question q = {.what = SEGUE__ASKED_RUN, .run = options, .effect = effect};
   *out = NULL;
   fakes_ask(r, &q);
   segue__fake_call *call = q.message ? NULL : fakes_call_new(r, &q);
@@ -304,8 +313,44 @@ static int fakes_spawn(void *data, segue__loop *loop, const segue__spawn_options
   if (!call->run.capture) call->run.capture = SEGUE__SPAWN_CAPTURE;
   call->timed_out = options->timeout_ms && q.delay_ms > options->timeout_ms;
   *out = &call->child;
-  return segue__timer_start(loop, &call->timer, call->timed_out ? options->timeout_ms : q.delay_ms,
-                            command_ends);
+  return segue__timer_start(r->loop, &call->timer,
+                            call->timed_out ? options->timeout_ms : q.delay_ms, command_ends);
+}
+
+static int fakes_spawn(void *data, segue__loop *loop, const segue__spawn_options *options,
+                       segue__spawn **out, segue_error *err) {
+  (void)loop; /* that of the rehearsal */
+  return segue__fakes_spawn(data, NULL, options, out, err);
+}
+
+/* ---- Signals --------------------------------------------------------------------------------- */
+
+static void signal_ends(segue__timer *timer) {
+  segue__fake_call *call = timer->data;
+  segue__question answer = call->answer;
+  void (*done)(void *data, int status, const segue_error *error) = call->signalled;
+  void *data = call->signal_data;
+  segue_error err;
+  call->answer = (segue__question){0};
+  fakes_call_free(call);
+  int rc = answer.message ? segue__errorf(&err, answer.code, "%s", answer.message) : 0;
+  question_deinit(&answer);
+  done(data, rc, rc ? &err : NULL);
+}
+
+int segue__fakes_signal(segue__rehearsal *r, const segue__effect_asked *effect,
+                        void (*done)(void *data, int status, const segue_error *error), void *data,
+                        segue_error *err) {
+  segue__question q = {.what = SEGUE__ASKED_SIGNAL, .effect = effect};
+  fakes_ask(r, &q);
+  segue__fake_call *call = fakes_call_new(r, &q);
+  if (!call) {
+    question_deinit(&q);
+    return segue__errorf(err, UV_ENOMEM, "out of memory");
+  }
+  call->signalled = done;
+  call->signal_data = data;
+  return segue__timer_start(r->loop, &call->timer, q.delay_ms, signal_ends);
 }
 
 static void request_ends(segue__timer *timer) {
@@ -336,9 +381,9 @@ static void request_ends(segue__timer *timer) {
   question_deinit(&answer);
 }
 
-static int fakes_fetch(void *data, const segue__fetch_options *options, segue_error *err) {
-  segue__rehearsal *r = data;
-  segue__question q = {.what = SEGUE__ASKED_FETCH, .fetch = options};
+int segue__fakes_fetch(segue__rehearsal *r, const segue__effect_asked *effect,
+                       const segue__fetch_options *options, segue_error *err) {
+  segue__question q = {.what = SEGUE__ASKED_FETCH, .fetch = options, .effect = effect};
   fakes_ask(r, &q);
   segue__fake_call *call = fakes_call_new(r, &q);
   if (!call) {
@@ -351,8 +396,15 @@ static int fakes_fetch(void *data, const segue__fetch_options *options, segue_er
                             call->timed_out ? options->timeout_ms : q.delay_ms, request_ends);
 }
 
+static int fakes_fetch(void *data, const segue__fetch_options *options, segue_error *err) {
+  return segue__fakes_fetch(data, NULL, options, err);
+}
+
 static void fakes_forget(void *data, const void *whose) {
-  segue__rehearsal *r = data;
+  segue__fakes_forget(data, whose);
+}
+
+void segue__fakes_forget(segue__rehearsal *r, const void *whose) {
   for (segue__fake_call *call = r->calls, *next; call; call = next) {
     next = call->next;
     if (call->fetch.on_done && call->fetch.data == whose) fakes_call_free(call);
@@ -505,11 +557,19 @@ void segue__fakes_init(segue__rehearsal *r) {
   r->fake_io.recall = r->options.recall;
   r->fake_io.push_recalled = r->options.push_recalled;
   r->fake_io.recall_data = r->options.data;
-  segue__module_kinds(r->kinds, NULL, NULL, NULL);
+}
+
+/* Modules of the kind files are the real ones: only their files and effects are simulated. */
+int segue__fakes_open_modules(segue__rehearsal *r) {
+  int rc = segue__fake_files_open(r);
+  if (rc) return rc;
+  segue__module_kinds(r->kinds, NULL, NULL, r->file_world);
   for (size_t i = 0; i < SEGUE__MODULE_KINDS; i++) {
+    if (!strcmp(r->kinds[i].name, "files")) continue;
     r->kinds[i].resolve = resolve_module;
     r->kinds[i].data = r;
   }
+  return 0;
 }
 
 void segue__fakes_deinit(segue__rehearsal *r) {

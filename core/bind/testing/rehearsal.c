@@ -212,6 +212,7 @@ static int rehearsal_open_engine(segue__rehearsal *r) {
                    .settle = rehearsal_settle,
                    .discard = rehearsal_discard,
                    .data = r},
+      .wants = segue__file_world_wants(r->file_world),
   };
   int rc = segue__engine_new(&r->engine, &options);
   if (rc) return rc;
@@ -234,6 +235,7 @@ int segue__rehearsal_new(segue__rehearsal **out, const segue__rehearsal_options 
   int rc = r->options.policy_path && r->options.lua_dir ? 0 : UV_ENOMEM;
   if (!rc) rc = segue__loop_open_manual(&r->loop, 0, options->wall_ms);
   if (!rc) rc = segue__publication_new(&r->publication);
+  if (!rc) rc = segue__fakes_open_modules(r);
   if (!rc) rc = rehearsal_open_lua(r);
   if (!rc) rc = rehearsal_open_engine(r);
   if (rc) {
@@ -284,6 +286,7 @@ void segue__rehearsal_free(segue__rehearsal *r) {
     segue__lua_loader_close(r->lua, set_true, &r->lua_closed);
     wind_down(r, &r->lua_closed);
     segue__loop_close(r->loop, NULL, NULL);
+    segue__file_world_close(r->file_world); /* the loop may still have run jobs of it */
   }
   segue__publication_free(r->publication);
   free_records(r);

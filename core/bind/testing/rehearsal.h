@@ -3,15 +3,18 @@
  * rehearsal.h: runs a policy without the outside world: the real engine, the real policy and the
  * real Lua library under a simulated clock. Files come from memory if the author of the spec put
  * them there, and from the disk otherwise (which is never written); commands, requests and name
- * resolutions get the author's results; modules do what the author decides. Single-threaded. `segue
- * test` is built from this; testing.c makes it available to Lua.
+ * resolutions get the author's results; modules of the kind "files" render into memory, and what
+ * applies their files gets the author's results; other modules do what the author decides.
+ * Single-threaded. `segue test` is built from this; testing.c makes it available to Lua.
  *
  * rehearsal.c: engine, clock, triggers, results. fakes.c: files, environment, commands, requests,
- * modules.
+ * modules. fake_files.c: rendered files and their effects.
  */
 #ifndef SEGUE_BIND_REHEARSAL_H
 #define SEGUE_BIND_REHEARSAL_H
 
+#include "../../files/effect.h"
+#include "../../files/simulation.h"
 #include "../../reload/engine.h"
 #include "../io/async_io.h"
 #include "../module/modules.h"
@@ -23,13 +26,16 @@ typedef enum segue__rehearsal_question {
   SEGUE__ASKED_RUN,
   SEGUE__ASKED_FETCH,
   SEGUE__ASKED_RESOLVE,
-  SEGUE__ASKED_MODULE
+  SEGUE__ASKED_MODULE,
+  SEGUE__ASKED_SIGNAL
 } segue__rehearsal_question;
 
 typedef struct segue__question {
   segue__rehearsal_question what;
   const segue__spawn_options *run;
   const segue__fetch_options *fetch;
+  const segue__effect_asked
+      *effect;               /* run, fetch, signal: of a module of the kind files; or NULL */
   const char *name, *verb;   /* resolve: the host; module: its name and the operation */
   const segue_slice *config; /* module, prepare: its configuration */
   /* The answer. */
@@ -61,7 +67,9 @@ typedef struct segue__rehearsal_options {
 typedef struct segue__fake_file {
   char *path, *data;
   size_t len;
-  int code; /* 0: it exists */
+  unsigned mode;
+  char *owner; /* NULL: of this process */
+  int code;    /* 0: it exists */
   char *message;
 } segue__fake_file;
 
@@ -103,6 +111,9 @@ typedef struct segue__rehearsal {
   segue__fake_call *calls;
   segue__fake_module *modules;
   segue__fake_delay *delays;
+  segue__file_world *file_world;
+  segue__effect_outside outside;
+  const segue__file_set *shown; /* a check sees its staged files in place of the live ones */
   segue__module_kind kinds[SEGUE__MODULE_KINDS];
   bool sealed;                             /* nothing of the disk is visible except the Lua half */
   bool engine_stopped, lua_closed, failed; /* failed: no memory for a result */
@@ -117,15 +128,33 @@ int segue__rehearsal_fire(segue__rehearsal *r, const segue__reload_request *requ
 /* Advances the clock until the trigger is answered, at most by most_ms. */
 bool segue__rehearsal_await(segue__rehearsal *r, size_t index, uint64_t most_ms);
 
-/* data NULL: the file does not exist, or reading it fails with code and message. */
+/* data NULL: the file does not exist, or reading it fails with code and message. A file that is
+ * there keeps its mode and its owner; a new one has mode, or 0644 if it is 0. */
 int segue__fakes_put(segue__rehearsal *r, const char *path, const char *data, size_t len, int code,
-                     const char *message);
+                     unsigned mode, const char *message);
 const segue__fake_file *segue__fakes_find(const segue__rehearsal *r, const char *path);
 void segue__fakes_remove(segue__rehearsal *r,
                          const char *path); /* the file of the disk is visible again */
 int segue__fakes_setenv(segue__rehearsal *r, const char *name, const char *value); /* NULL: unset */
 void segue__fakes_expedite(segue__rehearsal *r); /* modules complete their running operations */
 void segue__fakes_init(segue__rehearsal *r);
+/* The kinds of modules; when there is a loop. */
+int segue__fakes_open_modules(segue__rehearsal *r);
+/* A command or a request; effect NULL: of the policy. */
+int segue__fakes_spawn(segue__rehearsal *r, const segue__effect_asked *effect,
+                       const segue__spawn_options *options, segue__spawn **out, segue_error *err);
+int segue__fakes_fetch(segue__rehearsal *r, const segue__effect_asked *effect,
+                       const segue__fetch_options *options, segue_error *err);
+int segue__fakes_signal(segue__rehearsal *r, const segue__effect_asked *effect,
+                        void (*done)(void *data, int status, const segue_error *error), void *data,
+                        segue_error *err);
+void segue__fakes_forget(segue__rehearsal *r, const void *whose);
+/* fake_files.c: the world of modules of the kind files. */
+int segue__fake_files_open(segue__rehearsal *r);
+/* The file as a check sees it that begins now, else the one in memory. Returns false if there is
+ * none. */
+bool segue__fake_files_look(const segue__rehearsal *r, const char *path,
+                            segue__simulated_file *out);
 void segue__fakes_deinit(segue__rehearsal *r);
 
 /* Lua: delivery(bytes) -> text, format; delivery.c */

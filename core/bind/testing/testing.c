@@ -16,6 +16,7 @@
 #include "../policy/lua_options.h"
 #include "../runtime/state.h"
 #include "rehearsal.h"
+#include "testing_internal.h"
 
 static const char metatable[] = "segue.rehearsal";
 static char options_key; /* its address is the key of the options in the registry */
@@ -26,132 +27,6 @@ typedef struct testing {
   int answer;          /* reference to the author's answer function */
   char *raised;        /* error of the author's function, to be raised again; owned */
 } testing;
-
-/* ---- Values ---------------------------------------------------------------------------------- */
-
-static void testing_set_text(lua_State *L, const char *key, const char *value) {
-  if (!value || !*value) return;
-  lua_pushstring(L, value);
-  lua_setfield(L, -2, key);
-}
-
-static void testing_set_number(lua_State *L, const char *key, lua_Number value) {
-  lua_pushnumber(L, value);
-  lua_setfield(L, -2, key);
-}
-
-static void set_flag(lua_State *L, const char *key, bool value) {
-  lua_pushboolean(L, value);
-  lua_setfield(L, -2, key);
-}
-
-/* A null member of a map is left out; a null item of a list is testing.null, so that the items
- * after it keep their numbers. */
-static void push_node(lua_State *L, const segue_node *node) {
-  const char *text, *key;
-  size_t len;
-  double number;
-  bool flag;
-  luaL_checkstack(L, 4, "the configuration is nested too deeply");
-  switch (segue_node_type(node)) {
-  case SEGUE_MAP:
-  case SEGUE_LIST:
-    lua_newtable(L);
-    for (size_t i = 0; i < segue_node_count(node); i++) {
-      const segue_node *item = segue_node_at(node, i, &key);
-      if (segue_node_type(node) == SEGUE_MAP && segue_node_type(item) == SEGUE_NULL) continue;
-      push_node(L, item);
-      if (segue_node_type(node) == SEGUE_MAP)
-        lua_setfield(L, -2, key);
-      else
-        lua_rawseti(L, -2, (int)i + 1);
-    }
-    return;
-  case SEGUE_STRING:
-    segue_node_string(node, &text, &len);
-    lua_pushlstring(L, text, len);
-    return;
-  case SEGUE_BOOL:
-    segue_node_bool(node, &flag);
-    lua_pushboolean(L, flag);
-    return;
-  case SEGUE_INT:
-  case SEGUE_FLOAT:
-    segue_node_double(node, &number);
-    lua_pushnumber(L, number);
-    return;
-  default:
-    lua_pushlightuserdata(L, NULL); /* testing.null */
-  }
-}
-
-static void push_errors(lua_State *L, const segue__errors *errors) {
-  lua_createtable(L, (int)errors->count, 0);
-  for (size_t i = 0; i < errors->count; i++) {
-    const segue_error *e = &errors->items[i];
-    char text[2048];
-    lua_createtable(L, 0, 8);
-    segue_error_format(e, text, sizeof text);
-    testing_set_text(L, "text", text);
-    testing_set_text(L, "message", e->message);
-    testing_set_text(L, "code", segue_error_name(e->code));
-    testing_set_text(L, "file", e->file);
-    testing_set_text(L, "path", e->path);
-    testing_set_text(L, "source", e->source);
-    if (e->line) testing_set_number(L, "line", e->line);
-    if (e->column) testing_set_number(L, "column", e->column);
-    lua_rawseti(L, -2, (int)i + 1);
-  }
-}
-
-static void push_steps(lua_State *L, const segue__result *result) {
-  lua_createtable(L, (int)result->step_count, 0);
-  for (size_t i = 0; i < result->step_count; i++) {
-    lua_createtable(L, 0, 3);
-    testing_set_text(L, "module", result->steps[i].module);
-    testing_set_text(L, "action", result->steps[i].action);
-    testing_set_text(L, "why", result->steps[i].why);
-    lua_rawseti(L, -2, (int)i + 1);
-  }
-}
-
-static void push_changes(lua_State *L, const segue__result *result) {
-  static const char *const ops[] = {"add", "remove", "change"};
-  lua_createtable(L, (int)result->changes.count, 0);
-  for (size_t i = 0; i < result->changes.count; i++) {
-    const segue__change *change = &result->changes.items[i];
-    lua_createtable(L, 0, 3);
-    lua_pushstring(L, change->path);
-    lua_setfield(L, -2, "path");
-    testing_set_text(L, "op", ops[change->op]);
-    testing_set_text(L, "to", result->change_texts ? result->change_texts[i] : NULL);
-    lua_rawseti(L, -2, (int)i + 1);
-  }
-}
-
-static void testing_push_result(lua_State *L, const segue__result *result) {
-  lua_createtable(L, 0, 20);
-  testing_set_number(L, "id", (lua_Number)result->id);
-  testing_set_text(L, "outcome", segue__outcome_name(result->outcome));
-  testing_set_text(L, "trigger", segue__trigger_name(result->trigger));
-  testing_set_text(L, "cause", result->cause);
-  testing_set_text(L, "phase", segue__phase_name(result->phase));
-  testing_set_number(L, "generation", (lua_Number)result->generation);
-  if (result->generation) testing_set_text(L, "hash", result->hash);
-  testing_set_number(L, "started", (lua_Number)result->started_wall_ms / 1000);
-  testing_set_number(L, "seconds",
-                     (lua_Number)(result->ended_wall_ms - result->started_wall_ms) / 1000);
-  set_flag(L, "plan_only", result->plan_only);
-  set_flag(L, "skipped", result->skipped);
-  set_flag(L, "deferred", result->deferred);
-  set_flag(L, "undo_failed", result->undo_failed);
-  push_errors(L, &result->errors);
-  lua_setfield(L, -2, "errors");
-  push_steps(L, result);
-  lua_setfield(L, -2, "plan");
-  push_changes(L, result);
-  lua_setfield(L, -2, "changes");
-}
 
 /* Converts "ECONNREFUSED", "SEGUE_ETIMEOUT" to the error number; UV_EIO for an unknown name. */
 static int testing_code_of(const char *name) {
@@ -176,29 +51,44 @@ static void push_bytes(lua_State *L, const char *key, const void *data, size_t l
   lua_setfield(L, -2, key);
 }
 
+/* The effect of a module of the kind files that asks. */
+static void push_effect(lua_State *L, const segue__effect_asked *asked) {
+  const segue__effect *effect = asked->effect;
+  segue__testing_set_text(L, "module", asked->module);
+  segue__testing_set_text(L, "step", asked->title);
+  segue__testing_set_text(L, "shown", asked->shown);
+  segue__testing_set_text(L, "user", effect->user);
+  if (!effect->pidfile) return;
+  segue__testing_set_text(L, "pidfile", effect->pidfile);
+  segue__testing_set_text(L, "process", effect->name);
+  lua_pushlstring(L, asked->shown, strcspn(asked->shown, " "));
+  lua_setfield(L, -2, "signal");
+}
+
 static void push_question(lua_State *L, const segue__question *q) {
   lua_newtable(L);
-  testing_set_text(L, "name", q->name);
-  testing_set_text(L, "verb", q->verb);
+  segue__testing_set_text(L, "name", q->name);
+  segue__testing_set_text(L, "verb", q->verb);
   if (q->run) {
     push_texts(L, q->run->argv);
     lua_setfield(L, -2, "argv");
     push_texts(L, q->run->env);
     lua_setfield(L, -2, "env");
-    testing_set_text(L, "cwd", q->run->cwd);
+    segue__testing_set_text(L, "cwd", q->run->cwd);
     push_bytes(L, "stdin", q->run->input, q->run->input_len);
   }
   if (q->fetch) {
-    testing_set_text(L, "url", q->fetch->url);
-    testing_set_text(L, "method", q->fetch->method);
-    testing_set_text(L, "unix_socket", q->fetch->socket_path);
+    segue__testing_set_text(L, "url", q->fetch->url);
+    segue__testing_set_text(L, "method", q->fetch->method);
+    segue__testing_set_text(L, "unix_socket", q->fetch->socket_path);
     push_texts(L, q->fetch->headers);
     lua_setfield(L, -2, "headers");
     push_bytes(L, "body", q->fetch->body, q->fetch->body_len);
-    set_flag(L, "connect_only", q->fetch->connect_only);
+    segue__testing_set_flag(L, "connect_only", q->fetch->connect_only);
   }
+  if (q->effect) push_effect(L, q->effect);
   if (q->config && q->config->config) {
-    push_node(L, q->config->config);
+    segue__testing_push_node(L, q->config->config);
     lua_setfield(L, -2, "config");
   }
 }
@@ -246,7 +136,7 @@ static void take_answer(lua_State *L, segue__question *q) {
 }
 
 static int ask_protected(lua_State *L) {
-  static const char *const names[] = {"run", "fetch", "resolve", "module"};
+  static const char *const names[] = {"run", "fetch", "resolve", "module", "signal"};
   testing *t = lua_touserdata(L, 1);
   segue__question *q = lua_touserdata(L, 2);
   lua_rawgeti(L, LUA_REGISTRYINDEX, t->answer);
@@ -290,8 +180,8 @@ static int recall_protected(lua_State *L) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, call->t->answer);
   lua_pushliteral(L, "recall");
   lua_createtable(L, 0, 2);
-  testing_set_text(L, "kind", call->kind);
-  testing_set_text(L, "key", call->key);
+  segue__testing_set_text(L, "kind", call->kind);
+  segue__testing_set_text(L, "key", call->key);
   lua_call(L, 2, 1);
   if (lua_isnil(L, -1)) return 0;
   luaL_checktype(L, -1, LUA_TTABLE);
@@ -388,8 +278,8 @@ static int find_recalled(lua_State *L) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, t->answer);
   lua_pushliteral(L, "recalled");
   lua_createtable(L, 0, 2);
-  testing_set_number(L, "id", recalled->id);
-  testing_set_number(L, "event", (lua_Number)recalled->pushed);
+  segue__testing_set_number(L, "id", recalled->id);
+  segue__testing_set_number(L, "event", (lua_Number)recalled->pushed);
   lua_call(L, 2, 1);
   luaL_checktype(L, -1, LUA_TTABLE);
   return 1;
@@ -496,7 +386,7 @@ static int put_file(lua_State *L) {
   size_t len = 0;
   const char *path = luaL_checkstring(L, 2), *text = luaL_optlstring(L, 3, NULL, &len);
   int code = text ? 0 : testing_code_of(luaL_checkstring(L, 4));
-  if (segue__fakes_put(t->r, path, text, len, code, luaL_optstring(L, 5, NULL)))
+  if (segue__fakes_put(t->r, path, text, len, code, 0, luaL_optstring(L, 5, NULL)))
     return luaL_error(L, "out of memory");
   return 0;
 }
@@ -513,6 +403,18 @@ static int testing_read_file(lua_State *L) {
   if (!file || file->code) return 0;
   lua_pushlstring(L, file->data, file->len);
   return 1;
+}
+
+/* look(path) -> text, mode, owner of the file that is live; nothing if it is not in memory */
+static int testing_look(lua_State *L) {
+  segue__simulated_file file;
+  char mode[8];
+  if (!segue__fake_files_look(testing_check(L)->r, luaL_checkstring(L, 2), &file)) return 0;
+  snprintf(mode, sizeof mode, "%04o", file.mode & 07777);
+  lua_pushlstring(L, file.data, file.len);
+  lua_pushstring(L, mode);
+  lua_pushstring(L, file.owner);
+  return 3;
 }
 
 static int set_env(lua_State *L) {
@@ -538,6 +440,7 @@ static int testing_fire(lua_State *L) {
                                    .cause = luaL_checkstring(L, 3),
                                    .force = lua_toboolean(L, 4),
                                    .plan_only = lua_toboolean(L, 5),
+                                   .rehearse = lua_toboolean(L, 5),
                                    .if_match = luaL_optstring(L, 6, NULL),
                                    .accept_shrink = lua_toboolean(L, 7)};
   size_t index;
@@ -561,7 +464,7 @@ static int testing_await(lua_State *L) {
   else
     lua_pushnil(L);
   if (fired->result)
-    testing_push_result(L, fired->result);
+    segue__testing_push_result(L, fired->result);
   else
     lua_pushnil(L);
   return 3;
@@ -580,7 +483,7 @@ static int testing_results(lua_State *L) {
   size_t from = (size_t)luaL_optnumber(L, 2, 1);
   lua_newtable(L);
   for (size_t i = from ? from - 1 : 0, n = 1; i < t->r->result_count; i++, n++) {
-    testing_push_result(L, t->r->results[i]);
+    segue__testing_push_result(L, t->r->results[i]);
     lua_rawseti(L, -2, (int)n);
   }
   return 1;
@@ -592,7 +495,7 @@ static int testing_config(lua_State *L) {
   const segue_node *node =
       live ? segue_node_get(segue_snapshot_root(live), luaL_optstring(L, 2, "")) : NULL;
   if (!node) return 0;
-  push_node(L, node);
+  segue__testing_push_node(L, node);
   return 1;
 }
 
@@ -603,15 +506,15 @@ static int testing_sources(lua_State *L) {
     segue__source_status status = {0};
     segue__engine_source_status(engine, i, &status);
     lua_createtable(L, 0, 6);
-    testing_set_text(L, "name", status.name);
-    testing_set_text(L, "kind", status.kind);
-    testing_set_text(L, "strategy", status.push ? "push" : "pull");
-    testing_set_number(L, "documents", (lua_Number)status.documents);
-    testing_set_number(L, "failures", (lua_Number)status.consecutive_failures);
-    set_flag(L, "up", status.up);
-    set_flag(L, "held", status.held);
-    testing_set_text(L, "activity", status.activity);
-    testing_set_text(L, "error", status.error ? status.error->message : NULL);
+    segue__testing_set_text(L, "name", status.name);
+    segue__testing_set_text(L, "kind", status.kind);
+    segue__testing_set_text(L, "strategy", status.push ? "push" : "pull");
+    segue__testing_set_number(L, "documents", (lua_Number)status.documents);
+    segue__testing_set_number(L, "failures", (lua_Number)status.consecutive_failures);
+    segue__testing_set_flag(L, "up", status.up);
+    segue__testing_set_flag(L, "held", status.held);
+    segue__testing_set_text(L, "activity", status.activity);
+    segue__testing_set_text(L, "error", status.error ? status.error->message : NULL);
     lua_rawseti(L, -2, (int)i + 1);
   }
   return 1;
@@ -626,9 +529,9 @@ static int testing_triggers(lua_State *L) {
   for (size_t i = 0; i < policy->trigger_count; i++) {
     const segue__trigger_spec *spec = &policy->triggers[i];
     lua_createtable(L, 0, 3);
-    testing_set_text(L, "type", types[spec->type]);
-    if (spec->signum) testing_set_number(L, "signum", spec->signum);
-    testing_set_text(L, "address", spec->address);
+    segue__testing_set_text(L, "type", types[spec->type]);
+    if (spec->signum) segue__testing_set_number(L, "signum", spec->signum);
+    segue__testing_set_text(L, "address", spec->address);
     lua_rawseti(L, -2, (int)i + 1);
   }
   return 1;
@@ -639,12 +542,13 @@ static int testing_state(lua_State *L) {
   const segue__result *running = segue__engine_running(r->engine);
   const segue_snapshot *live = segue__engine_live(r->engine);
   lua_createtable(L, 0, 6);
-  testing_set_text(L, "phase", running ? segue__phase_name(running->phase) : NULL);
-  set_flag(L, "pending", segue__engine_pending(r->engine));
-  testing_set_number(L, "generation", live ? (lua_Number)segue_snapshot_generation(live) : 0);
-  testing_set_number(L, "elapsed_ms", (lua_Number)segue__loop_now_ms(r->loop));
-  testing_set_number(L, "wall_ms", (lua_Number)segue__loop_wall_ms(r->loop));
-  testing_set_number(L, "results", (lua_Number)r->result_count);
+  segue__testing_set_text(L, "phase", running ? segue__phase_name(running->phase) : NULL);
+  segue__testing_set_flag(L, "pending", segue__engine_pending(r->engine));
+  segue__testing_set_number(L, "generation",
+                            live ? (lua_Number)segue_snapshot_generation(live) : 0);
+  segue__testing_set_number(L, "elapsed_ms", (lua_Number)segue__loop_now_ms(r->loop));
+  segue__testing_set_number(L, "wall_ms", (lua_Number)segue__loop_wall_ms(r->loop));
+  segue__testing_set_number(L, "results", (lua_Number)r->result_count);
   return 1;
 }
 
@@ -688,7 +592,7 @@ static int parse_json(lua_State *L) {
   doc->foreign = true;
   rc = segue__document_parse(doc, NULL, NULL, NULL, &err);
   if (rc == 0)
-    push_node(L, &doc->root);
+    segue__testing_push_node(L, &doc->root);
   else
     lua_pushnil(L);
   segue__document_unref(doc);
@@ -700,6 +604,7 @@ static int parse_json(lua_State *L) {
 static const luaL_Reg methods[] = {{"file", put_file},
                                    {"unfile", testing_remove_file},
                                    {"read", testing_read_file},
+                                   {"look", testing_look},
                                    {"env", set_env},
                                    {"fire", testing_fire},
                                    {"await", testing_await},

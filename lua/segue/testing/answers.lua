@@ -3,6 +3,7 @@
 -- functions are called, and their results are converted for the core: message and code of a
 -- failure, or number, signal, first, second, delay_ms, addresses.
 local core = require "segue.testing.core"
+local bytes = require("segue.testing.recorded").bytes
 
 local M = {}
 
@@ -18,6 +19,31 @@ end
 
 local function refuse(what, how)
   error(("%s, and the spec has no answer for it: %s"):format(what, how), 0)
+end
+
+-- "the policy runs", or of a module of the kind files "module nginx checks its files by".
+local function asker(question, policy_does)
+  if not question.step then return policy_does end
+  return ("module %s: %s"):format(question.module, question.step)
+end
+
+-- The recorded outcome of an effect of a files module, for the core; nil: there is none.
+local function recalled_effect(self, kind, question)
+  local answer = question.step and ask(self, "recall",
+    { kind = kind, key = question.step .. " " .. question.shown })
+  local event = answer and answer.events and answer.events[1]
+  local outcome = event and event.values[1] and event.values[1].table
+  if not outcome then return nil end
+  local ms = answer.ms or 0
+  if outcome.error then
+    return { code = outcome.error, message = bytes(outcome.message), delay_ms = ms }
+  end
+  -- A time limit ends it again, whatever the clocks measured.
+  if outcome.timed_out then ms = ms + 86400000 end
+  local output = bytes(outcome.output)
+  local is_command = kind == "files.command"
+  return { number = outcome.number, signal = outcome.signal, delay_ms = ms,
+    first = is_command and output or nil, second = not is_command and output or nil }
 end
 
 local function delay(answer)
@@ -44,10 +70,13 @@ local run_keys = { code = 1, stdout = 1, stderr = 1, signal = 1, seconds = 1, er
 
 function M.run(self, command)
   table.insert(self.commands_run, command)
-  local shown = table.concat(command.argv, " ")
+  local shown = command.shown or table.concat(command.argv, " ")
+  local recalled = recalled_effect(self, "files.command", command)
+  if recalled then return recalled end
   local answer = ask(self, "run", command.argv, command)
   if answer == nil then
-    refuse(("the policy runs \"%s\""):format(shown), "t:on_run(function(argv) return true end)")
+    refuse(("%s runs \"%s\""):format(asker(command, "the policy"), shown),
+      ("t:on_command(%q, true)"):format(shown))
   end
   if answer == true then answer = { code = 0 } end
   if type(answer) == "number" then answer = { code = answer } end
@@ -65,9 +94,11 @@ local fetch_keys = { status = 1, headers = 1, body = 1, seconds = 1, error = 1, 
 
 function M.fetch(self, request)
   table.insert(self.requests_made, request)
+  local recalled = recalled_effect(self, "files.request", request)
+  if recalled then return recalled end
   local answer = ask(self, "fetch", request)
   if answer == nil then
-    refuse(("the policy asks %s"):format(request.url),
+    refuse(("%s asks %s"):format(asker(request, "the policy"), request.url),
       "t:on_fetch(function(request) return 200 end)")
   end
   if answer == true then answer = { status = 200 } end
@@ -97,6 +128,28 @@ function M.resolve(self, question)
   end
   if answer.error then return failure(answer, question.name) end
   return { addresses = answer }
+end
+
+function M.signal(self, question)
+  if not self then return {} end -- the rehearsal is closed
+  table.insert(self.signals_sent, question)
+  local recalled = recalled_effect(self, "files.signal", question)
+  if recalled then return recalled end
+  local answer = ask(self, "signal", question)
+  if answer == nil then
+    refuse(("%s sends %s"):format(asker(question, "the policy"), question.shown),
+      "t:on_signal(function(signal) return true end)")
+  end
+  if answer == true then answer = {} end
+  if type(answer) ~= "table" then
+    error(("t:on_signal: %s is answered by a %s"):format(question.shown, type(answer)), 0)
+  end
+  known("t:on_signal", answer, { seconds = 1, error = 1, message = 1 })
+  if answer.error then
+    return { code = answer.error, message = answer.message or answer.error,
+      delay_ms = delay(answer) }
+  end
+  return { delay_ms = delay(answer) }
 end
 
 function M.module(self, question)

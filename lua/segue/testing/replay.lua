@@ -25,6 +25,7 @@ local M = {}
 ---@field differences integer how many steps were decided otherwise
 ---@field commands integer that were answered with success, for lack of a record
 ---@field requests integer
+---@field signals integer
 ---@field missing { what: string, count: integer, why: string }[] requests without a recorded answer
 ---@field left_out integer answers that found no room in the recording
 
@@ -114,7 +115,7 @@ end
 local function error_text(head, err)
   if err.code == "SEGUE_ETIMEOUT" then return err.code end
   if is_of_the_world(err) then return err.code .. " " .. full(head, err.file) end
-  local message = field(err.message)
+  local message = field(err.message):gsub(" %(after [%d.]+ s", " (after some time")
   if type(head.cwd) ~= "string" then return message end
   return (message:gsub(head.cwd:gsub("%p", "%%%0") .. "/", ""))
 end
@@ -130,6 +131,12 @@ local views = {
   { "changes", function(r)
     return texts(r.changes, function(c) return field(c.op) .. " " .. field(c.path) end)
   end },
+  { "files", function(r)
+    return texts(r.files, function(file)
+      local after = type(file.after) == "table" and file.after
+      return field(file.path) .. " " .. (after and after.mode .. " " .. after.hash or "removed")
+    end)
+  end },
   { "plan", function(r)
     return texts(r.plan or r.steps, function(s)
       return field(s.action) .. " " .. field(s.module)
@@ -140,8 +147,9 @@ local views = {
 local function compare(head, recorded, replayed)
   local found = {}
   for _, view in ipairs(views) do
+    local is_recorded = view[1] ~= "files" or recorded.files
     local before, now = view[2](recorded, head), view[2](replayed, head)
-    if before ~= now then
+    if is_recorded and before ~= now then
       found[#found + 1] = { what = view[1], recorded = before, replayed = now }
     end
   end
@@ -175,10 +183,10 @@ local function step(t, head, entry, policy_text, world)
 end
 
 --- Replays a recording. policy: the path of another policy to run; nil: the recorded one. More
---- answers: functions as t:on_run, t:on_fetch and t:on_resolve take them.
+--- answers: functions as t:on_run, t:on_fetch, t:on_signal and t:on_resolve take them.
 ---@param path string
 ---@param policy? string
----@param more? { run?: function, fetch?: function, resolve?: function }
+---@param more? { run?: function, fetch?: function, signal?: function, resolve?: function }
 ---@return segue.Replay? replay
 ---@return string? why
 function M.replay(path, policy, more)
@@ -193,9 +201,10 @@ function M.replay(path, policy, more)
   local first = head.started_ms
   local t = testing.policy(head.policy, { now = first / 1000 })
   local report = { policy = policy or head.policy, steps = {}, differences = 0, commands = 0,
-    requests = 0, missing = {}, left_out = 0 }
+    requests = 0, signals = 0, missing = {}, left_out = 0 }
   t:on_run(function() report.commands = report.commands + 1 return true end)
   t:on_fetch(function() report.requests = report.requests + 1 return true end)
+  t:on_signal(function() report.signals = report.signals + 1 return true end)
   local sources = {}
   local world = { sources = sources, down = {},
     recorded = recorded_answers.new(t, entries, report, sources, more or {}) }
@@ -250,9 +259,9 @@ local function text(report)
   if report.left_out > 0 then
     lines[#lines + 1] = ("%d answers found no room in the recording"):format(report.left_out)
   end
-  if report.commands + report.requests > 0 then
-    lines[#lines + 1] = ("%d commands and %d requests without a recorded answer were answered with "
-      .. "success"):format(report.commands, report.requests)
+  if report.commands + report.requests + report.signals > 0 then
+    lines[#lines + 1] = ("%d commands, %d requests and %d signals without a recorded answer were "
+      .. "answered with success"):format(report.commands, report.requests, report.signals)
   end
   return table.concat(lines, "\n") .. "\n"
 end
@@ -283,9 +292,10 @@ local function json(report)
     missing[i] = ('{"what":%s,"why":%s,"count":%d}'):format(quoted(one.what), quoted(one.why),
       one.count)
   end
-  return ('{"policy":%s,"differences":%d,"commands":%d,"requests":%d,"left_out":%d,"missing":[%s],'
-    .. '"steps":[%s]}\n'):format(quoted(report.policy), report.differences, report.commands,
-    report.requests, report.left_out, table.concat(missing, ","), table.concat(steps, ","))
+  return ('{"policy":%s,"differences":%d,"commands":%d,"requests":%d,"signals":%d,'
+    .. '"left_out":%d,"missing":[%s],"steps":[%s]}\n'):format(quoted(report.policy),
+    report.differences, report.commands, report.requests, report.signals, report.left_out,
+    table.concat(missing, ","), table.concat(steps, ","))
 end
 
 --- `segue test --replay`: prints what differs; 0, or 1 if something does; nil and why not.
