@@ -6,9 +6,9 @@ local wait = require "spec.support.wait"
 
 local M = {}
 -- A program may end before it has read its input; its exit code reports the reason.
-local pipe = uv.new_signal()
-pipe:start("sigpipe", function() end)
-pipe:unref()
+local broken_pipe = uv.new_signal()
+broken_pipe:start("sigpipe", function() end)
+broken_pipe:unref()
 
 local Process = {}
 Process.__index = Process
