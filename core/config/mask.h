@@ -71,12 +71,14 @@ bool segue__mask_knows(const segue__mask *mask);
 bool segue__mask_knows_same(const segue__mask *a, const segue__mask *b);
 /* Returns whether segue__mask_scrub would find a secret in the text. */
 bool segue__mask_finds(const segue__mask *mask, const char *text);
-/* Replaces every known secret value in the text by SEGUE__MASKED; for a long value also its first 8
- * bytes with any further matching ones; its first 4 bytes where they stand as a word of their own,
- * at the end of the text or before "...", and its last 4 bytes behind "...", because the value or
- * the text may have been cut there. Works in place: the text never gets longer.
- * was_cut: the text is the beginning of a longer one, so that not even one byte of a secret may
- * stand at its end. Returns true if a secret was found. */
+/* Replaces every known secret value in the text by SEGUE__MASKED, also where a value of 6 bytes or
+ * more stands as base64 (of a longer text too, in lines, for URLs), as hex digits, or with escapes
+ * of URLs, JSON or HTML; for a long value also its first 8 bytes with any further matching ones;
+ * its first 4 bytes where they stand as a word of their own, at the end of the text or before
+ * "...", and its last 4 bytes behind "...", because the value or the text may have been cut there.
+ * Works in place: the text never gets longer. was_cut: the text is the beginning of a longer one,
+ * so that not even one byte of a secret may stand at its end. Returns true if a secret was found.
+ */
 bool segue__mask_scrub(const segue__mask *mask, char *text, bool was_cut);
 /* Appends a text with SEGUE__MASKED in place of every known secret value, as above, but keeps its
  * line breaks: each line of a secret is replaced by itself, so that the result has the lines of the

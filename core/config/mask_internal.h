@@ -86,7 +86,10 @@ typedef struct segue__mask_words {
     uint32_t len;
   } * items;
   size_t count, capacity;
-  bool first[256]; /* bytes that start a word: most bytes of a text need no search */
+  /* The first bytes of words, and hashes of their first four: most bytes of a text need no search.
+   */
+  bool first[256];
+  uint64_t starts[1024];
 } segue__mask_words;
 
 struct segue__mask {
@@ -99,6 +102,18 @@ struct segue__mask {
 
 /* mask_words.c. */
 void segue__mask_words_deinit(segue__mask_words *words);
+/* Returns false if no word starts with the four bytes at text. */
+bool segue__mask_words_start(const segue__mask_words *words, const char *text);
+/* Finds the word that shares the longest beginning with the text. Returns how many bytes it shares;
+ * 0: there is no word, and *word is NULL. */
+size_t segue__mask_words_longest(const segue__mask_words *words, const char *text, size_t len,
+                                 const char **word, size_t *word_len);
+/* Returns whether the len bytes at text are a word. */
+bool segue__mask_words_has(const segue__mask_words *words, const char *text, size_t len);
+
+/* mask_encoded.c: returns the number of bytes at text that hold a secret, or the first 8 bytes of
+ * one or more, as base64, hex digits or with escapes; 0: none. */
+size_t segue__mask_encoded_at(const segue__mask_words *words, const char *text, size_t left);
 
 int segue__pattern_parse(segue__pattern *out, const char *text, segue_error *err);
 void segue__pattern_deinit(segue__pattern *pattern);

@@ -27,6 +27,17 @@ void segue__mask_words_deinit(segue__mask_words *words) {
   segue__free(words->items);
 }
 
+static uint32_t mask_words_hash(const char *text) {
+  uint32_t four;
+  memcpy(&four, text, sizeof four);
+  return four * 2654435761u >> 16;
+}
+
+bool segue__mask_words_start(const segue__mask_words *words, const char *text) {
+  uint32_t hash = mask_words_hash(text);
+  return words->starts[hash / 64] >> hash % 64 & 1;
+}
+
 /* ---- Learning -------------------------------------------------------------------------------- */
 
 static int mask_words_add_word(segue__mask_words *words, const char *s, size_t len) {
@@ -44,7 +55,9 @@ static int mask_words_add_word(segue__mask_words *words, const char *s, size_t l
   segue__buf_add(&words->text, s, len);
   segue__buf_addc(&words->text, 0); /* found_tail finds the end of a word by it */
   if (words->text.failed) return UV_ENOMEM;
+  uint32_t hash = mask_words_hash(s);
   words->first[(unsigned char)*s] = true;
+  words->starts[hash / 64] |= (uint64_t)1 << hash % 64;
   words->items[words->count++] = (word){at, (uint32_t)len};
   return 0;
 }
@@ -187,7 +200,21 @@ static size_t mask_words_common(const segue__mask_words *words, size_t index, co
   return n;
 }
 
-static bool is_word(const segue__mask_words *words, const char *text, size_t len) {
+size_t segue__mask_words_longest(const segue__mask_words *words, const char *text, size_t len,
+                                 const char **word, size_t *word_len) {
+  size_t at = lower_bound(words, text, len), longest = mask_words_common(words, at, text, len);
+  size_t before = at ? mask_words_common(words, at - 1, text, len) : 0;
+  size_t index = before > longest ? at - 1 : at;
+  *word = NULL;
+  *word_len = 0;
+  if (before > longest) longest = before;
+  if (!longest) return 0;
+  *word = mask_words_text_of(words, &words->items[index]);
+  *word_len = words->items[index].len;
+  return longest;
+}
+
+bool segue__mask_words_has(const segue__mask_words *words, const char *text, size_t len) {
   size_t at = lower_bound(words, text, len);
   return at < words->count && words->items[at].len == len &&
          mask_words_common(words, at, text, len) == len;
@@ -214,16 +241,16 @@ static bool stands_alone(const char *begin, const char *text, size_t n, size_t l
  * word, or, where the text may have been cut, the beginning of a word. begin: of the whole text. */
 static size_t found_at(const segue__mask_words *words, const char *begin, const char *text,
                        size_t left) {
-  if (left < WORD_LEAST || !words->first[(unsigned char)*text]) return 0;
-  size_t at = lower_bound(words, text, left), longest = mask_words_common(words, at, text, left);
-  size_t before = at ? mask_words_common(words, at - 1, text, left) : 0;
-  if (before > longest) longest = before;
+  const char *word;
+  size_t word_len;
+  if (left < WORD_LEAST || !segue__mask_words_start(words, text)) return 0;
+  size_t longest = segue__mask_words_longest(words, text, left, &word, &word_len);
   if (longest >= WORD_HEAD) return longest;
   if (longest >= WORD_LEAST &&
       (may_be_cut(text + longest, left - longest) || stands_alone(begin, text, longest, left)))
     return longest;
   /* Only a short word can still be here, and its neighbours need not share more than it does. */
-  while (longest >= WORD_LEAST && !is_word(words, text, longest))
+  while (longest >= WORD_LEAST && !segue__mask_words_has(words, text, longest))
     longest--;
   return longest >= WORD_LEAST ? longest : 0;
 }
@@ -250,6 +277,9 @@ enum { TAILS_MAX = 8 }; /* a text with more places of "..." shows no letter behi
 static size_t found_in(const segue__mask_words *words, const char *text, size_t i, size_t len,
                        unsigned *tails) {
   size_t n = found_at(words, text, text + i, len - i), word = 0;
+  /* A value with an escape in its middle is found by its beginning, but it is longer. */
+  size_t encoded = segue__mask_encoded_at(words, text + i, len - i);
+  if (encoded > n) n = encoded;
   if (n || i < 3 || memcmp(text + i - 3, "...", 3) != 0 || text[i] == '.') return n;
   if (++*tails <= TAILS_MAX) return found_tail(words, text + i, len - i);
   while (i + word < len && is_letter(text[i + word]))

@@ -134,6 +134,23 @@ describe("the difference of rendered files", function()
     assert.matches("number %*%*%*", text)
   end)
 
+  it("is masked where a template or a command encodes a value", function()
+    local d = folder { module = [[check = "base64 out/a.conf; ]]
+      .. [[od -An -tx1 -v out/c.conf | tr -d ' \\n'; exit 1",]],
+      files = [[{ to = "out/c.conf", template = "c.tmpl", functions = "sprig" }]] }
+    d.dir:save("c.tmpl", '{{ printf "user:%s" .pw | b64enc }}\n'
+      .. "{{ .keys.q | urlquery }} {{ .keys.q | js }}\n{{ .pw }}\n")
+    d.dir:save("a.yaml", 'host: alpha\npw: hunter2hunter\nkeys: { q: "p<ss w&rd/9" }\n')
+    local answer = d:cli "check"
+    assert.equal(3, answer.code, answer.output)
+    assert.matches("\n%+dXNlcj%*%*%*\n%+%*%*%* %*%*%*\n%+%*%*%*\n", answer.stdout)
+    for _, piece in ipairs { "aHVudGVy", "h1bnRlcj", "odW50ZXIy", "68756e746572", "hunter2",
+      "p%3Css", "u003Css", "w0rd" } do
+      assert.is_nil(answer.output:find(piece, 1, true), answer.output)
+    end
+    assert.matches("%*%*%*", answer.stdout:match "check command[^\n]*")
+  end)
+
   it("is replaced by its reason where there is none: binary, too large, the mode alone", function()
     local d = start { files = [[
       { to = "out/b.bin", content = function(c) return "\0" .. c.host end },

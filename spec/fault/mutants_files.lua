@@ -12,6 +12,7 @@ return function(daemon)
   local function effects(filter) return daemon("spec/fault/files_effects_spec.lua", filter) end
   local function removed(filter) return daemon("spec/daemon/files_removed_spec.lua", filter) end
   local function drift(filter) return daemon("spec/daemon/files_drift_spec.lua", filter) end
+  local encoded = "spec/unit/mask_encoded_spec.lua"
   local fold = "spec/unit/file_fold_spec.lua"
   local function diffs(filter) return daemon("spec/daemon/files_diff_spec.lua", filter) end
   local testing = daemon("spec/daemon/test_spec.lua", "keeps the promises")
@@ -47,6 +48,14 @@ return function(daemon)
     { "a dropped file in the check", "core/files/check.c",
       'other.next.kind == SEGUE__FILE_NONE ? "-" : other.source', "other.source",
       removed "is not there for the check" },
+    { "base64 of a longer text", "core/config/mask_encoded.c",
+      "skip < 6; skip += 2", "skip < 2; skip += 2", encoded },
+    { "base64 in lines", "core/config/mask_encoded.c",
+      "(d->text[d->at] == '\\n' || d->text[d->at] == '\\r')", "0", encoded },
+    { "the end of a secret with an escape", "core/config/mask_words.c",
+      "if (encoded > n) n = encoded;", "if (!n) n = encoded;", encoded },
+    { "a secret longer than a piece", "core/config/mask_encoded.c",
+      "return match_rest(d, word + common, word_len - common, end);", "return end;", encoded },
     { "a run that drift makes necessary", "core/reload/phase_collect.c",
       "!segue__drift_replaces(engine) &&", "", drift "restored at once" },
     { "a module that is replaced for drift", "core/reload/plan.c",
