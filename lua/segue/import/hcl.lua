@@ -72,23 +72,11 @@ local function heredoc(s)
   return table.concat(lines)
 end
 
-local function list(s)
-  local items = { list = true }
-  s:skip(1)
-  while true do
-    blank(s)
-    if s:take "%]" then return items end
-    items[#items + 1] = value(s)
-    blank(s)
-    if not s:take "," and s:peek() ~= "]" then s:fail("expected , or ], found " .. s:here()) end
-  end
-end
-
 function value(s)
   local c = s:peek()
   if c == '"' then return quoted(s) end
   if s:peek(2) == "<<" then return heredoc(s) end
-  if c == "[" then return list(s) end
+  if c == "[" then return s:list(blank, value) end
   if c == "{" then
     s:skip(1)
     return object(s, "}")

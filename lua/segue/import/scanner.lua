@@ -101,4 +101,21 @@ function scanner.find(object, name)
   end
 end
 
+-- A list in brackets, whose last comma may be followed by nothing.
+---@param blank fun(s) skips blanks, ends of lines and comments
+---@param value fun(s): any reads one item
+function scanner:list(blank, value)
+  local items = { list = true }
+  self:skip(1)
+  while true do
+    blank(self)
+    if self:take "%]" then return items end
+    items[#items + 1] = value(self)
+    blank(self)
+    if not self:take "," and self:peek() ~= "]" then
+      self:fail("expected , or ], found " .. self:here())
+    end
+  end
+end
+
 return scanner

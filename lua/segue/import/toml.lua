@@ -122,18 +122,6 @@ local function pair(s, object)
   put(s, object, path, line, value(s))
 end
 
-local function array(s)
-  local items = { list = true }
-  s:skip(1)
-  while true do
-    blank(s)
-    if s:take "%]" then return items end
-    items[#items + 1] = value(s)
-    blank(s)
-    if not s:take "," and s:peek() ~= "]" then s:fail("expected , or ], found " .. s:here()) end
-  end
-end
-
 local function inline_table(s)
   local object = { entries = {}, line = s.line }
   s:skip(1)
@@ -172,7 +160,7 @@ function value(s)
   local c = s:peek()
   if c == '"' then return basic(s) end
   if c == "'" then return literal(s) end
-  if c == "[" then return array(s) end
+  if c == "[" then return s:list(blank, value) end
   if c == "{" then return inline_table(s) end
   local date = s:take "%d%d%d%d%-%d%d%-%d%d[Tt ]%d%d:%d%d:%d%d[%d%.Zz%+%-:]*"
     or s:take "%d%d%d%d%-%d%d%-%d%d" or s:take "%d%d:%d%d:%d%d[%d%.]*"

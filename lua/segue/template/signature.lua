@@ -76,4 +76,13 @@ function signature.convert(want, n)
   return nil, ("can't handle %s for arg of type %s"):format(node.text(n), t.go)
 end
 
+-- A function for templates. call gets the site of the call, for its errors, and the arguments.
+---@param params string[] types of its parameters
+---@param call function
+---@param variadic? boolean the last parameter may be repeated
+---@param result? string type of its result
+function signature.def(params, call, variadic, result)
+  return { params = params, call = call, variadic = variadic, result = result }
+end
+
 return signature

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The functions of confd. The data of the template are its store: getv "/app/port" reads app.port.
 local calling = require("segue.template.runtime").calling
+local def = require("segue.template.signature").def
 local context = require "segue.template.context"
 local gotime = require "segue.template.gotime"
 local json = require "segue.template.json"
@@ -17,10 +18,6 @@ KV.has = { Key = true, Value = true }
 local KVS = value.new_type("list", "[]memkv.KVPair", { elem_type = "memkv.KVPair" })
 local INTS = value.new_type("list", "[]int", { elem_type = "int" })
 signature.add("confd pairs", KVS)
-
-local function def(params, call, variadic)
-  return { params = params, call = call, variadic = variadic }
-end
 
 local function pair(key, v) return setmetatable({ Key = key, Value = v }, KV) end
 local function texts(list) return value.list(list, value.STRINGS) end

@@ -3,6 +3,7 @@
 -- come from the data of the template, read as a store.
 local buffer = require "string.buffer"
 local calling = require("segue.template.runtime").calling
+local def = require("segue.template.signature").def
 local context = require "segue.template.context"
 local gotime = require "segue.template.gotime"
 local quote = require "segue.template.quote"
@@ -19,10 +20,6 @@ local Pair = structs.new("*dependency.KeyPair", { "Path", "Key", "Value", "Creat
   "LockIndex", "Flags", "Session" })
 local PAIRS = structs.list_of(Pair)
 local zero = value.uint64(0)
-
-local function def(params, call, variadic, result)
-  return { params = params, call = call, variadic = variadic, result = result }
-end
 
 -- ---- Keys ---------------------------------------------------------------------------------------
 

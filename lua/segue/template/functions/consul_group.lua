@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- consul-template's functions that look into lists and maps or regroup them, loop and scratch.
 local calling = require("segue.template.runtime").calling
+local def = require("segue.template.signature").def
 local context = require "segue.template.context"
 local integers = require "segue.template.integers"
 local printf = require("segue.template.printf").print
@@ -11,10 +12,6 @@ local text = require "segue.template.format"
 local value = require "segue.template.value"
 
 local group = {}
-
-local function def(params, call, variadic, result)
-  return { params = params, call = call, variadic = variadic, result = result }
-end
 
 -- ---- Membership ---------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 -- argument first), encoders. Functions that read data: consul_data.lua; that regroup it:
 -- consul_group.lua.
 local calling = require("segue.template.runtime").calling
+local def = require("segue.template.signature").def
 local digest = require "segue.template.digest"
 local host = require "segue.template.host"
 local integers = require "segue.template.integers"
@@ -17,9 +18,6 @@ local yaml = require "segue.template.yaml"
 
 local ct = {}
 
-local function def(params, call, variadic)
-  return { params = params, call = call, variadic = variadic }
-end
 local function texts(list) return value.list(list, value.STRINGS) end
 
 -- ---- Strings ------------------------------------------------------------------------------------

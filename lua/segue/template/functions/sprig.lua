@@ -2,6 +2,7 @@
 -- sprig's functions for texts, defaults, encoders, patterns and time. Lists and maps:
 -- sprig_data.lua; numbers: sprig_number.lua.
 local calling = require("segue.template.runtime").calling
+local def = require("segue.template.signature").def
 local context = require "segue.template.context"
 local digest = require "segue.template.digest"
 local gotime = require "segue.template.gotime"
@@ -15,12 +16,6 @@ local value = require "segue.template.value"
 local NULL, truth = value.NULL, value.truth
 
 local sprig = {}
-
-local function def(params, call, variadic)
-  return { params = params, call = call, variadic = variadic }
-end
-
-local function text_of(v) return type(v) == "string" and v or text.value(v) end
 
 -- ---- Texts --------------------------------------------------------------------------------------
 
@@ -105,10 +100,10 @@ local function join_shown(show)
     return table.concat(out, " ")
   end, "any")
 end
-sprig.quote = join_shown(function(v) return quote.quote(text_of(v)) end)
-sprig.squote = join_shown(function(v) return "'" .. text_of(v) .. "'" end)
-sprig.cat = join_shown(text_of)
-sprig.toString = def({ "any" }, function(_, v) return text_of(v) end)
+sprig.quote = join_shown(function(v) return quote.quote(text.value(v)) end)
+sprig.squote = join_shown(function(v) return "'" .. text.value(v) .. "'" end)
+sprig.cat = join_shown(text.value)
+sprig.toString = def({ "any" }, function(_, v) return text.value(v) end)
 
 sprig.env = def({ "string" }, function(_, name) return context.getenv(name) or "" end)
 sprig.expandenv = def({ "string" }, function(_, s)

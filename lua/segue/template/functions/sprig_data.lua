@@ -2,6 +2,7 @@
 -- sprig's lists and maps. Go changes the maps that it is given; here only a map that a function has
 -- made can be changed, because templates share their data.
 local calling = require("segue.template.runtime").calling
+local def = require("segue.template.signature").def
 local strings = require "segue.template.strings"
 local text = require "segue.template.format"
 local value = require "segue.template.value"
@@ -9,11 +10,6 @@ local value = require "segue.template.value"
 local NULL, truth = value.NULL, value.truth
 
 local sprig = {}
-
-local function def(params, call, variadic)
-  return { params = params, call = call, variadic = variadic }
-end
-local function text_of(v) return type(v) == "string" and v or text.value(v) end
 
 -- Maps that functions have made.
 local own = setmetatable({}, { __mode = "k" })
@@ -173,9 +169,9 @@ end, "any")
 local function texts_of(v)
   local out = {}
   if v == nil or v == NULL then return out end
-  if value.kind(v) ~= "list" then return { text_of(v) } end
+  if value.kind(v) ~= "list" then return { text.value(v) } end
   for _, item in ipairs(v) do
-    if item ~= NULL then out[#out + 1] = text_of(item) end
+    if item ~= NULL then out[#out + 1] = text.value(item) end
   end
   return out
 end
@@ -218,7 +214,7 @@ sprig.dict = def({}, function(_, n, ...)
   for i = 1, n, 2 do
     local v = args[i + 1]
     if i == n then v = "" end
-    out[text_of(args[i])] = v
+    out[text.value(args[i])] = v
   end
   return new_map(out)
 end, "any")

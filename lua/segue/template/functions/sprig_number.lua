@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- sprig's numbers. Whatever is not a number becomes 0, as the library that sprig uses has it.
 local calling = require("segue.template.runtime").calling
+local def = require("segue.template.signature").def
 local ffi = require "ffi"
 local integers = require "segue.template.integers"
 local number = require "segue.template.number"
@@ -10,10 +11,6 @@ local value = require "segue.template.value"
 local sprig = {}
 local INTS = value.new_type("list", "[]int", { elem_type = "int" })
 local ITEMS_MAX = 10000000
-
-local function def(params, call, variadic)
-  return { params = params, call = call, variadic = variadic }
-end
 
 -- "12", "-0x1f", "12.00"; the fraction has to be zero.
 local function read_integer(s)
