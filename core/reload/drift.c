@@ -36,8 +36,5 @@ void segue__engine_drift(segue__engine *engine, const segue__drift_report *repor
   module->drift.reports++;
   segue__free(module->drift.what);
   module->drift.what = segue__strdup(report->what);
-  for (segue__observer *o = engine->observers, *next; o; o = next) {
-    next = o->next;
-    if (o->on_drift) o->on_drift(o, report);
-  }
+  segue__engine_notify_drift(engine, report);
 }

@@ -20,6 +20,7 @@ enum {
   SOURCES_MS = 2000 /* at the end, for operations of sources that were cancelled */
 };
 
+static uint64_t engine_random(segue__engine *engine);
 static void module_entered(void *data, const char *name, uint64_t generation,
                            segue__module_state state);
 static void instance_gone(void *data);
@@ -57,7 +58,7 @@ static bool sources_nothing_secret(void *data, void *owner) {
 }
 
 static uint64_t sources_random(void *data) {
-  return segue__engine_random(data);
+  return engine_random(data);
 }
 
 static int engine_new_sources(segue__engine *engine) {
@@ -133,8 +134,6 @@ void segue__engine_free(segue__engine *engine) {
   segue__operator_free(engine->operators);
   segue__journal_deinit(&engine->journal);
   segue__modules_free(engine->modules);
-  for (size_t i = 0; i < SEGUE__RESULTS_MAX; i++)
-    segue__result_unref(engine->results[i]);
   segue__sources_free(engine->sources);
   segue_snapshot_unref(engine->live);
   segue_snapshot_unref(engine->previous);
@@ -154,26 +153,16 @@ uint64_t segue__engine_now_us(const segue__engine *engine) {
                                       : segue__loop_now_ms(engine->loop) * 1000;
 }
 
-void segue__engine_notify(segue__engine *engine, const segue__result *result, segue__phase phase) {
-  for (segue__observer *o = engine->observers, *next; o; o = next) {
-    next = o->next;
-    if (o->on_phase) o->on_phase(o, result, phase);
-  }
-}
-
 static void module_entered(void *data, const char *name, uint64_t generation,
                            segue__module_state state) {
   const segue__engine *engine = data;
   const segue__txn *txn = engine->txn;
   /* A plan builds instances of a generation that does not go live: observers do not see them. */
   if (txn && txn->run->plan_only && txn->next && txn->next->generation == generation) return;
-  for (segue__observer *o = engine->observers, *next; o; o = next) {
-    next = o->next;
-    if (o->on_module) o->on_module(o, name, generation, state);
-  }
+  segue__engine_notify_module(data, name, generation, state);
 }
 
-uint64_t segue__engine_random(segue__engine *engine) {
+static uint64_t engine_random(segue__engine *engine) {
   engine->random ^= engine->random << 13;
   engine->random ^= engine->random >> 7;
   engine->random ^= engine->random << 17;
@@ -187,7 +176,7 @@ uint64_t segue__engine_backoff_ms(segue__engine *engine, unsigned attempt) {
   while (attempt-- && ms < RETRY_MOST_MS)
     ms *= 2;
   if (ms > RETRY_MOST_MS) ms = RETRY_MOST_MS;
-  return ms - segue__engine_random(engine) % (ms / 5 + 1);
+  return ms - engine_random(engine) % (ms / 5 + 1);
 }
 
 static void engine_drop(void *data) {
@@ -203,18 +192,6 @@ void segue__engine_drop(segue__engine *engine, const segue_snapshot *snapshot) {
 
 void segue__engine_keep_files(segue__engine *engine, bool keep) {
   engine->keep_files = keep;
-}
-
-void segue__engine_observe(segue__engine *engine, segue__observer *observer) {
-  observer->next = engine->observers;
-  engine->observers = observer;
-}
-
-void segue__engine_unobserve(segue__engine *engine, segue__observer *observer) {
-  segue__observer **link = &engine->observers;
-  while (*link && *link != observer)
-    link = &(*link)->next;
-  if (*link) *link = observer->next;
 }
 
 /* ---- Stopping ---- */

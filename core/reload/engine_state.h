@@ -62,10 +62,7 @@ struct segue__engine {
   unsigned effects_attempts;
   uint64_t random;
 
-  segue__result *results[SEGUE__RESULTS_MAX]; /* ring */
-  size_t result_count, result_next;
-  segue__observer *observers;
-  segue__engine_stats stats;
+  segue__observer *observers; /* observers.c */
 
   int64_t stale_since_wall_ms; /* 0: the live generation equals the sources */
   bool keep_files;             /* results have them in on_phase */
@@ -77,15 +74,20 @@ struct segue__engine {
 /* ---- Services (engine_life.c) ---- */
 enum { SEGUE__RETRY_FIRST_MS = 1000 };
 void segue__engine_schedule(segue__engine *engine);
-void segue__engine_notify(segue__engine *engine, const segue__result *result, segue__phase phase);
 /* Drops a reference off the loop where that can be: freeing a large tree takes milliseconds. */
 void segue__engine_drop(segue__engine *engine, const segue_snapshot *snapshot);
 void segue__engine_check_stopped(segue__engine *engine);
-uint64_t segue__engine_random(segue__engine *engine);
 uint64_t segue__engine_backoff_ms(segue__engine *engine, unsigned attempt);
 uint64_t segue__engine_now_us(const segue__engine *engine);
 /* Takes the secrets of the live config, and of one that is judged, out of the sentence. */
 void segue__engine_scrub(const segue__engine *engine, segue_error *error);
+
+/* ---- observers.c: each calls all observers that have such a function ---- */
+void segue__engine_notify(segue__engine *engine, const segue__result *result, segue__phase phase);
+void segue__engine_notify_secrets(segue__engine *engine, const segue__mask *mask);
+void segue__engine_notify_module(segue__engine *engine, const char *name, uint64_t generation,
+                                 segue__module_state state);
+void segue__engine_notify_drift(segue__engine *engine, const segue__drift_report *report);
 
 /* ---- Calls that go up: a part reports, and the owner of the decision acts. ---- */
 /* strategy.c: asks the policy about sources whose health has changed. */

@@ -41,20 +41,6 @@ int64_t segue__engine_wall_ms(const segue__engine *engine) {
   return segue__loop_wall_ms(engine->loop);
 }
 
-size_t segue__engine_result_count(const segue__engine *engine) {
-  return engine->result_count;
-}
-
-const segue__result *segue__engine_result(const segue__engine *engine, size_t index) {
-  if (index >= engine->result_count) return NULL;
-  return engine
-      ->results[(engine->result_next + SEGUE__RESULTS_MAX - 1 - index) % SEGUE__RESULTS_MAX];
-}
-
-const segue__engine_stats *segue__engine_stats_get(const segue__engine *engine) {
-  return &engine->stats;
-}
-
 size_t segue__engine_reopen(segue__engine *engine) {
   size_t count = 0;
   for (size_t i = 0; i < segue__modules_count(engine->modules); i++)

@@ -28,7 +28,7 @@ void segue__phase_check_cancel(segue__txn *txn) {
 
 /* Adds the changes to the result once the mask is known: a value that is secret on either side is
  * hidden. From here on no path into a secret is visible. */
-void segue__txn_report_changes(segue__txn *txn) {
+static void txn_report_changes(segue__txn *txn) {
   const segue_snapshot *live = txn->engine->live;
   segue__mask *mask;
   int rc = segue__mask_join(&mask, txn->next->mask, live ? live->mask : NULL, NULL);
@@ -49,7 +49,7 @@ void segue__txn_compare_with_offered(segue__txn *txn) {
     segue__result_drop_changes(txn->result);
     segue__changes_deinit(&txn->content.changes);
     txn->content.changes = changes;
-    segue__txn_report_changes(txn);
+    txn_report_changes(txn);
     return;
   }
   segue__changes_deinit(&changes);
@@ -60,7 +60,7 @@ void segue__txn_compare_with_offered(segue__txn *txn) {
 void segue__phase_check(segue__txn *txn) {
   segue__txn_enter(txn, SEGUE__PHASE_CHECK);
   if (!txn->content.schema_doc && !txn->policy->mask) {
-    segue__txn_report_changes(txn);
+    txn_report_changes(txn);
     if (segue__txn_failed(txn))
       segue__txn_phase_end(txn);
     else
@@ -113,9 +113,8 @@ static void txn_validated(segue__txn *txn) {
   if (validation->filled) take_filled(txn, validation);
   txn->next->mask = validation->mask;
   validation->mask = NULL;
-  for (segue__observer *o = txn->engine->observers; o && txn->next->mask; o = o->next)
-    if (o->on_secrets) o->on_secrets(o, txn->next->mask);
-  if (!validation->lost || txn->next->mask) segue__txn_report_changes(txn);
+  if (txn->next->mask) segue__engine_notify_secrets(txn->engine, txn->next->mask);
+  if (!validation->lost || txn->next->mask) txn_report_changes(txn);
   segue__txn_fail_with(txn, &validation->errors, "check by schema");
   if (validation->lost) segue__txn_fail_code(txn, validation->lost, "check by schema");
   segue__validate_job_free(validation);

@@ -40,6 +40,10 @@ struct segue__run_queue {
    * one run for all of them. */
   bool trigger_owed;
   segue__trigger owed_trigger;
+  /* The last results, a ring. */
+  segue__result *results[SEGUE__RESULTS_MAX];
+  size_t result_count, result_next;
+  segue__engine_stats stats;
 };
 
 static void engine_kicked(segue__message *message);
@@ -69,6 +73,8 @@ static void stop_timers(segue__run_queue *queue) {
 void segue__queue_free(segue__run_queue *queue) {
   if (!queue) return;
   stop_timers(queue);
+  for (size_t i = 0; i < SEGUE__RESULTS_MAX; i++)
+    segue__result_unref(queue->results[i]);
   segue__free(queue);
 }
 
@@ -208,9 +214,9 @@ int segue__engine_request(segue__engine *engine, const segue__reload_request *re
       return UV_ENOMEM;
     }
   } else {
-    engine->stats.coalesced++;
+    engine->queue->stats.coalesced++;
   }
-  engine->stats.triggers[request->trigger]++;
+  engine->queue->stats.triggers[request->trigger]++;
   merge_request(engine, *slot, request);
   if (engine->queue->trigger_owed && !request->plan_only) engine_pay(engine, *slot);
   if (!waiter) (*slot)->accept_shrink |= request->accept_shrink;
@@ -238,7 +244,7 @@ static int engine_replay(segue__engine *engine, const segue__queued_run *like,
   run->restores = like->restores;
   run->refreshes = like->refreshes;
   run->explicit_ = true;
-  engine->stats.triggers[trigger]++;
+  engine->queue->stats.triggers[trigger]++;
   if (waiter) segue__run_wait(run, waiter);
   engine->queue->pending_replay = run;
   segue__engine_schedule(engine);
@@ -469,10 +475,7 @@ static void retry_due(segue__timer *timer) {
     segue__timer_start(engine->loop, &engine->queue->retry_timer, RETRY_FIRST_MS, retry_due);
     return;
   }
-  segue__result *last =
-      engine->result_count
-          ? engine->results[(engine->result_next + SEGUE__RESULTS_MAX - 1) % SEGUE__RESULTS_MAX]
-          : NULL;
+  const segue__result *last = segue__engine_result(engine, 0);
   segue__reload_request request = {.trigger = SEGUE__BY_RETRY, .cause = "retry"};
   if ((last && last->outcome == SEGUE__FAILED) || engine->queue->postponed ||
       engine->queue->trigger_owed)
@@ -482,11 +485,11 @@ static void retry_due(segue__timer *timer) {
 static void remember_outcome(segue__engine *engine, const segue__txn *txn) {
   const segue__result *result = txn->result;
   static const segue__hash unknown;
-  engine->stats.runs++;
-  engine->stats.outcomes[result->outcome]++;
+  engine->queue->stats.runs++;
+  engine->queue->stats.outcomes[result->outcome]++;
   bool good = result->outcome == SEGUE__APPLIED || result->outcome == SEGUE__UNCHANGED;
-  engine->stats.last_successful = good;
-  if (good) engine->stats.last_success_wall_ms = result->ended_wall_ms;
+  engine->queue->stats.last_successful = good;
+  if (good) engine->queue->stats.last_success_wall_ms = result->ended_wall_ms;
   bool refused = !good && result->outcome != SEGUE__FAILED;
   /* A replay does not read the sources: whether their content was refused stays as it is. */
   if (refused && !txn->run->files && !segue__hash_equal(txn->content.raw, unknown)) {
@@ -513,10 +516,11 @@ static void retry_postponed(segue__engine *engine) {
 }
 
 static void keep_result(segue__engine *engine, segue__result *result) {
-  segue__result_unref(engine->results[engine->result_next]);
-  engine->results[engine->result_next] = segue__result_ref(result);
-  engine->result_next = (engine->result_next + 1) % SEGUE__RESULTS_MAX;
-  if (engine->result_count < SEGUE__RESULTS_MAX) engine->result_count++;
+  segue__run_queue *queue = engine->queue;
+  segue__result_unref(queue->results[queue->result_next]);
+  queue->results[queue->result_next] = segue__result_ref(result);
+  queue->result_next = (queue->result_next + 1) % SEGUE__RESULTS_MAX;
+  if (queue->result_count < SEGUE__RESULTS_MAX) queue->result_count++;
 }
 
 /* A run that the policy postponed returns to the queue, before triggers that arrived meanwhile. */
@@ -609,7 +613,7 @@ void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
   if (!good_first && !waits) segue__operator_started(txn);
   result->deferred = put_off;
   if (result->skipped)
-    engine->stats.skipped++;
+    engine->queue->stats.skipped++;
   else if (!result->plan_only && !put_off)
     remember_outcome(engine, txn);
   /* A look that found nothing is not worth a place among the last results. */
@@ -648,4 +652,18 @@ uint64_t segue__engine_deferred_until_ms(const segue__engine *engine) {
   if (!run || engine->txn) return 0;
   uint64_t at = start_at(engine, run);
   return at > run->due_ms ? at : 0;
+}
+
+size_t segue__engine_result_count(const segue__engine *engine) {
+  return engine->queue->result_count;
+}
+
+const segue__result *segue__engine_result(const segue__engine *engine, size_t index) {
+  const segue__run_queue *queue = engine->queue;
+  if (index >= queue->result_count) return NULL;
+  return queue->results[(queue->result_next + SEGUE__RESULTS_MAX - 1 - index) % SEGUE__RESULTS_MAX];
+}
+
+const segue__engine_stats *segue__engine_stats_get(const segue__engine *engine) {
+  return &engine->queue->stats;
 }

@@ -80,9 +80,6 @@ void segue__txn_fail_closed(segue__txn *txn);                           /* the d
 void segue__txn_fail_code(segue__txn *txn, int code, const char *what); /* "what: message" */
 
 /* phase_check.c */
-/* Adds the changes to the result once the mask is known: a value that is secret on either side is
- * hidden. */
-void segue__txn_report_changes(segue__txn *txn);
 void segue__txn_add_findings(segue__txn *txn); /* of the policy, behind the first */
 /* Replaces the changes by those against txn->offered. */
 void segue__txn_compare_with_offered(segue__txn *txn);
