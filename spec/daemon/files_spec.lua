@@ -265,32 +265,16 @@ return {
 end)
 
 describe("nginx behind a files module", function()
-  local server
-  after_each(function()
-    segue.cleanup()
-    if server then server:stop() end
-    server = nil
-  end)
+  after_each(nginx.cleanup)
 
   it("is checked whole and reloaded, and keeps its old configuration otherwise", function()
-    local d = segue.folder { policy = [[
-local segue = require "segue"
-return {
-  sources = { segue.file "a.yaml" },
-  triggers = { segue.signal "HUP" },
-  modules = {
-    nginx = { kind = "files",
+    local d = nginx.behind([[
       files = { { to = "conf.d/site.conf", content = function(config)
         return ("server { listen 127.0.0.1:@PORT@; return 200 %s; }\n"):format(config.x)
       end } },
       check = { "nginx", "-t", "-p", ".", "-c", "nginx.conf" },
-      apply = { "nginx", "-s", "reload", "-p", ".", "-c", "nginx.conf" } },
-  },
-}]], files = { ["a.yaml"] = "x: one\n", ["nginx.conf"] = nginx.conf,
-      ["conf.d/site.conf"] = nginx.site } }
-    server = nginx.start(d)
-    d:spawn()
-    d:wait_ready()
+      apply = { "nginx", "-s", "reload", "-p", ".", "-c", "nginx.conf" },
+]], { ["a.yaml"] = "x: one\n", ["conf.d/site.conf"] = nginx.site })
     local function serves(text) nginx.serves(d, "/", text) end
     serves "one"
     assert.equal(200, (put(d, "two")))

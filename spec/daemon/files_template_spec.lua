@@ -203,38 +203,22 @@ web: { i: 1000000, f: 1000000.0, big: 9007199254740993, list: [b, a], map: { z: 
 end)
 
 describe("nginx behind a template", function()
-  local server
-  after_each(function()
-    segue.cleanup()
-    if server then server:stop() end
-    server = nil
-  end)
+  after_each(nginx.cleanup)
 
   it("serves what the template renders, and keeps its files where the template fails", function()
-    local d = segue.folder { policy = [[
-local segue = require "segue"
-return {
-  sources = { segue.file "a.yaml" },
-  triggers = { segue.signal "HUP" },
-  modules = {
-    nginx = { kind = "files", config = "upstreams",
+    local d = nginx.behind([[
+      config = "upstreams",
       files = { { template = "upstreams.tmpl", to = "conf.d/upstreams.conf", mode = "0644" } },
       check = { "nginx", "-t", "-p", ".", "-c", "nginx.conf" },
       apply = { "nginx", "-s", "reload", "-p", ".", "-c", "nginx.conf" }, timeout = "10s",
-    },
-  },
-}]], files = { ["a.yaml"] = "upstreams: [{ name: one, text: first }]\n",
-      ["nginx.conf"] = nginx.conf,
+]], { ["a.yaml"] = "upstreams: [{ name: one, text: first }]\n",
       ["upstreams.tmpl"] = [[
 server { listen 127.0.0.1:@PORT@;
 {{- range .}}
   location /{{.name}} { return 200 {{.text}}; }
 {{- end}}
 }
-]], ["conf.d/upstreams.conf"] = nginx.site } }
-    server = nginx.start(d)
-    d:spawn()
-    d:wait_ready()
+]], ["conf.d/upstreams.conf"] = nginx.site })
     local function serves(path, text) nginx.serves(d, path, text) end
     serves("/one", "first")
     assert.equal(200, (put(d, "upstreams: [{ name: two, text: second }]\n")))

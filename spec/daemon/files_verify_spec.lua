@@ -135,33 +135,17 @@ describe("undo of a files module", function()
 end)
 
 describe("segue.verify.nginx", function()
-  local server
-  after_each(function()
-    segue.cleanup()
-    if server then server:stop() end
-    server = nil
-  end)
+  after_each(nginx.cleanup)
 
   it("holds until new workers serve, and undoes what the master refuses", function()
-    local d = segue.folder { policy = [[
-local segue = require "segue"
-return {
-  sources = { segue.file "a.yaml" },
-  triggers = { segue.signal "HUP" },
-  modules = { nginx = { kind = "files",
+    local d = nginx.behind([[
     files = { { to = "conf.d/site.conf", content = function(config)
       return ("server { listen 127.0.0.1:@PORT@; return 200 %s; }\n"):format(config.x)
         .. (config.extra or "")
     end } },
     apply = segue.hup("nginx.pid", { name = "nginx" }),
-    verify = segue.verify.nginx "nginx.pid", verify_within = "@WITHIN@" } },
-}]], files = { ["a.yaml"] = "x: one\n", ["nginx.conf"] = nginx.conf,
-      ["conf.d/site.conf"] = nginx.site } }
-    local text = d.dir:read "reload.lua"
-    d.dir:write("reload.lua", (text:gsub("@WITHIN@", "100s")))
-    server = nginx.start(d)
-    d:spawn()
-    d:wait_ready()
+    verify = segue.verify.nginx "nginx.pid", verify_within = "100s",
+]], { ["a.yaml"] = "x: one\n", ["conf.d/site.conf"] = nginx.site })
     local function serves(answer)
       local response = d:http "/"
       return response.body == answer
@@ -174,7 +158,7 @@ return {
     local taken = uv.new_tcp()
     assert(taken:bind("127.0.0.1", 0))
     assert(taken:listen(1, function() end))
-    d.dir:save("reload.lua", (text:gsub("@WITHIN@", "1s")))
+    d.dir:save("reload.lua", (d.dir:read("reload.lua"):gsub('"100s"', '"1s"')))
     d.dir:save("a.yaml", ("x: three\nextra: 'server { listen 127.0.0.1:%d; }'\n"):format(
       taken:getsockname().port))
     local status, answer = d:reload()

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Options that the descriptor of a plugin or a host declares: judged with the policy, by the table
--- of the plugin, and given to each instance as a struct.
+-- Options that the descriptor of a plugin or a host declares: validated with the policy, by the
+-- table of the plugin, and given to each instance as a struct.
 local plugin = require "spec.support.plugin"
 local process = require "spec.support.process"
 local segue = require "spec.support.segue"
@@ -140,7 +140,7 @@ describe("the options of a plugin", function()
     assert.equal(before .. "destroy 1048576\n", reported())
   end)
 
-  it("are judged with the policy: all mistakes, each with its line and path", function()
+  it("are validated with the policy: all mistakes, each with its line and path", function()
     local output = check '{\n      sze = 1, hosts = { 1 } }'
     finds(output, 'reload.lua:7: modules.cache.options.sze is not a known key here: '
       .. 'did you mean "size"?')
@@ -176,7 +176,7 @@ describe("segue help options", function()
     every = { type = "duration", default = "30s", min = 1000, doc = "time between two polls" },
     mode = { type = { "all", "some" }, required = true } } }]]
 
-  it("shows the rows of a plugin in Lua, which judge its options too", function()
+  it("shows the rows of a plugin in Lua, which validate its options too", function()
     local env = library(rows)
     local help = segue.cli({ "help", "options", "kv" }, { cwd = dir.path, env = env })
     assert.equal(0, help.code, help:describe())
@@ -192,6 +192,31 @@ describe("segue help options", function()
     local result = segue.cli({ "check" }, { cwd = dir.path, env = env })
     assert.equal(3, result.code, result:describe())
     finds(result.output, "options: every must be at least 1s, not \"10ms\"")
+  end)
+
+  it("has one row for all of it: the value reaches the plugin, the help and the schema", function()
+    local env = library [[return { options = { words = { type = "count", default = 12, max = 40,
+        doc = "how many it knows" } },
+      fetch = function(self) return { words = self.options.words } end }]]
+    local function checked(options)
+      segue.folder { dir = dir, files = {}, policy = ([[local segue = require "segue"
+        return { sources = { segue.source { name = "kv", plugin = "kv", options = %s } },
+          triggers = {}, check = function(config) return nil, "it knows " .. config.words end }]])
+        :format(options) }
+      local result = segue.cli({ "check" }, { cwd = dir.path, env = env })
+      assert.equal(3, result.code, result:describe())
+      return result.output
+    end
+    finds(checked "{}", "it knows 12")
+    finds(checked "{ words = 30 }", "it knows 30")
+    finds(checked "{ words = 41 }", "options: words must be between 1 and 40, not 41")
+    finds(checked "{ wrds = 1 }", 'did you mean "words"?')
+    finds(segue.cli({ "help", "options", "kv" }, { cwd = dir.path, env = env }).stdout,
+      "how many it knows. Default: 12. 1 to 40.")
+    local schema = segue.cli({ "help", "options", "kv", "--json" }, { cwd = dir.path, env = env })
+    for _, part in ipairs { '"default": 12', '"maximum": 40', '"how many it knows' } do
+      finds(schema.stdout, part)
+    end
   end)
 
   it("lists the plugins in Lua, those that come with segue, and those of the policy's folders",
@@ -302,7 +327,7 @@ int main(int argc, char **argv) {
     plugin.host(dir:at("host"), dir:at("host.c"))
   end
 
-  it("are judged by the table of its descriptor", function()
+  it("are validated by the table of its descriptor", function()
     build_host()
     dir:write("config.yaml", "cache: 1\n")
     dir:write("reload.lua", (policy('{ hosts = "a" }'):gsub("%./cache%.so", "cache")))

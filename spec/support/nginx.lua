@@ -2,6 +2,7 @@
 -- A real nginx in the folder of a daemon: its nginx.conf includes conf.d/*.conf.
 local http = require "spec.support.http"
 local process = require "spec.support.process"
+local segue = require "spec.support.segue"
 local wait = require "spec.support.wait"
 
 local M = {}
@@ -29,6 +30,33 @@ function M.start(d)
     cwd = d.dir.path, name = "nginx" }
   M.serves(d, "/", "zero")
   return server
+end
+
+local behind -- the nginx of M.behind
+
+--- Starts a daemon whose module "nginx" of the kind files has these options, and an nginx that uses
+--- its files. files: of the folder, beside nginx.conf; those in conf.d as nginx starts with them.
+--- Returns the daemon when it is ready; M.cleanup stops both.
+function M.behind(options, files)
+  files["nginx.conf"] = M.conf
+  local d = segue.folder { files = files, policy = [[
+local segue = require "segue"
+return {
+  sources = { segue.file "a.yaml" },
+  triggers = { segue.signal "HUP" },
+  modules = { nginx = { kind = "files",
+]] .. options .. "}, },\n}" }
+  behind = M.start(d)
+  d:spawn()
+  d:wait_ready()
+  return d
+end
+
+--- After each spec that uses M.behind.
+function M.cleanup()
+  segue.cleanup()
+  if behind then behind:stop() end
+  behind = nil
 end
 
 --- Starts an nginx of its own in a folder: text is its http block without the paths. Returns when

@@ -3,10 +3,9 @@
 -- twice, or left with an instance that is gone, while a transaction changes the gate.
 local C = require "spec.support.c"
 local Loop = require "spec.support.loop"
-local engine = require "spec.support.engine"
 local ffi = C.ffi
 
-local UV_EAGAIN, SEGUE_QUEUED = -11, C.SEGUE_QUEUED
+local UV_EAGAIN = -11
 local OVERFLOW, AGE = C.SEGUE__REFUSED_OVERFLOW, C.SEGUE__REFUSED_AGE
 
 describe("a gate", function()
@@ -64,13 +63,13 @@ describe("a gate", function()
   local function alive() return tonumber(house.alive) end
 
   -- Requests that record their results.
-  local told
+  local answers
   local function request(name, key, bytes, on_answer)
     local r = ffi.new("segue_arrival[1]")
     r[0].key, r[0].bytes = key or 0, bytes or 0
     r[0].cb = loop:cb("void (*)(segue_arrival *, int)", function(answered, code)
       assert.equal(ffi.cast("void *", r), ffi.cast("void *", answered))
-      told[#told + 1] = name .. (code == 0 and "=" .. generation(r[0].pass)
+      answers[#answers + 1] = name .. (code == 0 and "=" .. generation(r[0].pass)
         or " " .. C.str(C.segue_error_name(code)))
       if on_answer then on_answer(code) end
       C.segue_gate_leave(r[0].pass)
@@ -78,7 +77,7 @@ describe("a gate", function()
     return r
   end
   local function submit(r) return C.segue_gate_submit(house.gate, r) end
-  before_each(function() told = {} end)
+  before_each(function() answers = {} end)
 
   it("refuses before there is a module behind it", function()
     local pass, rc = enter()
@@ -175,13 +174,13 @@ describe("a gate", function()
     end
     assert.equal(5, tonumber(status().waiting))
     step()
-    assert.same({}, told)
+    assert.same({}, answers)
     assert.equal(0, drain(one).status)
     C.segue__instance_release(one)
     local two = open(2)
-    assert.same({}, told) -- not before the flip is over
+    assert.same({}, answers) -- not before the flip is over
     step()
-    assert.same({ "r1=2", "r2=2", "r3=2", "r4=2", "r5=2" }, told)
+    assert.same({ "r1=2", "r2=2", "r3=2", "r4=2", "r5=2" }, answers)
     assert.equal(0, tonumber(status().waiting))
     assert.equal(5, tonumber(status().waited[0]))
     close(two)
@@ -202,7 +201,7 @@ describe("a gate", function()
     assert.equal(C.SEGUE_RUN, submit(other)) -- open, and no request of that key waits
     C.segue_gate_leave(other[0].pass)
     step()
-    assert.same({ "early=1", "late=1" }, told)
+    assert.same({ "early=1", "late=1" }, answers)
     assert.equal(C.SEGUE_RUN, submit(late))
     C.segue_gate_leave(late[0].pass)
     close(one)
@@ -222,7 +221,7 @@ describe("a gate", function()
     assert.equal(C.SEGUE_QUEUED, submit(b))
     assert.equal(0, C.gate_house_open(house, one))
     step()
-    assert.same({ "c=1", "b=1" }, told)
+    assert.same({ "c=1", "b=1" }, answers)
     close(one)
   end)
 
@@ -239,14 +238,14 @@ describe("a gate", function()
     step()
     assert.is_true(C.segue_gate_cancel(house.gate, a))
     advance(199)
-    assert.same({}, told)
+    assert.same({}, answers)
     advance(1)
-    assert.same({ "b SEGUE_ETIMEOUT" }, told)
+    assert.same({ "b SEGUE_ETIMEOUT" }, answers)
     assert.equal(1, tonumber(status().refused[AGE]))
     advance(100)
     assert.equal(0, C.gate_house_open(house, one))
     step()
-    assert.same({ "b SEGUE_ETIMEOUT", "c=1" }, told)
+    assert.same({ "b SEGUE_ETIMEOUT", "c=1" }, answers)
     assert.equal(300, tonumber(status().waited_ms))
     close(one)
   end)
@@ -261,7 +260,7 @@ describe("a gate", function()
     assert.is_false(C.segue_gate_cancel(house.gate, a))
     assert.equal(0, C.gate_house_open(house, one))
     step()
-    assert.same({ "b=1" }, told)
+    assert.same({ "b=1" }, answers)
     assert.is_false(C.segue_gate_cancel(house.gate, b))
     assert.equal(C.SEGUE_RUN, submit(a)) -- the key does not wait any more
     assert.is_false(C.segue_gate_cancel(house.gate, a))
@@ -275,13 +274,13 @@ describe("a gate", function()
     submit(request "a")
     C.segue__gate_refuse(house.gate, C.SEGUE_EMODULE)
     step()
-    assert.same({ "a SEGUE_EMODULE" }, told)
+    assert.same({ "a SEGUE_EMODULE" }, answers)
     C.segue__gate_shut(house.gate)
     submit(request "b")
     assert.equal(0, drain(one).status)
     C.segue__instance_release(one)
     C.segue__gates_end(house.gates)
-    assert.same({ "a SEGUE_EMODULE", "b SEGUE_ECLOSED" }, told)
+    assert.same({ "a SEGUE_EMODULE", "b SEGUE_ECLOSED" }, answers)
     assert.equal(C.SEGUE_ECLOSED, submit(request "c"))
     local _, rc = enter()
     assert.equal(C.SEGUE_ECLOSED, rc)
@@ -425,196 +424,5 @@ describe("a gate", function()
     house = nil
     -- This thread's own counter stays with the thread.
     assert.truthy(C.segue__mem_live() <= base + 2)
-  end)
-end)
-
-describe("a transaction that moves gates", function()
-  local e, waiting, passes
-  before_each(function() waiting, passes = {}, {} end)
-  after_each(function()
-    for _, pass in ipairs(passes) do C.segue_gate_leave(pass) end
-    e:step()
-    e:close()
-    for _, cb in ipairs(waiting) do cb:free() end
-  end)
-
-  local function gate(name) return C.segue__module_find(e.c.modules, name or "m").gate end
-  local function enter(name)
-    local pass = ffi.new("segue_pass[1]")
-    local rc = C.segue_gate_enter(gate(name), pass)
-    passes[#passes + 1] = pass
-    return rc == 0 and tonumber(C.gate_house_generation(pass)) or rc, pass
-  end
-  local function submit(told)
-    local r = ffi.new("segue_arrival[1]")
-    local cb = ffi.cast("void (*)(segue_arrival *, int)", function(_, status)
-      told[#told + 1] = status == 0 and tonumber(C.gate_house_generation(r[0].pass)) or status
-      C.segue_gate_leave(r[0].pass)
-    end)
-    waiting[#waiting + 1] = cb
-    r[0].cb = cb
-    told[r] = true
-    return C.segue_gate_submit(gate(), r)
-  end
-  local function change()
-    e.version_x = (e.version_x or 1) + 1
-    e:write("a.yaml", "x: " .. e.version_x)
-    local w = e:reload()
-    e:step()
-    return w
-  end
-
-  it("restarts a module only when all calls inside have left, and buffers new ones", function()
-    e = engine.started { modules = { { "m", "restart", exclusive = true } } }
-    local generation, pass = enter()
-    assert.equal(1, generation)
-    local w, told = change(), {}
-    assert.equal("nothing yet", w:outcome())
-    assert.equal(SEGUE_QUEUED, submit(told))
-    assert.falsy(e:journal():find("m.stop", 1, true))
-    C.segue_gate_leave(pass)
-    e:step()
-    assert.equal("applied", w:outcome())
-    assert.same({ 2 }, { told[1] })
-    assert.equal(2, (enter()))
-  end)
-
-  it("cuts calls that do not leave in time; they keep their instance", function()
-    e = engine.started { modules = { { "m", "restart", drain_ms = 400 } } }
-    local _, pass = enter()
-    local w = change()
-    e:advance(399)
-    assert.equal("nothing yet", w:outcome())
-    e:advance(1)
-    assert.equal("applied", w:outcome())
-    assert.falsy(e:journal():find("m.destroy 1", 1, true))
-    assert.equal(1, tonumber(C.gate_house_generation(pass)))
-    C.segue_gate_leave(pass)
-    e:step()
-    assert.truthy(e:journal():find("m.destroy 1", 1, true))
-  end)
-
-  for _, replace in ipairs { "handover", "swap" } do
-    it("admits arrivals to the next instance of a " .. replace .. " at once", function()
-      e = engine.started { modules = { { "m", replace } } }
-      local _, pass = enter()
-      assert.equal("applied", change():outcome())
-      assert.equal(2, (enter()))
-      assert.falsy(e:journal():find("m.stop 1", 1, true))
-      C.segue_gate_leave(pass)
-      for _ = 1, 3 do
-        C.scripted_settle(e.publication)
-        e:step()
-      end
-      assert.truthy(e:journal():find("m.stop 1", 1, true))
-    end)
-  end
-
-  it("gives the next snapshot to calls that enter a module that stays, however often", function()
-    e = engine.started { modules = { { "m", "handover", config = "other" } } }
-    for generation = 2, 40 do
-      assert.equal(generation - 1, (enter()))
-      assert.equal("applied", change():outcome())
-    end
-    assert.equal(40, (enter()))
-    for i, pass in ipairs(passes) do
-      assert.equal(i, tonumber(C.gate_house_generation(pass)))
-    end
-    assert.falsy(e:journal():find("m.drain", 1, true))
-  end)
-
-  it("admits waiting calls to the old generation when it is undone", function()
-    e = engine.started { modules = { { "m", "restart", exclusive = true } } }
-    e:module("m").deed[engine.verbs.start] = engine.FAIL_ONCE
-    local _, pass = enter()
-    local w, told = change(), {}
-    submit(told)
-    C.segue_gate_leave(pass)
-    e:step()
-    assert.equal("reverted", w:outcome())
-    assert.same({ 1 }, { told[1] })
-    assert.equal("m=open", e:gates())
-    assert.equal(1, (enter()))
-  end)
-
-  it("refuses waiting calls when the module cannot be restored", function()
-    e = engine.started { modules = { { "m", "restart" } } }
-    e:module("m").deed[engine.verbs.start] = engine.FAIL
-    local _, pass = enter()
-    local _, told = change(), {}
-    submit(told)
-    C.segue_gate_leave(pass)
-    e:step()
-    assert.same({ C.SEGUE_EMODULE }, { told[1] })
-    assert.equal("m=refusing", e:gates())
-    assert.equal(C.SEGUE_EMODULE, (enter()))
-    e:module("m").deed[engine.verbs.start] = engine.OK
-    e:advance(60000)
-    assert.equal(1, (enter()))
-  end)
-
-  it("refuses at the gate of a removed module, and admits when it is back", function()
-    e = engine.started { modules = { { "m" }, { "n" } } }
-    local _, pass = enter("m")
-    e:set_policy { modules = { { "n" } } }
-    assert.equal("applied", change():outcome())
-    assert.equal(C.SEGUE_EMODULE, (enter("m")))
-    assert.equal(2, (enter("n")))
-    C.segue_gate_leave(pass)
-    e:step()
-    e:set_policy { modules = { { "n" }, { "m" } } }
-    assert.equal("applied", change():outcome())
-    assert.equal(3, (enter("m")))
-  end)
-
-  it("takes the limits of the buffer from the policy", function()
-    e = engine.started { modules = { { "m", "restart", buffer = { 1, 0, 200 } } } }
-    local _, pass = enter()
-    local w, told = change(), {}
-    assert.equal(SEGUE_QUEUED, submit(told))
-    assert.equal(C.SEGUE_ELIMIT, submit(told))
-    e:advance(200)
-    assert.same({ C.SEGUE_ETIMEOUT }, { told[1] })
-    assert.equal("nothing yet", w:outcome())
-    C.segue_gate_leave(pass)
-    e:step()
-    assert.equal("applied", w:outcome())
-  end)
-
-  it("applies a lower age to calls that wait already", function()
-    e = engine.started { modules = { { "m", "restart", buffer = { 0, 0, 60000 } } } }
-    local _, pass = enter()
-    local w, told = change(), {}
-    assert.equal(SEGUE_QUEUED, submit(told))
-    e:advance(300)
-    local limits = C.new("segue__gate_limits")
-    limits.age_ms = 500
-    C.segue__gate_limit(C.segue__module_find(e.c.modules, "m").gate, limits)
-    e:advance(199)
-    assert.is_nil(told[1])
-    e:advance(1)
-    assert.same({ C.SEGUE_ETIMEOUT }, { told[1] })
-    C.segue_gate_leave(pass)
-    e:step()
-    assert.equal("applied", w:outcome())
-  end)
-
-  it("has its previous limits when a policy with others is undone", function()
-    local before = { modules = { { "m", "restart" } } }
-    e = engine.started(before)
-    e:set_policy { modules = { { "m", "restart", buffer = { 1, 0, 0 } } }, probe = engine.FAIL,
-                   set = { confirm_within_ms = 500 } }
-    local reverted = change()
-    e:advance(500)
-    e:step()
-    assert.equal("reverted", reverted:outcome())
-    e:set_policy(before)
-    local _, pass = enter()
-    local w, told = change(), {}
-    assert.equal(SEGUE_QUEUED, submit(told))
-    assert.equal(SEGUE_QUEUED, submit(told))
-    C.segue_gate_leave(pass)
-    e:step()
-    assert.equal("applied", w:outcome())
   end)
 end)

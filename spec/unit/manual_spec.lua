@@ -32,13 +32,7 @@ describe("a manual step", function()
     return pass, C.segue_gate_enter(C.segue__module_find(e.c.modules, name).gate, pass)
   end
 
-  -- The first gate that a thread passes gives it memory that it keeps.
-  setup(function()
-    e = engine.started { modules = three }
-    C.segue_gate_leave((enter "c"))
-    e:close(true)
-    e = nil
-  end)
+  setup(engine.pass_first_gates)
 
   it("restarts and replaces in the order of the hook, and commits the rest", function()
     start "prepare replace:b restart:a commit confirm"
@@ -78,11 +72,11 @@ describe("a manual step", function()
   it("does two steps at once", function()
     start("prepare restart:a+b commit confirm", { { "a", "restart", config = "x" },
       { "b", "restart", config = "x" } })
-    e:deed("a", "drain", engine.LATER)
+    e:behave("a", "drain", engine.LATER)
     local w = change()
     assert.equal("nothing yet", w:outcome())
     assert.truthy(e:operations():find("b.start 2", 1, true))
-    e:deed("a", "drain", engine.OK)
+    e:behave("a", "drain", engine.OK)
     C.scripted_finish(e:module("a"), engine.verbs.drain, 0)
     e:step()
     assert.equal("applied", w:outcome())
@@ -130,7 +124,7 @@ describe("a manual step", function()
 
   it("fails the transaction when the next instance does not start", function()
     start "prepare restart:a commit"
-    e:deed("a", "start", engine.FAIL_ONCE)
+    e:behave("a", "start", engine.FAIL_ONCE)
     local w = change()
     assert.equal("reverted", w:outcome())
     assert.equal("a=open b=open c=open", e:gates())
@@ -195,9 +189,9 @@ describe("a manual step", function()
 
   it("is refused while another operation of the same module is under way", function()
     start("prepare restart:a+a commit", { { "a", "restart", config = "x" } })
-    e:deed("a", "drain", engine.LATER)
+    e:behave("a", "drain", engine.LATER)
     local w = change()
-    e:deed("a", "drain", engine.OK)
+    e:behave("a", "drain", engine.OK)
     C.scripted_finish(e:module("a"), engine.verbs.drain, 0)
     e:step()
     assert.equal("module 'a' is still at another verb", w:error().message)
