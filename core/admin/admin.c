@@ -4,7 +4,7 @@
  * client is authorized (authorize.c), the query is validated (query.c), then the handler runs.
  *
  * The API outlives the engine: while the server still finishes its connections the engine may be
- * gone. From segue__admin_detach on only endpoints that are marked `always` answer as before, the
+ * gone. From admin_detach on only endpoints that are marked `always` answer as before, the
  * others get 503.
  */
 #include "internal.h"
@@ -83,7 +83,7 @@ void segue__admin_attach(segue__admin *admin, segue__engine *engine) {
 
 /* Requests that wait for a reload, the record, a page or a recording are answered before the engine
  * is released: each of them holds a waiter or a job inside it. */
-void segue__admin_detach(segue__admin *admin) {
+static void admin_detach(segue__admin *admin) {
   if (!admin->engine) return;
   segue__calls_close(admin);
   segue__questions_close(admin);
@@ -112,7 +112,7 @@ void segue__admin_abandon(segue__admin *admin) {
  * The server then has grace_ms to send what is queued. */
 void segue__admin_close(segue__admin *admin, uint64_t grace_ms, void (*cb)(void *data),
                         void *data) {
-  segue__admin_detach(admin);
+  admin_detach(admin);
   segue__events_close(admin);
   segue__timer_stop(admin->loop, &admin->certificate_timer);
   segue__listeners_close(admin);

@@ -40,8 +40,6 @@ typedef struct segue__admin_options {
 int segue__admin_new(segue__admin **out, const segue__admin_options *options);
 /* Sets the engine, once, before the loop runs, and observes it. */
 void segue__admin_attach(segue__admin *admin, segue__engine *engine);
-/* Call it before the engine is freed: later requests are answered 503. */
-void segue__admin_detach(segue__admin *admin);
 /* In a child after fork: closes the descriptors of listeners and connections, and nothing else. */
 void segue__admin_abandon(segue__admin *admin);
 /* Closes event streams and listeners at once, and connections after the answer that they wait for

@@ -205,9 +205,8 @@ static void ask_and_wait(const segue__reload_call *draft) {
   }
 }
 
-/* `If-Match: *` means that any generation is live (RFC 9110 13.1.1). A rollback and a confirm
- * compare If-Match here; a reload leaves it to the engine, which compares it when the run begins.
- */
+/* A rollback and a confirm compare If-Match here; a reload leaves it to the engine, which compares
+ * it when the run begins. The engine knows all forms of the condition (segue__engine_matches). */
 static void reload_ask(segue__reload_call draft) {
   segue__http_request *request = draft.request;
   char wait[32];
@@ -224,8 +223,6 @@ static void reload_ask(segue__reload_call draft) {
       !flag_get(request, "accept-shrink", &draft.accept_shrink))
     return;
   if_match_get(request, draft.if_match, sizeof draft.if_match);
-  if (strcmp(draft.if_match, "*") == 0 && segue__engine_live(draft.admin->engine))
-    draft.if_match[0] = 0;
   if (draft.what != RELOAD && draft.if_match[0] &&
       !segue__engine_matches(draft.admin->engine, draft.if_match))
     reload_conflict(draft.admin, request, draft.if_match);

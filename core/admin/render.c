@@ -13,6 +13,7 @@
 
 enum { VALUE_MAX = 4096, VALUE_CUT = 200 };
 
+static void render_errors_json(segue__buf *out, const segue__errors *errors);
 static void phases_json(segue__buf *out, const segue__result *result);
 static void steps_json(segue__buf *out, const segue__result *result);
 static void changes_json(segue__buf *out, const segue__result *result);
@@ -177,7 +178,7 @@ void segue__render_result_json(segue__buf *out, const segue__result *result, boo
                   ",\"plan_only\":%s,\"skipped\":%s,\"undo_failed\":%s,\"deferred\":%s,\"errors\":",
                   result->plan_only ? "true" : "false", result->skipped ? "true" : "false",
                   result->undo_failed ? "true" : "false", result->deferred ? "true" : "false");
-  segue__render_errors_json(out, &result->errors);
+  render_errors_json(out, &result->errors);
   if (result->taken_at_start) segue__buf_adds(out, ",\"taken_at_start\":true");
   segue__buf_addf(out, ",\"error_count\":%zu,\"change_count\":%zu", result->errors.total,
                   result->changes.total);
@@ -265,7 +266,7 @@ void segue__render_error_json(segue__buf *out, const segue_error *error) {
   segue__buf_addc(out, '}');
 }
 
-void segue__render_errors_json(segue__buf *out, const segue__errors *errors) {
+static void render_errors_json(segue__buf *out, const segue__errors *errors) {
   segue__buf_addc(out, '[');
   for (size_t i = 0; i < errors->count; i++) {
     if (i) segue__buf_addc(out, ',');

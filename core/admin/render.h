@@ -31,7 +31,6 @@ void segue__render_result_json(segue__buf *out, const segue__result *result, boo
 void segue__render_line(segue__buf *out, const char *text);
 void segue__render_error_text(segue__buf *out, const segue_error *error); /* one line, no newline */
 void segue__render_error_json(segue__buf *out, const segue_error *error); /* NULL: null */
-void segue__render_errors_json(segue__buf *out, const segue__errors *errors);
 
 /* `"key":"value"` with value escaped; NULL is null. */
 void segue__render_member(segue__buf *out, const char *key, const char *value);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * segue help options [TOPIC | PLUGIN]: the options of policies, from the tables that judge them,
+ * segue help options [TOPIC | PLUGIN]: the options of policies, from the tables that validate them,
  * and those of a plugin in C or Lua. --json prints them as a JSON Schema; `manual` and `types`
  * print the parts of reload.lua(5) and of the types for editors that `make options` writes.
  */

@@ -28,7 +28,7 @@ int segue__cli_test(const segue__cli *cli) {
                                       .args = args,
                                       .json = cli->json,
                                       .signal = segue__budget_signal(),
-                                      .judge = segue__validate_policy};
+                                      .validate = segue__validate_policy};
     rc = segue__testing_run(&options, &verdict, &err);
   }
   segue__free(lua_dir);

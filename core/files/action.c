@@ -89,7 +89,7 @@ static void action_verified(void *data, int status, const segue_error *error) {
     segue__step_start(step);
 }
 
-/* The server was asked to use the files; verify judges whether it does. */
+/* The server was asked to use the files; verify decides whether it does. */
 static void action_verify(segue__step *step) {
   const segue__file_module *module = action_instance(step)->module;
   segue_error failure;
@@ -166,7 +166,7 @@ static void action_looked(void *data, int status, const segue_error *error) {
     action_move(step);
 }
 
-/* A judgement of verify may need the state of the server before it was asked to change: its worker
+/* A check of verify may need the state of the server before it was asked to change: its worker
  * processes, the time of its last reload. */
 static void action_commit(segue__step *step) {
   segue__file_instance *instance = action_instance(step);

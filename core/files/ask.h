@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * ask.h: calls the functions of a policy that belong to the commit of a files module: "before" and
- * "verify", which judge whether the server uses the new files, and "undo". Control thread.
+ * "verify", which decide whether the server uses the new files, and "undo". Control thread.
  */
 #ifndef SEGUE_FILES_ASK_H
 #define SEGUE_FILES_ASK_H

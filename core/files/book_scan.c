@@ -108,8 +108,8 @@ typedef struct scan_look {
 
 /* The mutex is held. An entry that a set writes now, or has written since the look began, is left
  * to the next scan. */
-static int scan_judge(segue__file_book *book, book_entry *entry, scan_look *look,
-                      segue__drifts *out) {
+static int scan_decide(segue__file_book *book, book_entry *entry, scan_look *look,
+                       segue__drifts *out) {
   char how[160];
   if (entry->busy || !scan_wants(entry)) return 0;
   if (!look->same) {
@@ -161,7 +161,7 @@ int segue__file_book_scan(segue__file_book *book, segue__drifts *out) {
       look.rc = scan_read(look.path, &look.found, &look.stamp, &look.sure, &look.error);
     pthread_mutex_lock(&book->mutex);
     if (segue__file_version_equal(&written, &book->entries[i].version))
-      rc = scan_judge(book, &book->entries[i], &look, out);
+      rc = scan_decide(book, &book->entries[i], &look, out);
     pthread_mutex_unlock(&book->mutex);
     segue__free(look.path);
   }

@@ -28,8 +28,8 @@ static void command_on_output(void *data, segue__stream stream, const char *byte
   segue__buf_add(&run->output, bytes, len);
 }
 
-static int command_judge(const segue__effect_run *run, const segue__spawn_result *result,
-                         segue_error *err) {
+static int command_decide(const segue__effect_run *run, const segue__spawn_result *result,
+                          segue_error *err) {
   segue__buf text;
   if (!result->status && !result->timed_out && !result->exit_code) return 0;
   segue__effect_begin_message(run, "command", &text);
@@ -55,7 +55,7 @@ static void command_on_exit(void *data, const segue__spawn_result *result) {
   run->spawn = NULL;
   segue__effect_note(run, result->exit_code, result->term_signal, result->timed_out,
                      run->output.data, run->output.len);
-  int rc = command_judge(run, result, &error);
+  int rc = command_decide(run, result, &error);
   segue__effect_tried(run, rc, rc ? &error : NULL);
 }
 

@@ -33,7 +33,7 @@ static void request_finish(segue__effect_run *run) {
   segue__post(run->options.loop, &run->message);
 }
 
-static void request_judge(segue__effect_run *run, const segue__fetch_answer *answer) {
+static void request_decide(segue__effect_run *run, const segue__fetch_answer *answer) {
   segue__buf text;
   run->status = 0;
   if (answer->status >= 200 && answer->status < 300) return;
@@ -59,7 +59,7 @@ static void request_done(void *data, int status, const segue__fetch_answer *answ
     run->status = segue__effect_end_message(run, status == SEGUE_ETIMEOUT ? UV_ETIMEDOUT : status,
                                             &text, &run->error);
   } else {
-    request_judge(run, answer);
+    request_decide(run, answer);
   }
   request_finish(run);
 }

@@ -162,8 +162,5 @@ typedef struct segue__file_restore {
 int segue__file_restore_run(segue__file_restore *restore, segue_error *err);
 /* A name for such a version that is not in use, owned; NULL: none, or no memory. */
 char *segue__file_kept_name(const char *path);
-/* Keeps a version that segue has not written under a name of its own: moves `from` there, or copies
- * path if from is NULL. Returns the name, owned; NULL: that failed. */
-char *segue__file_keep(const char *path, const char *from);
 
 #endif

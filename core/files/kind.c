@@ -442,7 +442,7 @@ static const segue_option files_rows[] = {
      .shorthand = "call",
      .signature = "fun(): boolean?, string?",
      .absent = "an apply that succeeds is enough",
-     .doc = "a function, or one of segue.verify or segue.probe, that judges whether the server "
+     .doc = "a function, or one of segue.verify or segue.probe, that decides whether the server "
             "really uses the files; it is asked again until it returns true, and else the reload "
             "is undone"},
     {.name = "verify_within",

@@ -100,7 +100,7 @@ static void check_done(void *data, int status, const segue_error *error) {
   if (*instance->check_folder) (void)rmdir(instance->check_folder);
   if (status == SEGUE_EMODULE) {
     refused = *error;
-    /* The check is the judge of the configuration: it is rejected, and not tried again. */
+    /* The check decides about the configuration: it is rejected, and not tried again. */
     refused.code = status = SEGUE_ECONFIG;
     if (*instance->check_folder &&
         (strstr(error->message, "unshare: ") || strstr(error->message, "mount: ")))

@@ -38,7 +38,9 @@ char *segue__file_kept_name(const char *path) {
   return NULL;
 }
 
-char *segue__file_keep(const char *path, const char *from) {
+/* Keeps a version that segue has not written under a name of its own: moves `from` there, or copies
+ * path if from is NULL. Returns the name, owned; NULL: that failed. */
+static char *restore_keep(const char *path, const char *from) {
   for (int i = 1; i < RESTORE_NAMES; i++) {
     char *name = restore_kept_name(path, i);
     if (!name) return NULL;
@@ -122,7 +124,7 @@ static int restore_in_place(segue__file_restore *restore, const char *from, cons
   if (rc) return rc;
   if (!segue__file_version_equal(&again, now)) return restore_written(restore, err);
   if (third && !restore_is_mixture(restore, spare)) {
-    restore->kept = segue__file_keep(restore->path, NULL);
+    restore->kept = restore_keep(restore->path, NULL);
     if (!restore->kept)
       return segue__errorf(err, SEGUE_EUNDO,
                            "%s was changed by another program, and no copy of it can be made: it "
@@ -150,7 +152,7 @@ static int restore_replace(segue__file_restore *restore, const char *from, const
   if (rc || out.kind == SEGUE__FILE_NONE || segue__file_version_equal(&out, restore->other) ||
       segue__file_version_equal(&out, restore->wanted))
     return rc;
-  restore->kept = segue__file_keep(restore->path, from);
+  restore->kept = restore_keep(restore->path, from);
   return 0; /* without a name of its own it stays under the staged one: nothing is removed then */
 }
 

@@ -171,6 +171,7 @@ void segue__http_conn_expired(segue__http_conn *conn) {
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
+static void conn_pump(segue__http_conn *conn);
 static void tls_received(segue__http_conn *conn, const char *data, size_t len);
 
 static bool conn_discards(const segue__http_conn *conn) {
@@ -243,7 +244,7 @@ static void read_failed(segue__http_conn *conn, ssize_t status) {
   else if (conn->state == SEGUE__HTTP_FLUSHING)
     return;
   else if (conn->exchange && conn->exchange->in_len)
-    segue__http_conn_pump(conn); /* finds that nothing more will come */
+    conn_pump(conn); /* finds that nothing more will come */
   else
     segue__http_conn_lost(conn);
 }
@@ -260,7 +261,7 @@ static void conn_received(segue__http_conn *conn, size_t n) {
     conn->exchange = NULL;
     return;
   }
-  segue__http_conn_pump(conn);
+  conn_pump(conn);
 }
 
 void segue__http_conn_read(segue__http_conn *conn, ssize_t n, const uv_buf_t *buf) {
@@ -369,7 +370,7 @@ static void tls_received(segue__http_conn *conn, const char *data, size_t len) {
 /* ---- From bytes to a request ----------------------------------------------------------------- */
 
 /* A handler may answer inside the call. Then the answer only changes the state, and the loop of
- * segue__http_conn_pump continues with the next pipelined request: in_handler prevents that it is
+ * conn_pump continues with the next pipelined request: in_handler prevents that it is
  * processed inside the call too, which would use stack for each request that the client sent. */
 static void conn_dispatch(segue__http_conn *conn) {
   segue__http_server *server = conn->server;
@@ -569,14 +570,14 @@ static void pause_if_full(segue__http_conn *conn) {
 /* Continues a connection when its turn comes: also one that was paused, and has bytes left to
  * decrypt or to parse. */
 void segue__http_conn_turn(segue__http_conn *conn) {
-  segue__http_conn_pump(conn);
+  conn_pump(conn);
   if (!conn->tls || conn->state == SEGUE__HTTP_CLOSED || conn->paused) return;
   tls_pull(conn);
   if (conn->state == SEGUE__HTTP_IN_HEAD && !conn->exchange && conn->queue == SEGUE__HTTP_HEAD)
     segue__http_queue_set(conn, SEGUE__HTTP_IDLE);
 }
 
-void segue__http_conn_pump(segue__http_conn *conn) {
+static void conn_pump(segue__http_conn *conn) {
   bool more = true;
   while (more) {
     if (conn->state == SEGUE__HTTP_IN_HEAD && conn->exchange && conn->exchange->in_len)

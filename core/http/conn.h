@@ -198,7 +198,6 @@ bool segue__http_conn_must_wait(const segue__http_listener *http_listener);
 uv_buf_t segue__http_conn_buffer(segue__http_conn *conn);
 void segue__http_conn_read(segue__http_conn *conn, ssize_t n, const uv_buf_t *buf);
 void segue__http_conn_free(segue__http_conn *conn);
-void segue__http_conn_pump(segue__http_conn *conn);
 void segue__http_conn_turn(segue__http_conn *conn);
 void segue__http_conn_lost(segue__http_conn *conn);
 void segue__http_conn_part(

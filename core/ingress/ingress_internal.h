@@ -223,7 +223,6 @@ bool segue__worker_thread_post_unlock(segue_request *request);
 /* request.c, on the worker thread */
 void segue__ingress_request_arrived(void *thread_listener, segue__http_request *http);
 void segue__ingress_request_look(segue_request *request); /* it was posted */
-void segue__ingress_request_orphaned(segue_request *request);
 
 /* access.c, on the worker thread: writes one line if the route has an access log. */
 typedef struct segue__access {

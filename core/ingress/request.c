@@ -171,6 +171,7 @@ static bool would_block(const segue_request *request, size_t len) {
 
 /* ---- Through the gate ---- */
 
+static void request_orphaned(segue_request *request);
 static void request_flow(segue_request *request);
 
 /* Calls the function that waits for the client to read; it may end the request. */
@@ -250,7 +251,7 @@ static void on_gate(segue_arrival *arrival, int status) {
   pthread_mutex_lock(&request->worker->lock);
   request->entered = true;
   request->status = status;
-  if (!segue__worker_thread_post_unlock(request)) segue__ingress_request_orphaned(request);
+  if (!segue__worker_thread_post_unlock(request)) request_orphaned(request);
 }
 
 static void on_misdirected(segue__thread_listener *thread_listener, const segue__http_request *http,
@@ -391,7 +392,7 @@ void segue__ingress_request_look(segue_request *request) {
 /* Runs on the thread that calls about the request, after its worker thread has ended: no other
  * thread has the request, and its client is gone. The last orphan frees the worker thread's memory,
  * if the ingress was freed before. */
-void segue__ingress_request_orphaned(segue_request *request) {
+static void request_orphaned(segue_request *request) {
   segue__worker_thread *worker = request->worker;
   bool over = request->entered || request->ending;
   for (const segue__answer_chunk *chunk = request->first; chunk; chunk = chunk->next)
@@ -456,7 +457,7 @@ static int post_piece(segue_request *request, segue__answer_chunk *chunk) {
   request->last = chunk;
   request->flight += chunk->len;
   __atomic_store_n(&request->apart, true, __ATOMIC_RELEASE);
-  if (!segue__worker_thread_post_unlock(request)) segue__ingress_request_orphaned(request);
+  if (!segue__worker_thread_post_unlock(request)) request_orphaned(request);
   return 0;
 }
 
@@ -523,7 +524,7 @@ static void end_somehow(segue_request *request, bool cut) {
   request->ending = true;
   request->cut = cut;
   __atomic_store_n(&request->apart, true, __ATOMIC_RELEASE);
-  if (!segue__worker_thread_post_unlock(request)) segue__ingress_request_orphaned(request);
+  if (!segue__worker_thread_post_unlock(request)) request_orphaned(request);
 }
 
 void segue_request_end(segue_request *request) {

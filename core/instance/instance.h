@@ -113,8 +113,6 @@ struct segue {
 };
 
 void segue__options_free(segue_options *options); /* the strings in it */
-/* lifecycle.c. */
-void segue__set_stage(segue *s, segue__stage stage);
 /* instance.c: assembles the parts; releases, by callbacks of the loop, the parts that begin made;
  * frees a stopped instance. */
 int segue__instance_begin(segue *s, segue_error *error);

@@ -23,7 +23,7 @@ static int open_own_loop(segue *s, segue_error *error) {
   return 0;
 }
 
-void segue__set_stage(segue *s, segue__stage stage) {
+static void set_stage(segue *s, segue__stage stage) {
   pthread_mutex_lock(&s->life);
   s->stage = stage;
   pthread_mutex_unlock(&s->life);
@@ -51,7 +51,7 @@ static bool claim_start(segue *s) {
 static void on_stop_message(segue__message *message) {
   segue *s = (segue *)((char *)message - offsetof(segue, stop_message));
   if (s->stage != SEGUE__RUNNING) return;
-  segue__set_stage(s, SEGUE__STOPPING);
+  set_stage(s, SEGUE__STOPPING);
   SEGUE__LOG(&s->log, SEGUE_INFO, "segue", "stopping");
   segue__instance_tear_down(s);
 }
@@ -96,12 +96,12 @@ int segue_start(segue *s, segue_error *error) {
   s->uv = s->options.uv_loop;
   int rc = s->uv ? 0 : open_own_loop(s, error);
   if (rc < 0) {
-    segue__set_stage(s, SEGUE__NEW);
+    set_stage(s, SEGUE__NEW);
   } else {
     rc = segue__instance_begin(s, error);
     if (rc < 0) {
       s->options.on_stopped = NULL;
-      segue__set_stage(s, SEGUE__STOPPING);
+      set_stage(s, SEGUE__STOPPING);
       segue__instance_tear_down(s);
     }
   }

@@ -24,10 +24,6 @@ static void retired_step(segue__instance *instance, segue__verb verb, int status
                          const segue_error *error, void *data);
 static void drain_retired(segue__draining *draining, bool release);
 
-bool segue__drains_any(const segue__modules *modules) {
-  return modules->draining != NULL;
-}
-
 bool segue__drains_swapping(const segue__modules *modules) {
   return modules->swapping > 0;
 }

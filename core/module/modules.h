@@ -91,7 +91,6 @@ bool segue__services_take(segue__modules *modules, const segue__instance *instan
 /* ---- drain.c: old instances ---- */
 enum { SEGUE__OLD_MAX = 2 }; /* instances of a module that drain in the background */
 
-bool segue__drains_any(const segue__modules *modules);
 /* Returns whether at least one was replaced by swap: the answer of its reload waits until it has
  * stopped. */
 bool segue__drains_swapping(const segue__modules *modules);

@@ -123,7 +123,7 @@ static const exported source_export = {"segue_source",
                                        SEGUE_SOURCE_ABI,
                                        offsetof(segue_source_descriptor, userdata)};
 
-/* Judges the first three fields of a descriptor. */
+/* Validates the first three fields of a descriptor. */
 static int validate_head(const exported *e, uint32_t magic, uint32_t abi, size_t size,
                          segue_error *err) {
   if (magic != e->magic)

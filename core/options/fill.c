@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The errors of a judgement. All have the words of configuration errors: "PATH must be EXPECTED,
+ * The errors of a validation. All have the words of configuration errors: "PATH must be EXPECTED,
  * not FOUND", with the file and line of the value.
  */
 #include "fill.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * fill.h: one judgement, for the files of this folder.
+ * fill.h: one validation, for the files of this folder.
  */
 #ifndef SEGUE_OPTIONS_FILL_H
 #define SEGUE_OPTIONS_FILL_H
@@ -10,16 +10,17 @@
 typedef struct segue__fill {
   const segue__options_env *env;
   segue__errors *errors;
-  segue__buf path; /* of the value that is judged */
+  segue__buf path; /* of the value that is validated */
   int rc;          /* code of the first error */
   size_t count;    /* of errors so far */
-  /* While the value of a shorthand is judged: the row of the table that it stands for. */
+  /* While the value of a shorthand is validated: the row of the table that it stands for. */
   const segue_option *outer;
 } segue__fill;
 
 /* fill.c */
 
-/* Adds an error at node, about the path that is judged. The sentence continues after the path. */
+/* Adds an error at node, about the path that is validated. The sentence continues after the path.
+ */
 void segue__fill_wrong(segue__fill *j, const segue_node *node, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void segue__fill_wrong_at(segue__fill *j, uint32_t document, uint32_t line, uint32_t column,
@@ -43,7 +44,7 @@ size_t segue__option_row_bytes(const segue_option *row);
 
 size_t segue__option_scalar_size(segue_option_type type);
 bool segue__option_is_scalar(segue_option_type type);
-/* Judges node, and stores it at `at`. */
+/* Validates node, and stores it at `at`. */
 void segue__option_scalar(segue__fill *j, const segue_option *row, segue_option_type type,
                           const segue_node *node, void *at);
 /* Stores the default of a row. */

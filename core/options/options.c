@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Judging a tree by a table, and filling the struct. One walk does both: a value is judged where it
- * is stored. All mistakes are collected; the struct is freed at the end if there was one, so that
- * no caller meets half of it.
+ * Validating a tree by a table, and filling the struct. One walk does both: a value is validated
+ * where it is stored. All mistakes are collected; the struct is freed at the end if there was one,
+ * so that no caller meets half of it.
  */
 #include "options.h"
 
@@ -86,7 +86,7 @@ static const segue_node *written_get(const written *w, const segue_option_table 
 /* ---- Checks of the table's own --------------------------------------------------------------- */
 
 struct segue_option_report {
-  segue__fill *judge;
+  segue__fill *validate;
   const segue_option_table *table;
   written written;
 };
@@ -98,7 +98,7 @@ static const segue_node *report_node(const segue_option_report *report, const ch
 }
 
 void segue_option_wrong(segue_option_report *report, const char *key, const char *format, ...) {
-  segue__fill *j = report->judge;
+  segue__fill *j = report->validate;
   const segue_node *node = key ? report_node(report, key, strcspn(key, ".[")) : NULL;
   size_t before = j->path.len;
   bool shorthand = report->written.only && node;
@@ -372,7 +372,7 @@ static void fill_value(segue__fill *j, const segue_option *row, const segue_node
   }
 }
 
-/* An option that is judged and not kept. */
+/* An option that is validated and not kept. */
 static void validate_value(segue__fill *j, const segue_option *row, const segue_node *node) {
   char *scratch = segue__calloc(1, segue__option_row_bytes(row) + 1);
   if (!scratch) {

@@ -286,8 +286,8 @@ void segue__option_scalar(segue__fill *j, const segue_option *row, segue_option_
   }
 }
 
-/* The default as the node that a user's text would have made. It passes the same judgement, so that
- * a default out of its own range is found by the first spec that loads the table. */
+/* The default as the node that a user's text would have made. It passes the same validation, so
+ * that a default out of its own range is found by the first spec that loads the table. */
 void segue__option_fallback(segue__fill *j, const segue_option *row, void *at) {
   const char *text = row->fallback;
   segue_node node = {.type = SEGUE_STRING, .count = (uint32_t)strlen(text), .v.s = text};

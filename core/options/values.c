@@ -51,8 +51,8 @@ static void validate_plain(segue__fill *j, const segue_node *node) {
     }
 }
 
-static int values_judge(const segue_option_table *table, const segue_node *node, void *filled,
-                        const segue__options_env *env, segue__errors *errors) {
+static int values_validate(const segue_option_table *table, const segue_node *node, void *filled,
+                           const segue__options_env *env, segue__errors *errors) {
   segue__fill j = {.env = env, .errors = errors};
   segue__buf_init(&j.path);
   if (env->path) segue__buf_adds(&j.path, env->path);
@@ -67,10 +67,10 @@ static int values_judge(const segue_option_table *table, const segue_node *node,
 
 /* Errors need the places of the tree of the policy, and a struct that stays must point into the
  * copy, which has none: its places would name files of the configuration. So the original is
- * judged, and the struct is filled again from the copy. */
+ * validated, and the struct is filled again from the copy. */
 static int values_fill(segue__option_values *values, const segue_node *node,
                        const segue__options_env *env, segue__errors *errors) {
-  int rc = values_judge(values->table, node, values->filled, env, errors);
+  int rc = values_validate(values->table, node, values->filled, env, errors);
   if (rc) return rc;
   if (values->table) segue__options_clear(values->table, values->filled);
   rc = segue__node_copy(&values->arena, node, &values->tree);

@@ -6,6 +6,9 @@
  * from that reserve, one after the other, until the state is complete and has been closed. Freeing
  * the reserve and calling the allocator again is not enough: when memory is short, the next
  * allocations fail too.
+ *
+ * A state of luaL_newstate needs no reserve: LuaJIT's own allocator takes 128 KiB first, and a
+ * state that is created fits into them, so that the creation fails as a whole or not at all.
  */
 #ifndef SEGUE_OS_RESERVE_H
 #define SEGUE_OS_RESERVE_H

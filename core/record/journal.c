@@ -81,7 +81,7 @@ int segue__intent_set_number(segue__intent *intent, const char *name, uint64_t n
   return segue__intent_set(intent, name, text);
 }
 
-const char *segue__intent_get_bytes(const segue__intent *intent, const char *name, size_t *len) {
+static const char *intent_get_bytes(const segue__intent *intent, const char *name, size_t *len) {
   const segue__intent_field *field = intent_find(intent, name);
   *len = field ? field->len : 0;
   return field ? field->value : NULL;
@@ -89,7 +89,7 @@ const char *segue__intent_get_bytes(const segue__intent *intent, const char *nam
 
 const char *segue__intent_get(const segue__intent *intent, const char *name) {
   size_t len;
-  return segue__intent_get_bytes(intent, name, &len);
+  return intent_get_bytes(intent, name, &len);
 }
 
 uint64_t segue__intent_get_number(const segue__intent *intent, const char *name) {

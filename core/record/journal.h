@@ -56,7 +56,6 @@ int segue__intent_set_bytes(segue__intent *intent, const char *name, const void 
 int segue__intent_set_number(segue__intent *intent, const char *name, uint64_t number);
 /* NULL and 0 if there is no such field. Borrowed until the field is set again. */
 const char *segue__intent_get(const segue__intent *intent, const char *name);
-const char *segue__intent_get_bytes(const segue__intent *intent, const char *name, size_t *len);
 uint64_t segue__intent_get_number(const segue__intent *intent, const char *name);
 
 typedef struct segue__journal {

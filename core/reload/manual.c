@@ -41,7 +41,7 @@ static void manual_answer(segue__message *message) {
 }
 
 /* error NULL: it is done. */
-void segue__manual_step_end(segue__step *step, const segue_error *error) {
+static void manual_step_end(segue__step *step, const segue_error *error) {
   segue__loop *loop = step->txn->engine->loop;
   memset(&step->manual.error, 0, sizeof step->manual.error);
   if (error) step->manual.error = *error;
@@ -147,7 +147,7 @@ static void all_left(void *data, bool all) {
     segue__instance_cut(step->old);
     gone = true;
   }
-  segue__manual_step_end(step, gone ? NULL : &error);
+  manual_step_end(step, gone ? NULL : &error);
 }
 
 void segue__txn_drain(segue__txn *txn, const char *name, const segue__drain *drain,
@@ -172,7 +172,7 @@ void segue__txn_drain(segue__txn *txn, const char *name, const segue__drain *dra
 static void hand_done(segue__step *step, int status, const segue_error *error) {
   segue__txn *txn = step->txn;
   if (error) segue__txn_fail(txn, error);
-  segue__manual_step_end(step, status < 0 || segue__txn_failed(txn) ? &txn->failure : NULL);
+  manual_step_end(step, status < 0 || segue__txn_failed(txn) ? &txn->failure : NULL);
 }
 
 static void hand_recorded(segue__record_call *call, segue__record_answer *answer) {

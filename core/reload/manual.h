@@ -8,7 +8,6 @@
 #include "step.h"
 
 segue__step *segue__txn_step(const segue__txn *txn, const char *name); /* NULL: none */
-void segue__manual_step_end(segue__step *step, const segue_error *error);
 /* Detaches the callbacks of the verbs that are running. cb: all of them have ended. */
 void segue__manual_steps_release(segue__txn *txn, void (*cb)(segue__txn *txn));
 

@@ -181,7 +181,7 @@ static const segue_option_table probe_call_options = {.size = sizeof(segue_optio
                                                       .doc = "A function that returns true."};
 
 const segue_option_table segue__probe_options = {
-    KIND(probe_rows), .name = "probe", .doc = "A judgement of the new generation.", .family = true,
+    KIND(probe_rows), .name = "probe", .doc = "A check of the new generation.", .family = true,
     .tag = "segue.probe.http \"http://...\""};
 
 /* ---- Parts of a policy ----------------------------------------------------------------------- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A policy from the defaults, and from a tree: the tables judge it and fill the struct. The code
- * here judges options that depend on one another, or on how something was written.
+ * A policy from the defaults, and from a tree: the tables validate it and fill the struct. The code
+ * here validates options that depend on one another, or on how something was written.
  */
 #include <signal.h>
 #include <stdio.h>

@@ -9,7 +9,7 @@
 
 enum { FEW = 8 };
 
-uint64_t segue__type_bits(const segue_node *node) {
+static uint64_t type_bits(const segue_node *node) {
   static const uint8_t bits[] = {
       SEGUE__T_NULL,   SEGUE__T_BOOLEAN, SEGUE__T_INTEGER | SEGUE__T_NUMBER,
       SEGUE__T_NUMBER, SEGUE__T_STRING,  SEGUE__T_ARRAY,
@@ -23,7 +23,7 @@ bool segue__check_type(segue__validation *v, const segue__sub *sub, const segue_
                        const segue__place *place, size_t marks) {
   char shown[SEGUE__SHOWN_SIZE], types[SEGUE__SHOWN_SIZE];
   (void)marks;
-  if (segue__type_bits(place->node) & k->number) return true;
+  if (type_bits(place->node) & k->number) return true;
   return segue__finding_add(v, sub, k, place, "must be %s%s",
                             segue__finding_types(k->number, types),
                             segue__finding_not_type(place, shown));

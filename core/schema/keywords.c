@@ -187,8 +187,8 @@ static int compile_enum(segue__compile *c, segue__sub *sub, segue__keyword *k) {
 
 /* ---- Patterns and formats -------------------------------------------------------------------- */
 
-int segue__compile_regex(segue__compile *c, segue__keyword *k, size_t index, const char *pattern,
-                         size_t len) {
+static int keyword_compile_regex(segue__compile *c, segue__keyword *k, size_t index,
+                                 const char *pattern, size_t len) {
   segue__schema *s = c->schema;
   segue_error err;
   if (s->regex_count == s->regex_capacity) {
@@ -211,7 +211,7 @@ int segue__compile_regex(segue__compile *c, segue__keyword *k, size_t index, con
 static int compile_pattern(segue__compile *c, segue__sub *sub, segue__keyword *k) {
   if (is_text(c, sub, k)) return c->status;
   k->regexes = (segue__regex **)segue__compile_alloc(c, sizeof(segue__regex *));
-  if (k->regexes) segue__compile_regex(c, k, 0, k->value->v.s, k->value->count);
+  if (k->regexes) keyword_compile_regex(c, k, 0, k->value->v.s, k->value->count);
   return c->status;
 }
 
@@ -222,7 +222,7 @@ static int compile_pattern_properties(segue__compile *c, segue__sub *sub, segue_
     const segue__member *m = &k->value->v.members[i];
     c->line = m->line;
     c->column = m->column;
-    segue__compile_regex(c, k, i, m->key, m->key_len);
+    keyword_compile_regex(c, k, i, m->key, m->key_len);
   }
   return c->status;
 }

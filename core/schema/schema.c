@@ -237,7 +237,7 @@ static bool anchor_name(const segue_node *node) {
   return node->count > 0;
 }
 
-int32_t segue__compile_dynamic(segue__compile *c, const char *name, size_t len) {
+static int32_t compile_dynamic(segue__compile *c, const char *name, size_t len) {
   segue__schema *s = c->schema;
   for (int32_t i = 0; i < s->dynamic_count; i++)
     if (strlen(s->dynamic_names[i]) == len && !memcmp(s->dynamic_names[i], name, len)) return i;
@@ -268,7 +268,7 @@ static void add_anchor(segue__compile *c, segue__sub *sub, const char *key, bool
   for (segue__anchor *a = r->anchors; a; a = a->next) {
     if (a->len != name->count || memcmp(a->name, name->v.s, a->len) != 0) continue;
     if (a->sub == sub && a->dynamic < 0 && dynamic)
-      a->dynamic = segue__compile_dynamic(c, name->v.s, name->count);
+      a->dynamic = compile_dynamic(c, name->v.s, name->count);
     else if (a->sub != sub)
       segue__compile_fail(c, "\"%s\" is the name of another place in this schema too", name->v.s);
     return;
@@ -276,7 +276,7 @@ static void add_anchor(segue__compile *c, segue__sub *sub, const char *key, bool
   segue__anchor *a = segue__compile_alloc(c, sizeof *a);
   if (!a) return;
   *a = (segue__anchor){name->v.s, name->count, sub, -1, r->anchors};
-  if (dynamic) a->dynamic = segue__compile_dynamic(c, name->v.s, name->count);
+  if (dynamic) a->dynamic = compile_dynamic(c, name->v.s, name->count);
   r->anchors = a;
 }
 

@@ -248,12 +248,9 @@ segue__sub *segue__compile_find(const segue__compile *c, const segue_node *node,
 segue__resource *segue__compile_resource(const segue__compile *c, const char *uri);
 /* Parses a built-in metaschema and takes it in. NULL: there is none of this URI, or stopped. */
 segue__resource *segue__compile_metaschema(segue__compile *c, const char *uri);
-int32_t segue__compile_dynamic(segue__compile *c, const char *name, size_t len);
 int segue__compile_keywords(segue__compile *c, segue__sub *sub);
 int segue__compile_ref(segue__compile *c, segue__sub *sub, segue__keyword *keyword);
 int segue__compile_circles(segue__compile *c);
-int segue__compile_regex(segue__compile *c, segue__keyword *keyword, size_t index,
-                         const char *pattern, size_t len);
 
 const segue__keyword_def *segue__keyword_find(const char *name, size_t len);
 /* All keywords, in order of judgement; ends with a NULL name. */
@@ -303,9 +300,6 @@ bool segue__validate_step(segue__validation *v, const segue__place *place, uint6
 bool segue__validate_stop(segue__validation *v, const segue__place *place, int code);
 bool segue__validate_match(segue__validation *v, const segue__place *place,
                            const segue__regex *regex, const char *text, size_t len);
-size_t segue__marks_push(segue__validation *v, const segue_node *node); /* 0: stopped */
-void segue__marks_pop(segue__validation *v, size_t marks);
-void segue__marks_merge(segue__validation *v, size_t to, size_t from, const segue_node *node);
 void segue__marks_set(segue__validation *v, size_t marks, uint32_t child);
 void segue__marks_set_all(segue__validation *v, size_t marks, const segue_node *node);
 bool segue__marks_get(const segue__validation *v, size_t marks, uint32_t child);
@@ -356,7 +350,6 @@ enum {
   SEGUE__T_ARRAY = 32,
   SEGUE__T_OBJECT = 64
 };
-uint64_t segue__type_bits(const segue_node *node);
 
 typedef bool segue__keyword_check(segue__validation *v, const segue__sub *sub,
                                   const segue__keyword *k, const segue__place *place, size_t marks);

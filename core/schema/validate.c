@@ -62,7 +62,7 @@ static size_t words_of(const segue_node *node) {
   return node->type >= SEGUE_LIST ? ((size_t)node->count + 63) / 64 : 0;
 }
 
-size_t segue__marks_push(segue__validation *v, const segue_node *node) {
+static size_t marks_push(segue__validation *v, const segue_node *node) {
   size_t words = words_of(node), need = v->bits_used + words;
   if (need > v->bits_capacity) {
     size_t capacity = v->bits_capacity ? v->bits_capacity : 64;
@@ -78,11 +78,11 @@ size_t segue__marks_push(segue__validation *v, const segue_node *node) {
   return need - words + 1;
 }
 
-void segue__marks_pop(segue__validation *v, size_t marks) {
+static void marks_pop(segue__validation *v, size_t marks) {
   if (marks) v->bits_used = marks - 1;
 }
 
-void segue__marks_merge(segue__validation *v, size_t to, size_t from, const segue_node *node) {
+static void marks_merge(segue__validation *v, size_t to, size_t from, const segue_node *node) {
   for (size_t i = 0; to && from && i < words_of(node); i++)
     v->bits[to - 1 + i] |= v->bits[from - 1 + i];
 }
@@ -139,15 +139,14 @@ bool segue__validate_sub(segue__validation *v, const segue__sub *sub, const segu
   if (!segue__validate_step(v, place, 1)) return false;
   size_t scope = v->scope_count, own = 0;
   if (v->depth == DEPTH_MAX) return segue__validate_stop(v, place, SEGUE_ELIMIT);
-  if (validate_enter(v, sub->resource) ||
-      (sub->marks && !(own = segue__marks_push(v, place->node))))
+  if (validate_enter(v, sub->resource) || (sub->marks && !(own = marks_push(v, place->node))))
     return segue__validate_stop(v, place, UV_ENOMEM);
   v->depth++;
   bool good = validate(v, sub, place, own ? own : marks);
   v->depth--;
   v->scope_count = scope;
-  if (own && good) segue__marks_merge(v, marks, own, place->node);
-  segue__marks_pop(v, own);
+  if (own && good) marks_merge(v, marks, own, place->node);
+  marks_pop(v, own);
   return good;
 }
 
@@ -162,11 +161,11 @@ bool segue__validate_quietly(segue__validation *v, const segue__sub *sub, const 
 
 bool segue__validate_try(segue__validation *v, const segue__sub *sub, const segue__place *place,
                          size_t marks) {
-  size_t scratch = marks ? segue__marks_push(v, place->node) : 0;
+  size_t scratch = marks ? marks_push(v, place->node) : 0;
   if (marks && !scratch) return segue__validate_stop(v, place, UV_ENOMEM);
   bool good = segue__validate_quietly(v, sub, place, scratch);
-  if (good) segue__marks_merge(v, marks, scratch, place->node);
-  segue__marks_pop(v, scratch);
+  if (good) marks_merge(v, marks, scratch, place->node);
+  marks_pop(v, scratch);
   return good;
 }
 

@@ -224,7 +224,8 @@ bool segue__sources_applied(const segue__sources *sources, const segue__source *
   return false;
 }
 
-uint64_t segue__source_failures(const segue__source_state *state) {
+/* Returns the consecutive failures of the current way of fetching, for the strategy. */
+static uint64_t source_failures(const segue__source_state *state) {
   return state->consecutive_failures + state->remote.watch_failures;
 }
 
@@ -276,7 +277,7 @@ bool segue__sources_next_health(segue__sources *sources, segue__source_health *o
                                 bool *is_pushing) {
   for (size_t i = 0; i < sources->count; i++) {
     segue__source_state *state = sources->items[i];
-    uint64_t failures = segue__source_failures(state);
+    uint64_t failures = source_failures(state);
     if (state->trial || (state->kind->remote && !state->remote.source)) continue; /* not live */
     if (state->seen && state->seen_failures == failures) continue;
     state->seen = true;
@@ -325,7 +326,7 @@ static const segue__source_state *sources_nth(const segue__sources *sources, siz
 static const char *source_activity(const segue__source_state *state) {
   if (state->remote.pull) return "fetching";
   if (segue__remote_is_watched(state)) return "watching";
-  return segue__source_failures(state) && state->remote.source ? "backing off" : "idle";
+  return source_failures(state) && state->remote.source ? "backing off" : "idle";
 }
 
 static bool source_is_up(const segue__source_state *state) {

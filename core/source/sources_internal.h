@@ -92,8 +92,6 @@ segue__source_state *segue__source_get(segue__sources *sources, const segue__sou
 /* A fetch or a push was good. */
 void segue__source_succeeded(segue__source_state *state);
 void segue__source_failed(segue__source_state *state, const segue_error *error);
-/* Returns the consecutive failures of the current way of fetching, for the strategy. */
-uint64_t segue__source_failures(const segue__source_state *state);
 
 /* ---- held.c ---- */
 /* Takes a delivery. 1: other documents than those that are held, 0: the same; negative: it cannot

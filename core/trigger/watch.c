@@ -250,7 +250,7 @@ const char *segue__watch_problem(const segue__watcher *watch) {
 
 /* ---- Events ---- */
 
-void segue__watch_flag(segue__watcher *watch, watched_path *path, bool moved) {
+static void watch_flag(segue__watcher *watch, watched_path *path, bool moved) {
   path->events++;
   path->moved |= moved;
   if (path->flagged) return;
@@ -261,7 +261,7 @@ void segue__watch_flag(segue__watcher *watch, watched_path *path, bool moved) {
 
 static void flag_dir(segue__watcher *watch, watched_dir *dir) {
   for (size_t i = 0; i < dir->count; i++)
-    segue__watch_flag(watch, dir->interests[i].owner, true);
+    watch_flag(watch, dir->interests[i].owner, true);
 }
 
 /* Returns whether the event has to be reported now. A plain file that was just created is still
@@ -289,14 +289,14 @@ static void match_name(segue__watcher *watch, watched_dir *dir, interest *in,
   bool is_link;
   watched_path *path = in->owner;
   if (in->kind == STEP) {
-    segue__watch_flag(watch, path, true);
+    watch_flag(watch, path, true);
     return;
   }
   if (!has_content_now(dir, event, &is_link)) return;
   bool content_only = event->mask & (IN_CLOSE_WRITE | IN_ATTRIB);
   bool moved = !content_only && (in->kind == FINAL || is_link || path->has_links);
   if (path->unreadable && event->mask & IN_ATTRIB) moved = true; /* the mode may allow it now */
-  segue__watch_flag(watch, path, moved);
+  watch_flag(watch, path, moved);
   if (path->glob) strcpy(path->changed, in->kind == PATTERN ? event->name : "");
 }
 
@@ -322,7 +322,7 @@ static void match_inode(segue__watcher *watch, watched_dir *dir, uint32_t mask) 
     uint64_t print = segue__watch_owned_print(dir->path);
     if (print == in->print && !(mask & IN_CLOSE_WRITE)) continue;
     in->print = print;
-    segue__watch_flag(watch, in->owner, false);
+    watch_flag(watch, in->owner, false);
     if (in->name) strcpy(in->owner->changed, in->name);
   }
 }
@@ -380,7 +380,7 @@ void segue__watch_renew(segue__watcher *watch) {
 
 static void flag_all(segue__watcher *watch) {
   for (size_t i = 0; i < watch->count; i++)
-    segue__watch_flag(watch, watch->paths[i], true);
+    watch_flag(watch, watch->paths[i], true);
 }
 
 /* Stores the fingerprint of the state that the events report; otherwise the next rescan would find

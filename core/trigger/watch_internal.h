@@ -100,8 +100,6 @@ void segue__watch_scan_start(segue__watcher *watch);
 void segue__watch_scan_adopt(segue__watcher *watch); /* patterns that are flagged */
 void segue__watch_scan_forget(segue__watcher *watch);
 
-/* watch.c */
-void segue__watch_flag(segue__watcher *watch, watched_path *path, bool moved);
 void segue__watch_renew(segue__watcher *watch); /* resolves again what has moved */
 void segue__watch_report(segue__watcher *watch,
                          bool anything); /* runs callbacks; may free the watch */

@@ -126,7 +126,7 @@ static void failed(const flight *f, const char *reason) {
   (void)segue_count(d->s, f->target ? f->target->dead : "dead_total{target=\"\"}", 1);
 }
 
-static void judge(const flight *f, CURLcode code) {
+static void validate(const flight *f, CURLcode code) {
   char reason[48];
   long status = 0;
   double seconds = 0;
@@ -243,7 +243,7 @@ static void depart_all(dispatcher *d) {
 static void end_flight(flight *f, CURLcode code) {
   curl_multi_remove_handle(f->dispatcher->multi, f->easy);
   leave_sky(f);
-  judge(f, code);
+  validate(f, code);
   landed(f);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The front: POST /call?target=NAME with a payload. It judges the call by the configuration of its
- * own generation and puts it into the queue, which answers. While the queue is restarted its gate
- * is shut, and calls wait there.
+ * The front: POST /call?target=NAME with a payload. It validates the call by the configuration of
+ * its own generation and puts it into the queue, which answers. While the queue is restarted its
+ * gate is shut, and calls wait there.
  */
 #include <stdio.h>
 #include <string.h>

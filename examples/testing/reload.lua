@@ -12,9 +12,9 @@ return {
       return nil, ("workers would go from %d to %d: at most half at once"):format(prev.workers,
         next.workers)
     end
-    local judged, why = segue.run { "my-server", "--check", timeout = "10s" }
-    if not judged then return nil, why end
-    if not judged.ok then return nil, judged.message end
+    local validated, why = segue.run { "my-server", "--check", timeout = "10s" }
+    if not validated then return nil, why end
+    if not validated.ok then return nil, validated.message end
     return true
   end,
 

@@ -117,7 +117,7 @@ function M.trigger(fn)
 end
 
 -- Constructors for `apply` and `undo` of a files module return a table of options; the options are
--- judged at the line of the call.
+-- validated at the line of the call.
 local function effect(name, key, first, options)
   local made = {}
   if options ~= nil and type(options) ~= "table" then

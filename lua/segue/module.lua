@@ -28,7 +28,7 @@ end
 ---@param listens boolean
 ---@return string? message
 ---@return integer? line
-function M.judge(module, listens)
+function M.validate(module, listens)
   if type(module) ~= "table" or core.kind(module) then
     return ("the module returns a %s instead of a table: end it with `return { handle = "
       .. "function(request) ... end }`"):format(type(module))

@@ -756,7 +756,7 @@
 --- a module that the host program registered, or a shared object; with a slash its path. Default:
 --- the name of the module.
 ---@field plugin? string
---- options of the plugin, judged by its own table: segue help options PLUGIN
+--- options of the plugin, validated by its own table: segue help options PLUGIN
 ---@field options? table<string, any>
 
 --- A module in Lua.
@@ -793,7 +793,7 @@
 --- a command, segue.hup, segue.send_signal or segue.post: runs once after all files are in place,
 --- and again after an undo; if it fails, the reload is undone. Default: nothing.
 ---@field apply? string|segue.FilesApply
---- a function, or one of segue.verify or segue.probe, that judges whether the server really uses
+--- a function, or one of segue.verify or segue.probe, that decides whether the server really uses
 --- the files; it is asked again until it returns true, and else the reload is undone. Default: an
 --- apply that succeeds is enough.
 ---@field verify? fun(): boolean?, string?|segue.Probe

@@ -17,8 +17,8 @@ local function masked(text)
   return scheme .. authority:match("[^@]*$") .. path
 end
 
---- The state of a source from its options, which the constructor has judged; what they cannot say
---- alone is thrown at the caller of segue.url.
+--- The state of a source from its options, which the constructor has validated. Mistakes that rows
+--- cannot find are thrown at the caller of segue.url.
 ---@param spec segue.SourceUrl
 ---@return table
 function M.prepare(spec)

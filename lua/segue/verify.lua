@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- segue.verify: judgements for `verify` of a module of the kind files: does the server really use
+-- segue.verify: checks for `verify` of a module of the kind files: does the server really use
 -- the files that it was asked to use? Each is a probe with a function `before`, which looks at the
--- server before it is asked; what it returns is the argument of the judgement.
+-- server before it is asked; what it returns is the argument of the validation.
 local core = require "segue.core"
 local fetch = require "segue.fetch"
 local files = require "segue.files"
@@ -47,7 +47,7 @@ end
 -- nginx reports nothing to the program that has sent the signal: a master that cannot use its new
 -- configuration (an address in use, a file that is gone) logs that and keeps its workers. One that
 -- can starts new workers, and then lets the old ones finish.
-local function judge_nginx(pidfile, state)
+local function nginx_uses(pidfile, state)
   local master, why, code = master_of(pidfile)
   if not master then return nil, why, code end
   local workers
@@ -78,7 +78,7 @@ function M.nginx(pidfile)
     local master = master_of(pidfile)
     local workers = master and workers_of(master)
     return workers and { master = master, workers = workers } or nil
-  end, function(state) return judge_nginx(pidfile, state) end)
+  end, function(state) return nginx_uses(pidfile, state) end)
 end
 
 -- ---- Prometheus ----
@@ -101,7 +101,7 @@ end
 
 -- The success of a reload is a metric of the last one: so the time of the last success must have
 -- advanced too, or it is the success of an earlier reload.
-local function judge_prometheus(url, prefix, before)
+local function prometheus_uses(url, prefix, before)
   local now, why, code = reloads_of(url, prefix)
   if not now then return nil, why, code end
   if now.successful ~= 1 then
@@ -130,7 +130,7 @@ function M.prometheus(url, options)
   return probe("segue.verify.prometheus", function()
     local found = reloads_of(metrics, prefix)
     return found and found.success_timestamp_seconds or nil
-  end, function(before) return judge_prometheus(metrics, prefix, before) end)
+  end, function(before) return prometheus_uses(metrics, prefix, before) end)
 end
 
 return setmetatable(M, {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // ajv.js SCHEMA FILE: the same as schema.c, by ajv, which compiles a schema to JavaScript. Debian's
-// knows draft-07, whose keywords are those of the schema that is judged by; $ref finds $defs too.
+// knows draft-07, whose keywords are those of the schema that is validated by; $ref finds $defs too.
 // Prints "name value": the first time, and the best of those that follow.
 "use strict";
 const Ajv = require("ajv");

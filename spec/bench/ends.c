@@ -165,7 +165,7 @@ static size_t whole(const conn *c, bool *last) {
   return c->in_len >= head + body ? head + body : 0;
 }
 
-static void judge(conn *c, size_t len) {
+static void check(conn *c, size_t len) {
   char number[32];
   int n = snprintf(number, sizeof number, "number=%" PRIu32 " ", c->asked[0]);
   int status = (int)strtol(c->in + strlen("HTTP/1.1 "), NULL, 10);
@@ -187,7 +187,7 @@ static void take_input(conn *c) {
   bool last = false, closes;
   while (c->count && !last && (len = whole(c, &closes))) {
     last = closes;
-    judge(c, len);
+    check(c, len);
     memmove(c->asked, c->asked + 1, --c->count * sizeof *c->asked);
     c->in_len -= len;
     memmove(c->in, c->in + len, c->in_len);

@@ -115,7 +115,7 @@ local services_schema = [[{
           "retries": { "type": "integer", "minimum": 0, "maximum": 10 } } } ] } } } } }
 ]]
 
-M.schema = { title = "10,000 items judged by a JSON Schema", run = function(report)
+M.schema = { title = "10,000 items validated by a JSON Schema", run = function(report)
   local dir = tempdir.new()
   local schema = dir:write("schema.json", services_schema)
   local file = dir:write("a.json", services_json(10000))
@@ -155,14 +155,14 @@ local function many_modules(returned)
   return table.concat(text, "\n")
 end
 
-M.options = { title = "options: a policy of 200 modules is judged", run = function(report)
+M.options = { title = "options: a policy of 200 modules is validated", run = function(report)
   local dir = tempdir.new()
   local all = dir:write("reload.lua",
     many_modules { needs = '{ "m2" }', modules = "modules" })
   local one = dir:write("one.lua",
     many_modules { needs = "nil", modules = "{ m1 = modules.m1 }" })
   local figures = driver("options", require("luv").cwd() .. "/lua", all, one)
-  report { ours = figures.judged, theirs = 5, peer = "goal", unit = "ms", at_most = 1 }
+  report { ours = figures.validated, theirs = 5, peer = "goal", unit = "ms", at_most = 1 }
   report { ours = figures.all, peer = "(for the record)", unit = "ms to load it" }
 end }
 

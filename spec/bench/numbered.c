@@ -260,7 +260,7 @@ static bool copies_agree(const char *text, const char *end, uint64_t value) {
   return text == end && count == NUMBERED_COPIES;
 }
 
-static void judge(conn *c, const answer *a) {
+static void check(conn *c, const answer *a) {
   static char text[IN_MAX];
   const asked *asked = &c->asked[0];
   uint32_t number = 0;
@@ -378,7 +378,7 @@ static void take_answer(conn *c, const answer *a) {
     complain("%" PRIu32 ": an answer that nobody asked for", c->slot);
     return;
   }
-  judge(c, a);
+  check(c, a);
   count_latency(now_ms() - c->asked[0].at_ms);
   answered++;
   memmove(c->asked, c->asked + 1, --c->count * sizeof c->asked[0]);
@@ -456,7 +456,7 @@ static void read_ledger(char *out, size_t size) {
   close_conn(&c);
 }
 
-static void judge_ledger(const char *ledger) {
+static void check_ledger(const char *ledger) {
   uint64_t n[5] = {0};
   int found = sscanf(ledger,
                      "arrived=%" SCNu64 " doubled=%" SCNu64 " disordered=%" SCNu64 " torn=%" SCNu64
@@ -495,7 +495,7 @@ int main(int argc, char **argv) {
   open_conn(&admin, admin_port);
   run();
   read_ledger(ledger, sizeof ledger);
-  judge_ledger(ledger);
+  check_ledger(ledger);
   printf("requests=%" PRIu64 " answered=%" PRIu64 " reloads=%" PRIu64 " during=%" PRIu64
          " wrong=%" PRIu64 " p50=%.2f p99=%.2f max=%.2f reload_max=%.2f\n%s",
          requests, answered, reloads, over_reload, wrong, percentile(0.5), percentile(0.99),

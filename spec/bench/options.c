@@ -2,7 +2,7 @@
  *
  * options LUA_DIR POLICY SMALL: the time to load two policies with the loader of the daemon. Both
  * build the same tables; the second returns one module of them. So the difference is the time for
- * making a tree of the tables, finding their lines in the text, judging them by the tables of
+ * making a tree of the tables, finding their lines in the text, validating them by the tables of
  * options and filling the structs. Prints "name value" lines: milliseconds, the best of several
  * rounds.
  */
@@ -65,7 +65,7 @@ int main(int argc, char **argv) {
       segue__lua_loader_new(&lua, loop, NULL, NULL, &options))
     return 1;
   double all = load_ms(lua, argv[2]), one = load_ms(lua, argv[3]);
-  printf("all %.4f\njudged %.4f\n", all, all - one);
+  printf("all %.4f\nvalidated %.4f\n", all, all - one);
   segue__lua_loader_free(lua);
   segue__loop_close(loop, NULL, NULL);
   uv_run(&uv, UV_RUN_DEFAULT);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * schema SCHEMA FILE: how long it takes to judge a parsed JSON file by a compiled schema. Prints
+ * schema SCHEMA FILE: how long it takes to validate a parsed JSON file by a compiled schema. Prints
  * "name value" lines: milliseconds, the best of several rounds.
  */
 #include <stdio.h>

@@ -27,11 +27,11 @@ end
 return {
   templates = { title = "templates: 10,000 services", run = function(report)
     local dir = tempdir.new()
-    local judge = dir.path .. "/templates"
-    local built = process.run { "go", "build", "-o", judge, "spec/bench/templates.go",
+    local reference = dir.path .. "/templates"
+    local built = process.run { "go", "build", "-o", reference, "spec/bench/templates.go",
       deadline_ms = 120000, env = { GOCACHE = dir.path .. "/cache", GO111MODULE = "off" } }
     assert(built.code == 0, built:describe())
-    local go, go_bytes = times { judge }
+    local go, go_bytes = times { reference }
     local ours, our_bytes = times { "luajit", "spec/bench/templates_driver.lua" }
     assert(go_bytes.fields == our_bytes.fields and go_bytes.actions == our_bytes.actions)
     local function line(name, theirs, unit, at_most)

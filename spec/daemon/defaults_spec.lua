@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Defaults of a schema, filled into the configuration before it is judged.
+-- Defaults of a schema, filled into the configuration before it is validated.
 local segue = require "spec.support.segue"
 
 local policy = [[

@@ -86,7 +86,7 @@ describe("examples/nginx-upstreams", function()
     stop "b"
     assert.equal(200, (change(d, { a })))
     stop "c"
-    traffic.judge(load)
+    traffic.check(load)
     assert.equal(1, select(2, d.dir:read("conf.d/upstreams.conf"):gsub("server ", "")))
     d:stop() -- with the connection of the probe, which is kept for 3 s
   end)

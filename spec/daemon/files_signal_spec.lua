@@ -249,7 +249,7 @@ end)
 describe("options of apply", function()
   after_each(segue.cleanup)
 
-  it("are judged by their rows, each mistake at its place", function()
+  it("are validated by their rows, each mistake at its place", function()
     for module, pattern in pairs {
       [ [[apply = { pidfile = "a", url = "http://b/" }]] ] = "apply must be one of a command",
       [ [[apply = {}]] ] = "apply must be one of a command",

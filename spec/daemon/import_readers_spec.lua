@@ -74,7 +74,7 @@ local function read(format, text)
   return format == "hcl" and plain_hcl(result) or plain(result, format)
 end
 
-local function judge(cases)
+local function reference(cases)
   local dir = tempdir.new()
   local program = dir.path .. "/go_config"
   local p = process.run { "go", "build", "-o", program, "spec/support/go_config.go",
@@ -108,7 +108,7 @@ describe("the readers of segue import", function()
     for format, texts in pairs(documents) do
       for _, text in ipairs(texts) do cases[#cases + 1] = { format = format, text = text } end
     end
-    for i, answer in ipairs(judge(cases)) do
+    for i, answer in ipairs(reference(cases)) do
       local case = cases[i]
       local ours, message = read(case.format, case.text)
       local note = ("%s\nGo: %s\nours: %s"):format(case.text, answer.error, message)
@@ -141,7 +141,7 @@ describe("the readers of segue import", function()
         end
       end
     end
-    for i, answer in ipairs(judge(cases)) do
+    for i, answer in ipairs(reference(cases)) do
       local case = cases[i]
       local ours, message = read(case.format, case.text)
       local note = ("%s\nGo: %s\nours: %s"):format(case.text, answer.error, message)

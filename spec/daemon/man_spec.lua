@@ -101,13 +101,13 @@ describe("the man pages", function()
         walk(segue, "segue.")
         return { sources = { segue.file "config.yaml" } }
       ]] }
-      local said, count = d:cli("check", "--log-level", "info").stderr, 0
-      for name, kind in said:gmatch("member (%S+) (%w+)") do
+      local printed, count = d:cli("check", "--log-level", "info").stderr, 0
+      for name, kind in printed:gmatch("member (%S+) (%w+)") do
         count = count + 1
         assert.truthy(page:find(kind == "function" and "Fn " .. name or "Va " .. name, 1, true),
           name)
       end
-      assert.is_true(count > 35, said)
+      assert.is_true(count > 35, printed)
     end)
 
     it("and the other texts made from the tables of options are those of the tables", function()

@@ -73,7 +73,7 @@ describe("numbered requests", function()
     end
   end
 
-  -- Descriptors and threads are judged after each spec; a flat daemon keeps its memory as well.
+  -- Descriptors and threads are checked after each spec; a flat daemon keeps its memory as well.
   it("leave no memory behind over hundreds of reloads #long", function()
     start("handover")
     local p = load("keepalive", 16, 900, 0)

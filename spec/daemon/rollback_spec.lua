@@ -172,7 +172,7 @@ describe("a rollback", function()
     assert.equal(1, d:config().x)
     local status, answer = post(d, "/api/v1/plan")
     assert.equal(200, status, cjson.encode(answer))
-    -- the old limits judge again only if they are what a reload reads: files are the world's
+    -- the old limits count again only if they are what a reload reads: files are the world's
     put(d, 60)
     assert.equal(200, (d:reload()))
     d.dir:save("reload.lua", "return {")

@@ -10,7 +10,7 @@ local tempdir = require "spec.support.tempdir"
 
 local PART = 5000 -- cases of one seed
 
-local function build_judge(dir)
+local function build_reference(dir)
   local program = dir.path .. "/go_template"
   local p = process.run { "go", "build", "-o", program, "spec/support/go_template.go",
     deadline_ms = 120000,
@@ -57,7 +57,7 @@ end
 describe("random templates", function()
   it("render as Go renders them", function()
     local dir = tempdir.new()
-    local judge = build_judge(dir)
+    local reference = build_reference(dir)
     local count = tonumber(os.getenv "SEGUE_TEMPLATE_CASES") or 10000
     local seed = tonumber(os.getenv "SEGUE_TEMPLATE_SEED") or 1
     local compared, errors = 0, 0
@@ -66,7 +66,7 @@ describe("random templates", function()
       local lines, texts = {}, {}
       for i = 1, math.min(PART, count - first + 1) do lines[i], texts[i] = cases.one(first + i) end
       local input = table.concat(lines, "\n") .. "\n"
-      local go = process.run { judge, stdin = input, deadline_ms = 60000 }
+      local go = process.run { reference, stdin = input, deadline_ms = 60000 }
       local ours = segue.cli({ "render", "--batch" }, { stdin = input, deadline_ms = 60000 })
       assert(go.code == 0 and ours.code == 0, ours:describe())
       go, ours = answers_of(go.stdout), answers_of(ours.stdout)

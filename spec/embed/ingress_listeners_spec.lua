@@ -15,7 +15,7 @@ describe("listeners of modules", function()
   teardown(front.remove)
   after_each(front.cleanup)
 
-  local function asks(connection, path)
+  local function request(connection, path)
     connection:write(http.format { port = f.at, path = path or "/" })
     return connection:read_response(WITHIN_MS).body
   end
@@ -36,7 +36,7 @@ describe("listeners of modules", function()
       second) }
     f:reload()
     local goes = http.connect { port = second }
-    assert.matches("^value=1 ", asks(goes))
+    assert.matches("^value=1 ", request(goes))
     local holder = http.connect { port = f.at }
     holder:write(http.format { port = f.at, path = "/block" })
     f:until_metric('segue_gate_inside{module="service"}', 1)
@@ -64,7 +64,7 @@ describe("listeners of modules", function()
       assert.matches("^value=77 generation=8 ", late[i]:read_response(WITHIN_MS).body)
     end
     local stays = http.connect { port = second }
-    for _ = 1, 3 do assert.matches("^value=77 generation=8 ", asks(stays)) end
+    for _ = 1, 3 do assert.matches("^value=77 generation=8 ", request(stays)) end
     f:policy { others = "" }
     f:reload()
     assert.equal("", stays:read_all(WITHIN_MS))
@@ -88,7 +88,7 @@ describe("listeners of modules", function()
     f:reload()
     f.host:kill("usr1")
     assert.equal("unblocked\n", holder:read_response(WITHIN_MS).body)
-    assert.matches("^value=1 generation=%d+ ", asks(http.connect { port = second }))
+    assert.matches("^value=1 generation=%d+ ", request(http.connect { port = second }))
   end)
 
   it("report their addresses, also if the kernel chose the port, and keep them", function()
@@ -101,7 +101,7 @@ describe("listeners of modules", function()
     local stays = {}
     for i = 1, 2 do
       stays[i] = http.connect { port = tonumber(first.service[i]:match(":(%d+)$")) }
-      assert.matches("^value=1 generation=1 ", asks(stays[i]))
+      assert.matches("^value=1 generation=1 ", request(stays[i]))
     end
     f:policy { others = 'a = { kind = "c", plugin = "service", listen = "http://127.0.0.1:0" },'
       .. f.options.others }
@@ -113,11 +113,11 @@ describe("listeners of modules", function()
     assert.same(first.service, second.service)
     assert.same(first.b, second.b)
     assert.equal(1, #second.a)
-    for i = 1, 2 do assert.matches("^value=2 generation=2 ", asks(stays[i])) end
+    for i = 1, 2 do assert.matches("^value=2 generation=2 ", request(stays[i])) end
     -- Written out, it is the same socket.
     f:policy { module = ('listen = { "%s", "%s" }'):format(unpack(first.service)) }
     f:reload()
-    for i = 1, 2 do assert.matches("^value=2 generation=3 ", asks(stays[i])) end
+    for i = 1, 2 do assert.matches("^value=2 generation=3 ", request(stays[i])) end
   end)
 
   it("are refused where two modules name one address, in any notation", function()

@@ -204,8 +204,8 @@ return {
   end)
 
   -- Clients that send one numbered request after the other on a connection that must not break.
-  -- Each answer is judged when it comes.
-  local function clients(count, judge)
+  -- Each answer is validated when it comes.
+  local function clients(count, check)
     local self = { sent = 0, answered = 0, wrong = {}, on = true }
     local function client(number)
       local connection, input = uv.new_tcp(), ""
@@ -237,7 +237,7 @@ return {
           if not answer then return end
           input = rest
           self.answered = self.answered + 1
-          local wrong = judge(answer, { number = number .. "." .. sequence, body = body,
+          local wrong = check(answer, { number = number .. "." .. sequence, body = body,
             least = least, path = path })
           if rest ~= "" then wrong = "more than one answer: " .. rest end
           if wrong then self.wrong[#self.wrong + 1] = wrong end
@@ -250,7 +250,7 @@ return {
     return self
   end
 
-  local function judge(answer, asked)
+  local function check(answer, asked)
     local value, generation, path, body = answer.body:match(
       "^value=(%d+) generation=(%d+) %a+ ([^?]*)%? [%d.:]+\n(.*)$")
     if answer.status ~= 200 or answer.headers["x-number"] ~= asked.number
@@ -269,7 +269,7 @@ return {
         "threads = 2,")
       config(2, replace == "restart")
       reload()
-      local load = clients(8, judge)
+      local load = clients(8, check)
       for value = 3, 42 do
         local target = load.answered + 20
         wait.until_true(function() return load.answered >= target or #load.wrong > 0 end,
@@ -380,7 +380,7 @@ return {
       for i, p in ipairs { ... } do list[i] = ('"http://127.0.0.1:%d"'):format(p) end
       return "listen = { " .. table.concat(list, ", ") .. " }"
     end
-    local function asks(connection, p)
+    local function request(connection, p)
       connection:write(http.format { port = p })
       return connection:read_response(WITHIN_MS).body
     end
@@ -389,20 +389,20 @@ return {
       start("handover")
       local first, second, third = at, port.free(), port.free()
       local stays = http.connect { port = first }
-      assert.matches("^value=1 ", asks(stays, first))
+      assert.matches("^value=1 ", request(stays, first))
       policy("handover", urls(first, second))
       reload()
       local goes = http.connect { port = second }
-      assert.matches("generation=2 ", asks(goes, second))
-      assert.matches("generation=2 ", asks(stays, first))
+      assert.matches("generation=2 ", request(goes, second))
+      assert.matches("generation=2 ", request(stays, first))
       policy("handover", urls(third, first))
       reload()
       assert.equal("", goes:read_all(WITHIN_MS))
       -- Each worker thread closes its own; the last one closes the socket.
       wait.until_true(function() return not http.connect({ port = second }, true) end, WITHIN_MS,
         "the end of the listener")
-      assert.matches("generation=3 ", asks(stays, first))
-      assert.matches("generation=3 ", asks(http.connect { port = third }, third))
+      assert.matches("generation=3 ", request(stays, first))
+      assert.matches("generation=3 ", request(http.connect { port = third }, third))
     end)
 
     it("fails as a whole if a port is in use, and names the process", function()
@@ -416,32 +416,32 @@ return {
       assert.matches("generation=1 ", get("/").body)
       socket:close()
       reload()
-      assert.matches("generation=2 ", asks(http.connect { port = taken }, taken))
+      assert.matches("generation=2 ", request(http.connect { port = taken }, taken))
     end)
 
     it("directs an address to another module from the reload's answer on", function()
       start("handover")
       local stays = http.connect { port = at }
-      assert.matches("^value=1 generation=1 ", asks(stays, at))
+      assert.matches("^value=1 generation=1 ", request(stays, at))
       local other = ('other = { kind = "c", plugin = "service", config = "b", '
         .. 'listen = "http://127.0.0.1:%d" }'):format(at)
       dir:write("a.yaml", "a: 1\nb: { a: 77 }\n")
       policy("handover", "drain = '1s'", nil, other)
       reload()
-      assert.matches("^value=77 generation=2 ", asks(stays, at))
+      assert.matches("^value=77 generation=2 ", request(stays, at))
     end)
 
     it("returns to its previous listeners when the reload is undone", function()
       start("handover")
       local stays, second = http.connect { port = at }, port.free()
-      assert.matches("^value=1 ", asks(stays, at))
+      assert.matches("^value=1 ", request(stays, at))
       local other = ('other = { kind = "c", plugin = "service", config = "b", '
         .. 'listen = { "http://127.0.0.1:%d", "http://127.0.0.1:%d" } }'):format(at, second)
       dir:write("a.yaml", "a: 1\nb: { a: 77 }\n")
       policy("handover", "drain = '1s'",
         "confirm = { probe = function() return false, 'no' end, within = '50ms' },", other)
       reload(500)
-      assert.matches("^value=1 generation=1 ", asks(stays, at))
+      assert.matches("^value=1 generation=1 ", request(stays, at))
       wait.until_true(function() return not http.connect({ port = second }, true) end, WITHIN_MS,
         "the second listener to close")
     end)

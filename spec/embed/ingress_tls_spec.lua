@@ -44,7 +44,7 @@ describe("a module that listens by https", function()
     options.port, options.ca, options.deadline_ms = f.at, options.ca or ca.cert, WITHIN_MS
     return tls.connect(options)
   end
-  local function asks(client, path)
+  local function request(client, path)
     client:write(http.format { path = path or "/", port = f.at })
     return client:read_response(WITHIN_MS)
   end
@@ -61,25 +61,25 @@ describe("a module that listens by https", function()
     assert.equal(0, curl.code, curl:describe())
     assert.equal("0 200", curl.stdout)
     assert.equal(big, dir:read("answer"):match("^[^\n]*\n(.*)$"))
-    local answer = asks(connect(), "/stream/later?pieces=2000")
+    local answer = request(connect(), "/stream/later?pieces=2000")
     assert.equal(6 + 2000 * 1000, #answer.body)
-    assert.equal("tls", asks(connect(), "/who").body)
+    assert.equal("tls", request(connect(), "/who").body)
   end)
 
   it("changes its certificate by a reload, and closes no connection for it", function()
     start(nil, { top = "threads = 2," })
     local old = {}
     for i = 1, 8 do old[i] = connect() end
-    assert.matches("^value=1 generation=1 ", asks(old[1]).body)
+    assert.matches("^value=1 generation=1 ", request(old[1]).body)
     local first = ca.cert
     ca = certificates.authority(dir, "second")
     issue()
     f:reload()
     for _ = 1, 8 do -- each on any of the worker threads
-      assert.matches("^value=1 generation=2 ", asks(connect()).body)
+      assert.matches("^value=1 generation=2 ", request(connect()).body)
       assert.is_nil(tls.new({ port = f.at, ca = first }):handshake(WITHIN_MS))
     end
-    for i = 1, 8 do assert.equal(200, asks(old[i]).status) end
+    for i = 1, 8 do assert.equal(200, request(old[i]).status) end
     local status = cjson.decode(f:ask("/api/v1/status"))
     assert.equal(("127.0.0.1:%d"):format(f.at), status.certificates[1].address)
     assert.equal("/CN=server", status.certificates[1].subject)
@@ -99,8 +99,8 @@ describe("a module that listens by https", function()
       local before = dir:read(case[1])
       dir:write(case[1], case[2])
       assert.matches(case[3], f:reload(422).body)
-      assert.equal(200, asks(stays).status)
-      assert.equal(200, asks(connect()).status)
+      assert.equal(200, request(stays).status)
+      assert.equal(200, request(connect()).status)
       dir:write(case[1], before)
     end
     uv.fs_chmod(dir:at("server.key"), tonumber("644", 8))
@@ -108,11 +108,11 @@ describe("a module that listens by https", function()
     assert.matches("every user of this machine can read ", f:reload(422).body)
     os.remove(dir:at("server.key"))
     assert.matches("server%.key: it does not exist", f:reload(500).body)
-    assert.equal(200, asks(connect()).status)
+    assert.equal(200, request(connect()).status)
     issue()
     f:reload()
-    assert.matches("generation=2 ", asks(connect()).body)
-    assert.matches("generation=2 ", asks(stays).body)
+    assert.matches("generation=2 ", request(connect()).body)
+    assert.matches("generation=2 ", request(stays).body)
   end)
 
   it("returns to the old one when the reload is undone", function()
@@ -122,7 +122,7 @@ describe("a module that listens by https", function()
     issue()
     f:policy { top = 'confirm = { within = "100ms", probe = function() return false, "no" end },' }
     f:reload(500)
-    assert.equal(200, asks(connect { ca = first }).status)
+    assert.equal(200, request(connect { ca = first }).status)
     assert.is_nil(tls.new({ port = f.at, ca = ca.cert }):handshake(WITHIN_MS))
   end)
 
@@ -131,9 +131,9 @@ describe("a module that listens by https", function()
     start(', client_ca = "ca.pem", client = "optional"')
     local known = connect { cert = client.cert, key = client.key }
     for _, path in ipairs { "/who", "/who/later" } do
-      assert.equal("tls cn:ann dns:ann.example mail:ann@example", asks(known, path).body)
+      assert.equal("tls cn:ann dns:ann.example mail:ann@example", request(known, path).body)
     end
-    assert.equal("tls", asks(connect(), "/who").body)
+    assert.equal("tls", request(connect(), "/who").body)
     for _ = 1, 50 do
       local leaves = connect { cert = client.cert, key = client.key }
       leaves:write(http.format { path = "/who/later", port = f.at })
@@ -147,12 +147,12 @@ describe("a module that listens by https", function()
       local client = issue { name = "client" }
       start()
       local open, many = connect(), connect()
-      assert.equal(200, asks(open).status)
-      assert.equal(200, asks(many).status)
+      assert.equal(200, request(open).status)
+      assert.equal(200, request(many).status)
       f:policy { module = HTTPS:format(', client_ca = "ca.pem"') }
       f:reload()
       many:write(http.format({ path = "/", port = f.at }):rep(3))
-      local answer = asks(open)
+      local answer = request(open)
       assert.equal(421, answer.status)
       assert.equal("close", answer.headers.connection)
       assert.equal("", open:read_all(WITHIN_MS))
@@ -165,7 +165,7 @@ describe("a module that listens by https", function()
       local refused = connect() -- TLS 1.3 reports it after the client's part
       refused:write(http.format { path = "/", port = f.at })
       assert.has_error(function() refused:read_response(WITHIN_MS) end)
-      assert.equal(200, asks(connect { cert = client.cert, key = client.key }).status)
+      assert.equal(200, request(connect { cert = client.cert, key = client.key }).status)
       f:until_metric(f:port_metric("segue_ingress_handshakes_failed_total"), 1)
     end)
 
@@ -178,7 +178,7 @@ describe("a module that listens by https", function()
     f:policy { module = HTTPS:format("") }
     f:reload()
     local secret = connect()
-    assert.equal("tls", asks(secret, "/who").body)
+    assert.equal("tls", request(secret, "/who").body)
     plain:write(http.format { port = f.at, path = "/who" })
     assert.equal("plain", plain:read_response(WITHIN_MS).body)
     local wrong = f:get("/")
@@ -187,7 +187,7 @@ describe("a module that listens by https", function()
     f:policy { module = 'listen = "http://127.0.0.1:@AT@"' }
     f:reload()
     assert.equal(200, f:get("/").status)
-    assert.equal("tls", asks(secret, "/who").body)
+    assert.equal("tls", request(secret, "/who").body)
   end)
 
   it("serves http and https side by side, and warns before a certificate expires", function()
@@ -221,6 +221,6 @@ describe("a module that listens by https", function()
       f:policy { module = case[1] }
       assert.matches(case[2], f:reload(422).body, 1, true)
     end
-    assert.equal(200, asks(connect()).status)
+    assert.equal(200, request(connect()).status)
   end)
 end)

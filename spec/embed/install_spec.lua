@@ -43,7 +43,7 @@ change: ok applied generation=2 port=9090
 damage: SEGUE_ESYNTAX rejected generation=2 port=9090
 ]]
 
-local function judge_host(program)
+local function check_host(program)
   local config = dir:write("config.yaml", "port: 8080\n")
   local p = process.run { program, config, env = { LD_LIBRARY_PATH = root .. "/lib" } }
   assert(p.code == 0, p:describe())
@@ -98,7 +98,7 @@ describe("an installation", function()
     local program = dir:at("host-shared")
     run(words("cc -std=c11 -Wall -Wextra -Werror", os.getenv("SEGUE_SPEC_CFLAGS"), "-o", program,
       "spec/embed/host.c", pkg_config("--cflags", "--libs", "segue"), "-pthread"))
-    judge_host(program)
+    check_host(program)
   end)
 
   it("builds a host with the static library", function()
@@ -107,7 +107,7 @@ describe("an installation", function()
       root .. "/lib/libsegue.a")
     run(words("cc -std=c11 -Wall -Wextra -Werror", os.getenv("SEGUE_SPEC_CFLAGS"), "-o", program,
       "spec/embed/host.c", pkg_config("--cflags", "segue"), libs))
-    judge_host(program)
+    check_host(program)
   end)
 
   it("is removed without a trace", function()

@@ -30,7 +30,7 @@ describe("the life of an instance", function()
   local after_end = { "reload: SEGUE_ECLOSED", "run: SEGUE_ECLOSED" }
   local after_end_of_host = { "reload: SEGUE_ECLOSED", "run: SEGUE_EUSAGE" }
 
-  local function judge(case, own, host)
+  local function check(case, own, host)
     local function with(steps, ends) -- "END": what an instance answers when it has stopped
       local list = {}
       for _, step in ipairs(steps) do
@@ -44,31 +44,31 @@ describe("the life of an instance", function()
 
   for _, case in ipairs { "close in on_start", "close in a thread", "close in on_stopped" } do
     it("frees the instance when its loop has ended: " .. case, function()
-      judge(case, { "start: applied", "stopped", "run: OK" },
+      check(case, { "start: applied", "stopped", "run: OK" },
         { "start: applied", "stopped", "loop: closed" })
     end)
   end
 
   it("ends where it was closed before it ran", function()
-    judge("close before run", { "start: SEGUE_ECLOSED", "stopped" },
+    check("close before run", { "start: SEGUE_ECLOSED", "stopped" },
       { "start: SEGUE_ECLOSED", "stopped", "loop: closed" })
   end)
 
   it("rejects segue_run before segue_start", function()
-    judge("run before start",
+    check("run before start",
       { "run: SEGUE_EUSAGE", "start: applied", "stopped", "run: OK", "END" },
       { "run: SEGUE_EUSAGE", "start: applied", "stopped", "loop: closed", "END" })
   end)
 
   for _, case in ipairs { "run in on_start", "run in a thread" } do
     it("rejects a second segue_run: " .. case, function()
-      judge(case, { "start: applied", "run: SEGUE_EUSAGE", "stopped", "run: OK", "END" },
+      check(case, { "start: applied", "run: SEGUE_EUSAGE", "stopped", "run: OK", "END" },
         { "start: applied", "run: SEGUE_EUSAGE", "stopped", "loop: closed", "END" })
     end)
   end
 
   it("stops once, however many threads ask while the loop ends", function()
-    judge("stop in threads", { "start: applied", "stopped", "run: OK", "END" },
+    check("stop in threads", { "start: applied", "stopped", "run: OK", "END" },
       { "start: applied", "stopped", "loop: closed", "END" })
   end)
 
@@ -79,14 +79,14 @@ describe("the life of an instance", function()
 
   it("answers reloads of any thread, on the thread of the loop", function()
     local counted = { "reloads: each answered, 0 elsewhere", "applied or unchanged: 400" }
-    judge("reload in threads",
+    check("reload in threads",
       { "start: applied", "stopped", "run: OK", counted[1], counted[2], "END" },
       { "start: applied", "stopped", "loop: closed", counted[1], counted[2], "END" })
   end)
 
   it("answers reloads of any thread while it stops", function()
     local counted = "reloads: each answered, 0 elsewhere"
-    judge("reload and stop in threads",
+    check("reload and stop in threads",
       { "start: applied", "stopped", "run: OK", counted, "END" },
       { "start: applied", "stopped", "loop: closed", counted, "END" })
   end)

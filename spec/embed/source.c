@@ -2,7 +2,7 @@
  *
  * source CASE POLICY [NEXT]: a host that registers a source. The source is a store of eight numbers
  * in memory; a thread answers its fetches, and other threads change numbers and push each change.
- * Prints what the library returned and what it called; the spec judges.
+ * Prints what the library returned and what it called; the spec validates.
  */
 #include <pthread.h>
 #include <sched.h>

@@ -3,7 +3,7 @@
  * stuck POLICY own|host: a host whose module does not return from a request. The module "stuck" is
  * written in C: GET /loop spins until the host has closed the instance, then answers and logs. A
  * policy may name other modules. SIGTERM calls segue_stop. Prints what the host
- * sees; the spec judges.
+ * sees; the spec validates.
  */
 #include <pthread.h>
 #include <segue.h>

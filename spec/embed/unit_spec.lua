@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The unit that is installed: systemd itself judges it, and what the daemon asks of the kernel,
+-- The unit that is installed: systemd itself checks it, and what the daemon asks of the kernel,
 -- with every feature in use, is compared with what the unit allows.
 local process = require "spec.support.process"
 local segue = require "spec.support.segue"
@@ -38,7 +38,7 @@ describe("the unit", function()
     root = dir:at("usr/local")
     for _, name in ipairs { "segue.service", "segue@.service", "segue.socket" } do
       units[name] = read(root .. "/lib/systemd/system/" .. name)
-      -- The program lies in this installation; a template is judged as one of its instances.
+      -- The program lies in this installation; a template is validated as one of its instances.
       dir:write("units/" .. name:gsub("@", "@edge"), (units[name]:gsub("/usr/local/bin/",
         function() return root .. "/bin/" end)))
     end

@@ -128,9 +128,9 @@ describe("without a free descriptor", function()
             _, why, code = segue.read "reload.lua"
           until code
         end
-        local said = {}
+        local output = {}
         local function try(name, ok, why, code)
-          said[#said + 1] = name .. ": " .. (ok and "ok" or code .. " " .. why)
+          output[#output + 1] = name .. ": " .. (ok and "ok" or code .. " " .. why)
         end
         try("run", segue.run { "/bin/true" })
         try("fetch", segue.fetch { url = "http://127.0.0.1:@PORT@/-/healthy", timeout = "2s",
@@ -138,7 +138,7 @@ describe("without a free descriptor", function()
         try("read", segue.read "reload.lua")
         try("list", segue.list ".")
         try("write", segue.write("new", "text"))
-        return nil, table.concat(said, "; ")
+        return nil, table.concat(output, "; ")
       end, triggers = { segue.http "127.0.0.1:@PORT@" } }]] }
     local ask, control = operator(d)
     local function all_ok()

@@ -34,15 +34,15 @@ describe("a file that is written in place", function()
   end
 
   it("is not touched where it was changed after its previous version was copied", function()
-    local said = meanwhile("files.overwrite#1", "echo theirs > a")
-    assert.matches("/a was written by another program at the same time: reload again", said)
+    local output = meanwhile("files.overwrite#1", "echo theirs > a")
+    assert.matches("/a was written by another program at the same time: reload again", output)
     assert.equal("theirs\n", dir:read "live/a")
   end)
 
   it("makes another program wait until it is written", function()
-    local said = meanwhile("files.overwrite.cut#2",
+    local output = meanwhile("files.overwrite.cut#2",
       'echo theirs > a & until grep -q "LEASE.*BREAKING" /proc/locks; do :; done', "", "settle")
-    assert.equal("survived\n", said)
+    assert.equal("survived\n", output)
     assert.equal("theirs\n", content().a)
   end)
 
@@ -50,8 +50,8 @@ describe("a file that is written in place", function()
     for _, write in ipairs { "echo theirs > a", "printf theirs >> a", "printf T | dd of=a "
       .. "conv=notrunc 2> /dev/null" } do
       dir:write("live/a", "old, which is longer")
-      local said = meanwhile("files.overwrite.sync#2", write, "files.overwrite.lease=fail,")
-      assert.matches("/a was written by another program at the same time", said)
+      local output = meanwhile("files.overwrite.sync#2", write, "files.overwrite.lease=fail,")
+      assert.matches("/a was written by another program at the same time", output)
       local found = content()
       assert.equal("old, which is longer", found.a)
       assert.matches("[tT]", found[".a.changed-TIME"])
@@ -81,8 +81,8 @@ describe("a file that is written in place", function()
   end)
 
   it("is refused on a read-only bind mount before anything is replaced", function()
-    local said = mounted("settle", "", "mount -o remount,bind,ro " .. dir:at "live/a")
-    assert.matches("/a: .*read%-only", said)
+    local output = mounted("settle", "", "mount -o remount,bind,ro " .. dir:at "live/a")
+    assert.matches("/a: .*read%-only", output)
     assert.equal("old b", dir:read "live/b")
     assert.equal("old, which is longer", dir:read "source")
   end)
@@ -96,9 +96,9 @@ describe("a file that is written in place", function()
         dir:at "live/a", os.getenv("SEGUE_SPEC_PRELOAD") or "", ("local f = require "
         .. "[[spec.support.file_set]]; local i = io.open([[%s]]):read([[*a]]); print(f.recover(i, "
         .. "false))"):format(intent)))
-      local said = pipe:read("*a")
+      local output = pipe:read("*a")
       pipe:close()
-      assert.matches("^true", said)
+      assert.matches("^true", output)
       assert.equal("old, which is longer", dir:read "source")
       assert.equal("old b", dir:read "live/b")
     end

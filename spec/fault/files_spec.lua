@@ -20,9 +20,9 @@ describe("a set of files that is killed", function()
   after_each(Tempdir.remove_all)
 
   local function kill(last, faults)
-    local said = file_set.elsewhere(dir:at "live", intent, last, files, faults)
-    assert.is_nil(said:find("survived", 1, true), faults .. " was not reached: " .. said)
-    assert.is_nil(said:find("luajit:", 1, true), said)
+    local output = file_set.elsewhere(dir:at "live", intent, last, files, faults)
+    assert.is_nil(output:find("survived", 1, true), faults .. " was not reached: " .. output)
+    assert.is_nil(output:find("luajit:", 1, true), output)
   end
 
   local function content()
@@ -91,8 +91,8 @@ describe("a set of files that is killed", function()
 
   it("before it settles keeps the version of another program in the next set", function()
     kill("settle", "files.settle=kill")
-    local said = file_set.elsewhere(dir:at "live", intent, "settle", { { "a", "newer" } }, "")
-    assert.equal("survived\n", said)
+    local output = file_set.elsewhere(dir:at "live", intent, "settle", { { "a", "newer" } }, "")
+    assert.equal("survived\n", output)
     local kept = {}
     for _, text in pairs(content()) do kept[text] = true end
     assert.is_true(kept[old.a])
@@ -103,8 +103,8 @@ describe("a set of files that is killed", function()
       kill("settle", point .. "=kill")
       for name, text in pairs(old) do assert.equal(text, dir:read("live/" .. name)) end
     end
-    local said = file_set.elsewhere(dir:at "live", intent, "undo", files, "")
-    assert.equal("survived\n", said)
+    local output = file_set.elsewhere(dir:at "live", intent, "undo", files, "")
+    assert.equal("survived\n", output)
     assert.same(old, content())
   end)
 
@@ -114,8 +114,8 @@ describe("a set of files that is killed", function()
         "files.dirsync", "files.dirsync#2" } do
         for name, text in pairs(old) do dir:write("live/" .. name, text) end
         kill("settle", "files.settle=kill")
-        local said = file_set.recover_elsewhere(intent, finish, point .. "=kill")
-        assert.is_nil(said:find("true", 1, true), said)
+        local output = file_set.recover_elsewhere(intent, finish, point .. "=kill")
+        assert.is_nil(output:find("true", 1, true), output)
         recover(finish)
         for name in pairs(content()) do dir:delete("live/" .. name) end
       end

@@ -68,7 +68,7 @@ end
 
 -- Whole, and numbered on: what is live is one of the two, and the next reload has numbers of its
 -- own.
-local function judge(d, old, new)
+local function check(d, old, new)
   local reload, generation = seen()
   ready(d)
   local config = d:config()
@@ -116,7 +116,7 @@ describe("kill -9 in a reload", function()
       killed(d)
       local answered = status == 200
       d:spawn()
-      local x = judge(d, 1, 2)
+      local x = check(d, 1, 2)
       -- the files contain 2; an answered client finds exactly that
       if answered then assert.equal(2, x) end
     end)
@@ -170,7 +170,7 @@ describe("kill -9 in a check", function()
       assert.is_nil(ask(d, "/-/reload"))
       killed(d)
       d:spawn()
-      assert.equal(2, judge(d, 1, 2))
+      assert.equal(2, check(d, 1, 2))
     end)
 
     it("at " .. point .. " of a start leaves old or new", function()
@@ -180,7 +180,7 @@ describe("kill -9 in a check", function()
       armed(d, point .. "=kill")
       killed(d)
       d:spawn()
-      assert.equal(2, judge(d, 1, 2))
+      assert.equal(2, check(d, 1, 2))
     end)
   end
 end)
@@ -202,7 +202,7 @@ describe("kill -9 while the last good generation is brought back", function()
       d:wait_ready()
       assert.same({ x = 1, y = 1 }, d:config())
       assert.equal("string", type(d:json "/api/v1/status".stale_since))
-      judge(d, 1, 1)
+      check(d, 1, 1)
     end)
   end
 end)
@@ -236,7 +236,7 @@ describe("kill -9 on the way back from a probe that fails", function()
         local ok, r = pcall(d.control, d, "/api/v1/config")
         return ok and r.status == 200 and cjson.decode(r.body).x == 1
       end, 20000, function() return "what was before: " .. d:log() end)
-      assert.equal(1, judge(d, 1, 1))
+      assert.equal(1, check(d, 1, 1))
     end)
   end
 end)
@@ -360,7 +360,7 @@ describe("kill -9 in a start", function()
       armed(d, point .. "=kill")
       killed(d)
       d:spawn()
-      judge(d, 2, 3)
+      check(d, 2, 3)
     end)
   end
 end)
@@ -381,7 +381,7 @@ describe("kill -9 in a decision", function()
       d:spawn()
       d:wait_ready()
       if frozen(d) then assert.equal(200, ask(d, "/api/v1/unfreeze")) end
-      judge(d, 1, 1)
+      check(d, 1, 1)
     end)
 
     it("to unfreeze at " .. point .. " does not lose the freeze that was answered for", function()
@@ -423,7 +423,7 @@ describe("kill -9 in a decision", function()
       -- reverted and reported, or the sources' value and no report
       assert.equal(config.x == 1, to ~= cjson.null)
       assert.truthy(config.x == 1 or config.x == 2)
-      judge(d, 1, 2)
+      check(d, 1, 2)
     end)
   end
 

@@ -63,7 +63,7 @@ describe("with a name server that never answers", function()
     end
     d.baseline.threads = d.process:threads() -- those threads end with the process
     for path, count in pairs(d.process:open_files()) do d.baseline.files[path] = count + 100 end
-    d.judge_open = function() end -- look-ups that cannot be interrupted hold their sockets
+    d.check_open = function() end -- look-ups that cannot be interrupted hold their sockets
     d:stop(4000)
   end)
 
@@ -79,7 +79,7 @@ describe("with a name server that never answers", function()
     local control = require("spec.support.http").connect { socket = d:socket() }
     control:write "POST /-/reload HTTP/1.1\r\nHost: localhost\r\n\r\n"
     wait.until_true(function() return asked >= 1 end, nil, "a question to the name server")
-    d.judge_open = function() end
+    d.check_open = function() end
     d:stop(4000) -- raises if it needs longer
   end)
 end)

@@ -2,7 +2,7 @@
  *
  * Any text as a policy: it is loaded or refused with a reason, within its limits, and nothing of it
  * is left. The first byte chooses: the bytes are the text itself, or they choose the words of a
- * table that looks like a policy, so that what judges the table is reached.
+ * table that looks like a policy, so that what validates the table is reached.
  */
 #include <assert.h>
 #include <stdio.h>

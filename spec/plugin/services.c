@@ -118,7 +118,7 @@ static void on_start(void *data, int status, const segue_report *report) {
   ask();
 }
 
-/* ---- Judging ---- */
+/* ---- Validating ---- */
 
 static uint64_t torn, unknown, doubled, elsewhere;
 
@@ -145,7 +145,7 @@ static bool read_line(const char *text, int *thread, size_t *n) {
          rest == '\n';
 }
 
-static void judge_file(int number) {
+static void check_file(int number) {
   char path[4096], text[512];
   snprintf(path, sizeof path, "%s/%d", log_folder, number);
   FILE *file = fopen(path, "r");
@@ -165,10 +165,10 @@ static void judge_file(int number) {
   if (file) fclose(file);
 }
 
-static void judge(void) {
+static void check(void) {
   uint64_t lost = 0, accepted = 0, off = 0, refused = 0;
   for (int i = 0; i <= file_of[reloads]; i++)
-    judge_file(i);
+    check_file(i);
   for (int i = 0; i < THREADS; i++) {
     accepted += workers[i].count;
     off += workers[i].off;
@@ -227,7 +227,7 @@ int main(int argc, char **argv) {
   for (int i = 0; i < THREADS; i++)
     pthread_join(workers[i].thread, NULL);
   segue_close(instance);
-  judge();
+  check();
   for (int i = 0; i < THREADS; i++)
     free(workers[i].lines);
   return 0;

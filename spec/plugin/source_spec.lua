@@ -59,7 +59,7 @@ describe("a source in C", function()
     finds(check('path = "/dev/null"'), "kv reads no devices")
   end)
 
-  it("has its options judged by its table: all mistakes, with line and path", function()
+  it("has its options validated by its table: all mistakes, with line and path", function()
     local output = check('pth = "x",\n    hang = "yes"')
     finds(output, 'reload.lua:2: sources[1].options.pth is not a known key here: '
       .. 'did you mean "path"?')

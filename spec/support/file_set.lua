@@ -111,9 +111,9 @@ function M.elsewhere(dir, intent_path, last, files, faults, wrap)
     .. "ASAN_OPTIONS=detect_leaks=0 SEGUE_FAULTS='%s' luajit %s %s %s %s %s 2>&1"):format(
     wrap or 'exec "$@"', os.getenv("SEGUE_SPEC_PRELOAD") or "", faults, name, dir, intent_path,
     last, table.concat(words, " ")))
-  local said = pipe:read("*a")
+  local output = pipe:read("*a")
   pipe:close()
-  return said
+  return output
 end
 
 --- A wrap for elsewhere: runs a shell command while the process is stopped at a fault point
@@ -129,9 +129,9 @@ function M.recover_elsewhere(intent_path, finish, faults)
     .. "print(f.recover(i, %s))"):format(intent_path, tostring(finish))
   local pipe = io.popen(("env LD_PRELOAD=%s ASAN_OPTIONS=detect_leaks=0 SEGUE_FAULTS='%s' "
     .. "luajit -e \"%s\" 2>&1"):format(os.getenv("SEGUE_SPEC_PRELOAD") or "", faults, code))
-  local said = pipe:read("*a")
+  local output = pipe:read("*a")
   pipe:close()
-  return said
+  return output
 end
 
 return M

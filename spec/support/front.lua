@@ -147,8 +147,8 @@ function Front:open()
 end
 
 --- Clients that ask again and again, each on one connection, until it ends: the numbers of sent,
---- answered and ended requests, and errors. judge(answer) returns the error of one answer.
-function Front:load(count, judge)
+--- answered and ended requests, and errors. check(answer) returns the error of one answer.
+function Front:load(count, check)
   local load = { sent = 0, answered = 0, ended = 0, wrong = {} }
   local function client(number)
     local connection, input, sequence = uv.new_tcp(), "", 0
@@ -174,7 +174,7 @@ function Front:load(count, judge)
         load.answered = load.answered + 1
         local wrong = answer.status == 200
           and answer.headers["x-number"] ~= number .. "." .. sequence and "out of order"
-          or judge(answer)
+          or check(answer)
         if wrong then load.wrong[#load.wrong + 1] = wrong .. ": " .. answer.head end
         if answer.headers.connection ~= "close" then send() end
       end)

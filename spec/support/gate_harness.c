@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Threads at a gate. Each has a key of its own and sends a few requests at once, so that their
- * order can be judged; what it has passed is left by whichever thread comes next, or by the control
- * thread.
+ * order can be checked; what it has passed is left by whichever thread comes next, or by the
+ * control thread.
  */
 #include "gate_harness.h"
 
@@ -228,7 +228,7 @@ static void exchange(storm *all, segue_pass *pass) {
   pthread_mutex_unlock(&all->lock);
 }
 
-static void judge_pass(sender *s, const segue_pass *pass) {
+static void check_pass(sender *s, const segue_pass *pass) {
   const object *o = pass->instance;
   if (__atomic_load_n(&o->gone, __ATOMIC_SEQ_CST) ||
       o->generation != segue_snapshot_generation(pass->snapshot))
@@ -271,13 +271,13 @@ static void finish(sender *s, letter *l) {
     s->seen.refused += l->status != UV_ECANCELED;
     return;
   }
-  judge_pass(s, &l->request.pass);
+  check_pass(s, &l->request.pass);
   if (segue_snapshot_generation(l->request.pass.snapshot) < l->live) s->seen.older++;
   s->seen.passed++;
   __atomic_add_fetch(&s->all->passed, 1, __ATOMIC_SEQ_CST);
   segue_pass pass = l->request.pass;
   if (l->number % 2) exchange(s->all, &pass);
-  if (pass.place) judge_pass(s, &pass);
+  if (pass.place) check_pass(s, &pass);
   segue_gate_leave(&pass);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Reads TOML and HCL with the libraries that confd and consul-template use, to judge our readers.
+// Reads TOML and HCL with the libraries that confd and consul-template use, to validate our readers.
 // Cases, one JSON object in each line: {"format", "text"}; answers: {"ok", "value" or "error"}.
 package main
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Renders the cases of `segue render --batch` with Go's text/template, to judge ours. Integers of the
+// Renders the cases of `segue render --batch` with Go's text/template, to validate ours. Integers of the
 // data are ints, other numbers float64, as in a merged configuration.
 package main
 

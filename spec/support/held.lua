@@ -2,7 +2,7 @@
 -- The resources of the process of a spec file: open descriptors, threads, children and luv's
 -- handles. They are counted before the first hook and after the last one of each spec; a spec that
 -- leaves more has failed, and the error names the spec and the target of each descriptor.
---   helper.lua: held.judge_each_spec()
+--   helper.lua: held.check_each_spec()
 --   output.lua: held.more(held.at_first, held.now())
 -- Resources that luv or libuv create once for the process are created here, so that they do not
 -- count for the first spec. A resource that ends by itself (a thread that exits, a child that is
@@ -125,7 +125,7 @@ local function full_name(busted, element)
 end
 
 --- Counts around every spec of the file; for busted's helper, whose hooks are the outermost ones.
-function M.judge_each_spec()
+function M.check_each_spec()
   local busted = require "busted"
   local before, spec
   busted.subscribe({ "test", "start" }, function(element)

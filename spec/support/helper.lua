@@ -7,4 +7,4 @@ ffi.cdef "int unsetenv(const char *name);"
 ffi.C.unsetenv("LD_PRELOAD")
 
 require("spec.support.borrowed").release_after_each_spec()
-require("spec.support.held").judge_each_spec()
+require("spec.support.held").check_each_spec()

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- A small HTTP/1.1 client that hides nothing: raw bytes where a spec wants them, many requests at
--- once, TCP and unix sockets. It judges our server, so it shares no code with it.
+-- once, TCP and unix sockets. It checks our server, so it shares no code with it.
 local ffi = require "ffi"
 local input = require "spec.support.input"
 local uv = require "luv"

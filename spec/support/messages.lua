@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- A rule of the house: a message about a configuration takes the text of a value only from
--- core/config/quote.c, which knows whether it is a secret. In the folders that read and judge
+-- core/config/quote.c, which knows whether it is a secret. In the folders that read and validate
 -- values, each text (%s, %.*s, %c) in a call that makes a message is a literal, a quote, or one of
 -- the names below. Used by house.lua; returns the check of one file: check(path, breach).
 

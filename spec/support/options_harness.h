@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * options_harness.h: a table of options with a row of each type, a family of two kinds, and a
- * judgement of a tree by it.
+ * validation of a tree by it.
  */
 #ifndef SEGUE_SPEC_OPTIONS_HARNESS_H
 #define SEGUE_SPEC_OPTIONS_HARNESS_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Readers on threads of their own. A snapshot is judged by what must hold in it: the value of "n"
- * is its generation, everywhere, and generations only grow.
+ * Readers on threads of their own. A snapshot is validated by what must hold in it: the value of
+ * "n" is its generation, everywhere, and generations only grow.
  */
 #include "readers.h"
 
@@ -30,7 +30,7 @@ typedef struct reader {
   uint64_t newest;
 } reader;
 
-static void judge(reader *r, const segue_snapshot *snapshot) {
+static void check(reader *r, const segue_snapshot *snapshot) {
   segue__readers_result *result = &r->all->results[r->kind];
   if (!snapshot) return;
   result->sections++;
@@ -48,16 +48,16 @@ static void judge(reader *r, const segue_snapshot *snapshot) {
 static void read_once(reader *r, segue_reader *slot) {
   segue *s = &r->all->instance;
   if (slot) {
-    judge(r, segue_reader_begin(slot));
-    judge(r, segue_reader_begin(slot)); /* sections nest */
+    check(r, segue_reader_begin(slot));
+    check(r, segue_reader_begin(slot)); /* sections nest */
     segue_reader_end(slot);
     segue_reader_end(slot);
   } else if (r->kind == COUNTED) {
     const segue_snapshot *snapshot = segue_snapshot_acquire(s);
-    judge(r, snapshot);
+    check(r, snapshot);
     segue_snapshot_unref(snapshot);
   } else {
-    judge(r, segue_read_begin(s));
+    check(r, segue_read_begin(s));
     segue_read_end(s);
   }
 }

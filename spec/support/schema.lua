@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Schemas for specs: compile a text, judge a text by it.
+-- Schemas for specs: compile a text, validate a text by it.
 local borrowed = require "spec.support.borrowed"
 local C = require "spec.support.c"
 local ffi = C.ffi
@@ -51,9 +51,9 @@ function M.compile(text, options)
   return nil, reported, C.name(rc)
 end
 
---- Judges a text: "valid", or the name of the code, and the findings as tables. options: steps,
+--- Validates a text: "valid", or the name of the code, and the findings as tables. options: steps,
 --- time_ms, mask, and those of compile.
-function M.judge(schema, text, options)
+function M.validate(schema, text, options)
   options = options or {}
   if type(schema) == "string" then
     local compiled, errors = M.compile(schema, options)
@@ -82,7 +82,7 @@ end
 
 --- The findings as one text, a line each; "" is valid.
 function M.reported(schema, text, options)
-  local _, list = M.judge(schema, text, options)
+  local _, list = M.validate(schema, text, options)
   local lines = {}
   for i, f in ipairs(list) do lines[i] = f.text end
   return table.concat(lines, "\n")
@@ -90,7 +90,7 @@ end
 
 --- Is a value valid?
 function M.fits(schema, text, options)
-  return (M.judge(schema, text, options)) == "valid"
+  return (M.validate(schema, text, options)) == "valid"
 end
 
 return M

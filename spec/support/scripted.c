@@ -60,12 +60,12 @@ static void report(segue_op *op, const char *why) {
 
 static void perform(scripted_module *module, int verb, segue_op *op, const char *name) {
   pthread_t thread;
-  switch (module->deed[verb]) {
+  switch (module->behaviour[verb]) {
   case SCRIPTED_OK:
     segue_op_done(op, 0, NULL);
     break;
   case SCRIPTED_FAIL_ONCE:
-    module->deed[verb] = SCRIPTED_OK;
+    module->behaviour[verb] = SCRIPTED_OK;
     fail(op, module->name, name);
     break;
   case SCRIPTED_FAIL:
@@ -134,8 +134,8 @@ static void module_start(void *object, segue_op *op) {
     segue_op_done(op, SEGUE_EMODULE, &error);
     return;
   }
-  if (i->module->exclusive && i->module->deed[SEGUE__START] != SCRIPTED_FAIL &&
-      i->module->deed[SEGUE__START] != SCRIPTED_FAIL_ONCE) {
+  if (i->module->exclusive && i->module->behaviour[SEGUE__START] != SCRIPTED_FAIL &&
+      i->module->behaviour[SEGUE__START] != SCRIPTED_FAIL_ONCE) {
     strcpy(holder, i->module->name);
     i->holds = true;
   }
@@ -155,8 +155,8 @@ static void give_back(instance *i) {
 static void module_stop(void *object, segue_op *op) {
   instance *i = object;
   note(i, "stop");
-  int deed = i->module->deed[SEGUE__STOP];
-  if (deed != SCRIPTED_FAIL && deed != SCRIPTED_LATER) give_back(i);
+  int behaviour = i->module->behaviour[SEGUE__STOP];
+  if (behaviour != SCRIPTED_FAIL && behaviour != SCRIPTED_LATER) give_back(i);
   perform(i->module, SEGUE__STOP, op, "stop");
 }
 
@@ -249,13 +249,14 @@ void scripted_hooks_finish(scripted_hooks *hooks) {
     segue_op_done(hooks->kept[i], 0, NULL);
 }
 
-static void hook_deed(scripted_hooks *hooks, int *deed, segue_op *op, int code, const char *name) {
+static void hook_deed(scripted_hooks *hooks, int *behaviour, segue_op *op, int code,
+                      const char *name) {
   segue_error error = {.code = code};
   snprintf(error.message, sizeof error.message, "%s says no", name);
-  if (*deed == SCRIPTED_LATER) {
+  if (*behaviour == SCRIPTED_LATER) {
     keep(hooks, op);
-  } else if (*deed == SCRIPTED_FAIL || *deed == SCRIPTED_FAIL_ONCE) {
-    if (*deed == SCRIPTED_FAIL_ONCE) *deed = SCRIPTED_OK;
+  } else if (*behaviour == SCRIPTED_FAIL || *behaviour == SCRIPTED_FAIL_ONCE) {
+    if (*behaviour == SCRIPTED_FAIL_ONCE) *behaviour = SCRIPTED_OK;
     segue_op_done(op, code, &error);
   } else {
     segue_op_done(op, 0, NULL);

@@ -33,8 +33,8 @@ typedef struct scripted_world {
 typedef struct scripted_module {
   scripted_world *world;
   char name[32];
-  int deed[4];    /* by segue__verb */
-  bool exclusive; /* start takes the world's one resource, stop (or destroy) gives it back */
+  int behaviour[4]; /* by segue__verb */
+  bool exclusive;   /* start takes the world's one resource, stop (or destroy) gives it back */
   segue_op *kept[4][256];
   int kept_count[4];
   segue_op *life; /* of the instance that was started last; NULL: it is destroyed */
@@ -53,9 +53,9 @@ bool scripted_die(scripted_module *module, const char *why, bool on_thread);
 /* The result of segue_op_cancelled on another thread. */
 bool scripted_cancelled_on_thread(const segue_op *op);
 
-/* Hooks: check is a deed; probe is a deed; reload is a script of words: prepare commit confirm
- * reject defer fail hang drain:a try:a (a drain that may fail) restart:a+b replace:a shut:a open:a
- * (stops at the first that fails, and then ends with its error). */
+/* Hooks: check is a behaviour; probe is a behaviour; reload is a script of words: prepare commit
+ * confirm reject defer fail hang drain:a try:a (a drain that may fail) restart:a+b replace:a shut:a
+ * open:a (stops at the first that fails, and then ends with its error). */
 typedef struct scripted_hooks {
   scripted_world *world;
   int check, probe;
@@ -64,7 +64,7 @@ typedef struct scripted_hooks {
   bool both; /* two verbs are under way at once */
   uint64_t defer_ms;
   segue__drain drain; /* limits of a manual drain */
-  int strategy;       /* a deed; SCRIPTED_OK wishes for a push */
+  int strategy;       /* a behaviour; SCRIPTED_OK wishes for a push */
   segue_op *kept[64]; /* of hooks that end LATER or hang */
   int kept_count;
   segue_op *reload_op;

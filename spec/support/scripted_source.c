@@ -60,18 +60,18 @@ static void fetch(const segue__source *spec, const char *revision, segue__emissi
                   segue_op *op) {
   scripted_source *source = spec->impl;
   note(source, "fetch", revision ? revision : "-");
-  int deed = source->fetch;
-  if (deed == SCRIPTED_FAIL_ONCE) source->fetch = SCRIPTED_OK;
-  if (deed == SCRIPTED_LATER) {
+  int behaviour = source->fetch;
+  if (behaviour == SCRIPTED_FAIL_ONCE) source->fetch = SCRIPTED_OK;
+  if (behaviour == SCRIPTED_LATER) {
     source->outs[source->fetch_count] = out;
     source->fetches[source->fetch_count++] = op;
     segue__op_on_cancel(op, fetch_cancelled, source);
-  } else if (deed == SCRIPTED_FAIL || deed == SCRIPTED_FAIL_ONCE) {
+  } else if (behaviour == SCRIPTED_FAIL || behaviour == SCRIPTED_FAIL_ONCE) {
     fail(op, source->name, UV_ECONNREFUSED);
   } else {
     int rc = deliver(source, out);
     segue_op_done(op, rc, NULL);
-    if (deed == SCRIPTED_TWICE) fail(op, source->name, UV_ECONNREFUSED);
+    if (behaviour == SCRIPTED_TWICE) fail(op, source->name, UV_ECONNREFUSED);
   }
 }
 

@@ -11,7 +11,7 @@
 typedef struct scripted_source {
   scripted_world *world;
   char name[32];
-  int fetch, watch;  /* deeds: for watch, SCRIPTED_LATER runs until the spec ends it */
+  int fetch, watch;  /* behaviours: for watch, SCRIPTED_LATER runs until the spec ends it */
   bool deaf;         /* does not end when it is cancelled */
   bool unchanged;    /* fetch returns "not modified" */
   char text[8192];   /* of its one document; "" = no document */

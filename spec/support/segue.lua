@@ -56,7 +56,7 @@ end
 --- -> text), args (more arguments), env, dir (a tempdir to use again),
 --- binary (another program that takes run -c),
 --- under (a command that starts it: { "prlimit", ... }),
---- measured (the spec judges its memory: a sanitizer then keeps less of what was freed),
+--- measured (the spec checks its memory: a sanitizer then keeps less of what was freed),
 --- ready = false (do not wait).
 function M.start(options)
   local self = M.folder(options)
@@ -324,7 +324,7 @@ end
 
 --- Raises unless an idle daemon holds what it held when it was ready, and no more. The spec's own
 --- connections are closed for that.
-function Daemon:judge_open(deadline_ms)
+function Daemon:check_open(deadline_ms)
   if not self.baseline or not self.process:running() then return end
   http.close_all()
   if not is_idle(self) then return end
@@ -337,7 +337,7 @@ function Daemon:judge_open(deadline_ms)
   end)
 end
 
---- Stops it with TERM and judges how it went: exit code 0, not by KILL, no sanitizer report, no
+--- Stops it with TERM and checks how it went: exit code 0, not by KILL, no sanitizer report, no
 --- child left. Raises with the log otherwise.
 function Daemon:stop(deadline_ms)
   if not started[self] then return end
@@ -376,7 +376,7 @@ function M.cleanup()
   local list, problem = {}, nil
   for self in pairs(started) do list[#list + 1] = self end
   for _, self in ipairs(list) do
-    local ok, err = pcall(self.judge_open, self)
+    local ok, err = pcall(self.check_open, self)
     if not ok then problem = problem or "the daemon still held something: " .. err end
     ok, err = pcall(self.stop, self)
     if not ok then problem = problem or err end

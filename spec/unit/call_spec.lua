@@ -150,11 +150,11 @@ describe("a module that calls another one", function()
   it("waits at the gate of a module that is restarted, and gets the next instance", function()
     start "restart"
     local _, front = enter "front"
-    e:deed("store", "start", engine.LATER)
+    e:behave("store", "start", engine.LATER)
     local w = change()
     assert.equal("nothing yet", w:outcome())
     assert.equal("EAGAIN", (call("store", front)))
-    e:deed("store", "start", engine.OK)
+    e:behave("store", "start", engine.OK)
     e:finish("store", "start")
     e:step()
     assert.equal("applied", w:outcome())

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Clocks: which one judges a deadline to confirm, while the wall clock is set forward or back,
+-- Clocks: which one counts for a deadline to confirm, while the wall clock is set forward or back,
 -- the machine sleeps, and the daemon is started again inside the window (core/record/decisions.h).
 local C = require "spec.support.c"
 local engine = require "spec.support.engine"
@@ -161,7 +161,7 @@ describe("the deadline to confirm", function()
     open()
     e:close()
     e = engine.new(spec_of(2))
-    e:deed("db", "prepare", engine.LATER)
+    e:behave("db", "prepare", engine.LATER)
     local w = e:reload { trigger = "start", cause = "start" }
     e:step()
     assert.is_false(w:answered())
@@ -229,14 +229,14 @@ describe("the deadline to confirm", function()
     start(1)
     C.check(C.segue__engine_confirm(e.c, "spec", nil))
     e:step()
-    e:deed("db", "start", engine.LATER)
+    e:behave("db", "start", engine.LATER)
     e:write("a.yaml", "x: 2\n")
     e:reload()
     e:step()
     pass(3 * MINUTE)
     assert.equal("1", e:value "x")
     set_clock(DAY)
-    e:deed("db", "start", engine.OK)
+    e:behave("db", "start", engine.OK)
     e:finish("db", "start")
     e:step()
     assert.is_true(waits())

@@ -13,7 +13,7 @@ describe("a drain that exceeds its time limit", function()
     if e then
       C.scripted_hooks_finish(e.hooks)
       for _, verb in ipairs { "prepare", "start", "drain", "stop" } do
-        e:deed("m", verb, engine.OK)
+        e:behave("m", verb, engine.OK)
         e:finish("m", verb)
       end
       e:step()
@@ -118,7 +118,7 @@ describe("a drain that exceeds its time limit", function()
 
     it("that waits does not cancel the operation of the module", function()
       start("restart", { over = "wait", again = 1 })
-      e:deed("m", "drain", engine.LATER)
+      e:behave("m", "drain", engine.LATER)
       local w = change()
       local op = e:module("m").kept[engine.verbs.drain][0]
       e:advance(999)
@@ -147,8 +147,8 @@ describe("a drain that exceeds its time limit", function()
       assert.equal(1, (enter()))
       assert.equal("1", e:value("x"))
       local journal = e:journal()
-      for _, deed in ipairs { "m.drain 1", "m.stop 1", "m.start", "m.destroy 1" } do
-        assert.falsy(journal:find(deed, 1, true), journal)
+      for _, behaviour in ipairs { "m.drain 1", "m.stop 1", "m.start", "m.destroy 1" } do
+        assert.falsy(journal:find(behaviour, 1, true), journal)
       end
       assert.same({ drains = 0, inside = 0 }, cut())
       assert.equal(1, tonumber(e.world.instances))
@@ -164,10 +164,10 @@ describe("a drain that exceeds its time limit", function()
       assert.equal(2, (enter()))
     end)
 
-    for _, deed in ipairs { "LATER", "FAIL" } do
-      it("brings a fresh old one back when the module's own drain does " .. deed, function()
+    for _, behaviour in ipairs { "LATER", "FAIL" } do
+      it("brings a fresh old one back when the module's own drain does " .. behaviour, function()
         start("restart", { over = "undo" })
-        e:deed("m", "drain", engine[deed])
+        e:behave("m", "drain", engine[behaviour])
         e:journal()
         local w = change()
         e:advance(500)

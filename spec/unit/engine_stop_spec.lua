@@ -20,19 +20,19 @@ describe("the stop of an engine", function()
     function()
       e = engine.started { files = { ["a.yaml"] = "k: 1\nm: 1\n" }, modules = {
         { "k", "handover", config = "k", drain_ms = 3600000 }, { "m", "restart", config = "m" } } }
-      e:deed("k", "drain", engine.LATER)
+      e:behave("k", "drain", engine.LATER)
       assert.equal("applied", change("k: 2\nm: 1\n"):outcome())
-      e:deed("m", "drain", engine.LATER)
+      e:behave("m", "drain", engine.LATER)
       local w = change "k: 2\nm: 2\n"
       assert.is_false(w:answered())
       e:journal()
       local stopped = e:stop()
-      e:deed("k", "drain", engine.OK)
+      e:behave("k", "drain", engine.OK)
       e:finish("k", "drain") -- the first instance of k is gone
       e:step()
       assert.falsy(e:journal():find("k.drain 2", 1, true))
       assert.is_false(w:answered())
-      e:deed("m", "drain", engine.OK)
+      e:behave("m", "drain", engine.OK)
       e:finish("m", "drain")
       e:step()
       assert.equal("reverted", w:outcome())
@@ -41,7 +41,7 @@ describe("the stop of an engine", function()
 
   it("ends when none of its messages is on the way, because its owner may free it then", function()
     e = engine.started { modules = { { "m" } } }
-    e:deed("m", "stop", engine.LATER)
+    e:behave("m", "stop", engine.LATER)
     local kicked, calls = nil, 0
     local cb = ffi.cast("void (*)(void *)", function()
       calls, kicked = calls + 1, C.segue__queue_kicked(e.c)
@@ -64,15 +64,15 @@ describe("a reload that is undone", function()
   it("leaves a module the way in which it is replaced", function()
     local e = engine.started { modules = { { "m", "restart", config = "x" } } }
     e:set_policy { modules = { { "n" }, { "m", "handover", config = "x" } } }
-    e:deed("n", "start", engine.FAIL)
+    e:behave("n", "start", engine.FAIL)
     e:write("a.yaml", "x: 2\n")
     assert.equal("reverted", e:reload_now():outcome())
-    e:deed("m", "stop", engine.LATER)
+    e:behave("m", "stop", engine.LATER)
     assert.is_true(e:die "m")
     e:journal()
     e:advance(5000)
     assert.falsy(e:journal():find("m.prepare", 1, true)) -- the old one has not stopped
-    e:deed("m", "stop", engine.OK)
+    e:behave("m", "stop", engine.OK)
     e:finish("m", "stop")
     e:step()
     assert.truthy(e:journal():find("m.start 1", 1, true))

@@ -217,13 +217,13 @@ describe("a set of files", function()
     dir:write("a", "old")
     local trace = dir:at "trace"
     -- A sanitizer's library must come first in that process.
-    local said = process.run { "sh", "-c", ("strace -f -o %s -e trace=fsync,fdatasync env "
+    local output = process.run { "sh", "-c", ("strace -f -o %s -e trace=fsync,fdatasync env "
       .. "ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=%s luajit -e "
       .. "\"local f = require 'spec.support.file_set'; local s = f.new({ book = f.book(), "
       .. "folder = '%s' }, { { 'a', 'x' }, { 'b', 'x' }, { 'c', 'x' } }); assert(s:stage()); "
       .. "assert(s:commit()); assert(s:settle()); print 'survived'\""):format(trace,
       os.getenv("SEGUE_SPEC_PRELOAD") or "", dir.path) }
-    assert.truthy(said.stdout:find("survived", 1, true), said:describe())
+    assert.truthy(output.stdout:find("survived", 1, true), output:describe())
     local _, count = dir:read("trace"):gsub("sync%(", "")
     assert.equal(4, count)
   end)

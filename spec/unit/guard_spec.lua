@@ -86,7 +86,7 @@ describe("a guard", function()
     assert.equal(3, tonumber(reload():result().errors.count))
   end)
 
-  it("judges after the schema and before the policy", function()
+  it("validates after the schema and before the policy", function()
     started({ min_items = 2 }, { check = engine.OK })
     e:journal()
     e:write("a.yaml", "k1: 1\n")

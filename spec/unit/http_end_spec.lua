@@ -69,10 +69,10 @@ describe("the end of an HTTP server", function()
       client:write(get("/status/201"))
       wait.pump()
       local took = now_ms() - began
-      local said = client:read_all()
+      local response = client:read_all()
       if took < WHILE_MS then
-        assert.matches("^HTTP/1.1 201 ", said)
-        assert.matches("\r\nConnection: close\r\n", said)
+        assert.matches("^HTTP/1.1 201 ", response)
+        assert.matches("\r\nConnection: close\r\n", response)
       end
       return took
     end)
@@ -85,8 +85,8 @@ describe("the end of an HTTP server", function()
       wait_closing()
       client:write(get("/status/201"))
       wait.pump()
-      local took, said = now_ms() - began, client:read_all()
-      if took < WHILE_MS then assert.matches("^HTTP/1.1 201 ", said) end
+      local took, response = now_ms() - began, client:read_all()
+      if took < WHILE_MS then assert.matches("^HTTP/1.1 201 ", response) end
       return took
     end)
   end)
@@ -167,9 +167,9 @@ describe("the end of an HTTP server", function()
     for i, client in ipairs(clients) do
       client:read_until("HTTP/1.1 503 ")
       client:write("more of it") -- closing with this unread would reset the connection
-      local said = client:read_all()
-      assert.matches("\r\nConnection: close\r\n", said, nil, false, "client " .. i)
-      assert.matches("try again\n$", said)
+      local response = client:read_all()
+      assert.matches("\r\nConnection: close\r\n", response, nil, false, "client " .. i)
+      assert.matches("try again\n$", response)
       assert.is_nil(client.error)
     end
   end)

@@ -89,13 +89,13 @@ describe("the life of modules", function()
         assert.truthy(did:find("c.stop 2.*b.stop 2.*a.stop 2"), did)
       end)
 
-      for _, deed in ipairs { "FAIL_ONCE", "LATER" } do
-        it("are undone backwards when a start in the middle fails by " .. deed, function()
+      for _, behaviour in ipairs { "FAIL_ONCE", "LATER" } do
+        it("are undone backwards when a start in the middle fails by " .. behaviour, function()
           chain()
-          e:deed("b", "start", engine[deed])
+          e:behave("b", "start", engine[behaviour])
           local w = reload "x: 2"
-          if deed == "LATER" then
-            e:deed("b", "start", engine.OK)
+          if behaviour == "LATER" then
+            e:behave("b", "start", engine.OK)
             e:advance(30000)
           end
           assert.equal("reverted", w:outcome())
@@ -113,7 +113,7 @@ describe("the life of modules", function()
 
       it("are all built before the first one starts or stops", function()
         chain()
-        e:deed("c", "prepare", engine.LATER)
+        e:behave("c", "prepare", engine.LATER)
         local w = reload "x: 2"
         e:advance(29999)
         assert.equal("nothing yet", w:outcome())
@@ -123,7 +123,7 @@ describe("the life of modules", function()
           assert.falsy(did:find("%." .. verb), did)
         end
         assert.equal("a=open b=open c=open", e:gates())
-        e:deed("c", "prepare", engine.OK)
+        e:behave("c", "prepare", engine.OK)
         e:finish("c", "prepare")
         e:step()
         assert.equal("applied", w:outcome())
@@ -158,13 +158,13 @@ describe("the life of modules", function()
           .. "heard of then", function()
           e = engine.started { files = { ["a.yaml"] = "x: 1\n" }, modules = { { "m", replace,
             prepare_ms = 100, start_ms = 200, drain_ms = 300, stop_ms = 400 } } }
-          e:deed("m", verb, engine.LATER)
+          e:behave("m", verb, engine.LATER)
           local m = e:module("m")
           local ms = ({ prepare = 100, start = 200, drain = 300, stop = 400 })[verb]
           local w = reload "x: 2"
           assert.equal(1, m.kept_count[engine.verbs[verb]])
           local op = m.kept[engine.verbs[verb]][0]
-          e:deed("m", verb, engine.OK)
+          e:behave("m", verb, engine.OK)
           e:advance(ms - 1)
           assert.is_false(C.segue_op_cancelled(op))
           e:advance(1)
@@ -188,11 +188,11 @@ describe("the life of modules", function()
       for _, verb in ipairs { "prepare", "start" } do
         it("are notified that no one needs their " .. verb .. " when the daemon stops", function()
           chain()
-          e:deed("b", verb, engine.LATER)
+          e:behave("b", verb, engine.LATER)
           local w = reload "x: 2"
           local op = e:module("b").kept[engine.verbs[verb]][0]
           assert.is_false(C.segue_op_cancelled(op))
-          e:deed("b", verb, engine.OK)
+          e:behave("b", verb, engine.OK)
           e:stop()
           e:step()
           assert.is_true(C.segue_op_cancelled(op))
@@ -207,11 +207,11 @@ describe("the life of modules", function()
 
       it("are reloaded again when that was requested during a drain", function()
         e = engine.started { files = { ["a.yaml"] = "x: 1\n" }, modules = { { "m", replace } } }
-        e:deed("m", "drain", engine.LATER)
+        e:behave("m", "drain", engine.LATER)
         local first = reload "x: 2"
         local second = reload "x: 3"
         assert.equal(replace == "restart" and "nothing yet" or "applied", second:outcome())
-        e:deed("m", "drain", engine.OK)
+        e:behave("m", "drain", engine.OK)
         e:finish("m", "drain")
         e:step()
         assert.equal("applied", first:outcome())
@@ -236,7 +236,7 @@ describe("the life of modules", function()
   it("that cannot be restored are tried again, later each time, and are not ready", function()
     e = engine.started { files = { ["a.yaml"] = "x: 1\n" },
       modules = { { "m", "restart" }, { "n", "handover" } } }
-    e:deed("m", "start", engine.FAIL)
+    e:behave("m", "start", engine.FAIL)
     local w = reload "x: 2"
     assert.is_true(w:result().undo_failed)
     assert.equal("m=refusing n=open", e:gates())
@@ -253,7 +253,7 @@ describe("the life of modules", function()
     local first, second, third = text:match "^(%.*)x(%.*)x(%.*)x"
     assert.truthy(third, text)
     assert.is_true(#second >= #first and #third > #first, text)
-    e:deed("m", "start", engine.OK)
+    e:behave("m", "start", engine.OK)
     e:advance(120000)
     assert.equal("m=open n=open", e:gates())
     assert.equal("serving", e:status("m").state)

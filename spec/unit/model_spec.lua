@@ -7,7 +7,7 @@ local C = require "spec.support.c"
 local engine = require "spec.support.engine"
 
 local names, replaces = { "a", "b", "c" }, { "swap", "handover", "restart" }
-local verbs, deeds = { "prepare", "start", "drain", "stop" },
+local verbs, behaviours = { "prepare", "start", "drain", "stop" },
   { "OK", "OK", "OK", "OK", "FAIL", "FAIL_ONCE", "LATER", "TWICE", "THREAD", "FAIL_AND_OK", "DIE",
     "DIE_LATER" }
 local scripts = { "prepare commit confirm", "prepare commit", "prepare", "prepare fail", "hang",
@@ -50,7 +50,7 @@ local function walk(seed)
     elseif what == 4 then
       hooks[#hooks + 1] = e:set_policy(policy(false))
     elseif what == 5 then
-      e:deed(names[random(3)], verbs[random(4)], engine[deeds[random(#deeds)]])
+      e:behave(names[random(3)], verbs[random(4)], engine[behaviours[random(#behaviours)]])
     elseif what == 6 then
       e:trigger(random(2) == 1 and "watch" or "poll", "noise")
     elseif what == 7 then
@@ -69,7 +69,7 @@ local function walk(seed)
 
   -- Quiet: all modules and hooks succeed, hanging ones end, and a good input arrives.
   for _, name in ipairs(names) do
-    for _, verb in ipairs(verbs) do e:deed(name, verb, engine.OK) end
+    for _, verb in ipairs(verbs) do e:behave(name, verb, engine.OK) end
   end
   hooks[#hooks + 1] = e:set_policy(policy(true))
   for _ = 1, 20 do

@@ -91,20 +91,20 @@ describe("the JSON Schema", function()
     return function(buf) C.segue__describe_schema(topics, C.options_all_table, buf) end
   end)
 
-  it("accepts what the judge accepts", function()
+  it("accepts what the validation accepts", function()
     for _, good in ipairs { "{}", '{"duration":"5s"}', '{"drain":true}', '{"drain":"5s"}',
         '{"texts":"a"}', '{"texts":["a","b"]}',
         '{"pets":{"tom":{"kind":"cat","home":"x","legs":3}}}',
         '{"pairs":{"a":["x",1],"b":false}}' } do
-      assert.equal("valid", (schema.judge(text, good)), good)
+      assert.equal("valid", (schema.validate(text, good)), good)
     end
   end)
 
-  it("rejects what the judge rejects", function()
+  it("rejects what the validation rejects", function()
     for _, bad in ipairs { '{"txt":1}', '{"count":0}', '{"count":257}', '{"choice":"x"}',
         '{"drain":{"witin":1}}', '{"texts":["a","b","c","d"]}', '{"pets":{"tom":{"kind":"fish"}}}',
         '{"pets":{"tom":{"kind":"cat"}}}', '{"text":""}' } do
-      assert.are_not.equal("valid", (schema.judge(text, bad)), bad)
+      assert.are_not.equal("valid", (schema.validate(text, bad)), bad)
     end
   end)
 end)

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- One row is an option: it is judged, filled, and in every text that is made from the tables. And
--- the defaults of the rows are those that the engine has for policies without tables.
+-- One row is an option: it is validated, filled, and in every text that is made from the tables.
+-- And the defaults of the rows are those that the engine has for policies without tables.
 local borrowed = require "spec.support.borrowed"
 local C = require "spec.support.c"
 local document = require "spec.support.document"
@@ -38,7 +38,7 @@ describe("a new option of a new kind", function()
   local topic = C.segue__topic_find(topics, "pet parrot")
 
   -- The struct of the kind, or nil and the messages.
-  local function judge(yaml)
+  local function validate(yaml)
     local doc = document.good(yaml)
     local out, errors = ffi.new("options_all[1]"), ffi.new("segue__errors[1]")
     local env = ffi.new("segue__options_env[1]",
@@ -55,14 +55,14 @@ describe("a new option of a new kind", function()
     return tonumber(words)
   end
 
-  it("is judged, and fills its struct", function()
-    assert.equal(12, judge "pets: {rio: {kind: parrot}}")
-    assert.equal(30, judge "pets: {rio: {kind: parrot, words: 30}}")
-    has(select(2, judge "pets: {rio: {kind: parrot, words: 41}}"),
+  it("is validated, and fills its struct", function()
+    assert.equal(12, validate "pets: {rio: {kind: parrot}}")
+    assert.equal(30, validate "pets: {rio: {kind: parrot, words: 30}}")
+    has(select(2, validate "pets: {rio: {kind: parrot, words: 41}}"),
       "pets.rio.words must be between 1 and 40, not 41")
-    has(select(2, judge "pets: {rio: {kind: parrot, wrds: 1}}"),
+    has(select(2, validate "pets: {rio: {kind: parrot, wrds: 1}}"),
       'pets.rio.wrds is not a known key here: did you mean "words"?')
-    has(select(2, judge "pets: {rio: {kind: fish}}"), '"parrot"')
+    has(select(2, validate "pets: {rio: {kind: fish}}"), '"parrot"')
   end)
 
   it("is in the manual", function()
@@ -82,15 +82,15 @@ describe("a new option of a new kind", function()
     has(text, "how many it knows. Default: 12. 1 to 40.\n")
   end)
 
-  it("is in the JSON Schema, which accepts what the judge accepts", function()
+  it("is in the JSON Schema, which accepts what the validation accepts", function()
     local text = text_of(function(buf)
       C.segue__describe_schema(topics, C.options_all_table, buf)
     end)
-    assert.equal("valid", (schema.judge(text, '{"pets":{"rio":{"kind":"parrot","words":30}}}')))
+    assert.equal("valid", (schema.validate(text, '{"pets":{"rio":{"kind":"parrot","words":30}}}')))
     assert.are_not.equal("valid",
-      (schema.judge(text, '{"pets":{"rio":{"kind":"parrot","words":41}}}')))
+      (schema.validate(text, '{"pets":{"rio":{"kind":"parrot","words":41}}}')))
     assert.are_not.equal("valid",
-      (schema.judge(text, '{"pets":{"rio":{"kind":"parrot","wrds":1}}}')))
+      (schema.validate(text, '{"pets":{"rio":{"kind":"parrot","wrds":1}}}')))
   end)
 end)
 

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Options: a tree is judged by a table, all its mistakes are found, and a struct is filled.
+-- Options: a tree is validated by a table, all its mistakes are found, and a struct is filled.
 local C = require "spec.support.c"
 local document = require "spec.support.document"
 local ffi = C.ffi

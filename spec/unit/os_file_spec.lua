@@ -404,15 +404,15 @@ describe("writing a file", function()
     -- A sanitizer's library must come first in that process as well.
     local pipe = io.popen(("%s env LD_PRELOAD=%s ASAN_OPTIONS=detect_leaks=0 SEGUE_FAULTS=%s "
       .. "luajit %s 2>&1"):format(wrap, os.getenv("SEGUE_SPEC_PRELOAD") or "", faults, file))
-    local said = pipe:read("*a")
+    local output = pipe:read("*a")
     pipe:close()
-    return said
+    return output
   end
 
   it("syncs the file before it is renamed, and the folder after", function()
     local trace = dir:at("trace")
-    local said = write_elsewhere("strace -y -o " .. trace .. " -e trace=fsync,renameat", "")
-    assert.truthy(said:find("survived", 1, true), said)
+    local output = write_elsewhere("strace -y -o " .. trace .. " -e trace=fsync,renameat", "")
+    assert.truthy(output:find("survived", 1, true), output)
     local order = {}
     for line in io.lines(trace) do
       local call, path = line:match("^(%w+)%(%d+<([^>]*)>")
@@ -425,9 +425,9 @@ describe("writing a file", function()
   it("leaves the old or the new file, whole, when it is killed at any point", function()
     for _, point in ipairs { "write.temp", "write.sync", "write.rename", "write.dirsync" } do
       dir:write("a", "old")
-      local said = write_elsewhere("", point .. "=kill")
-      assert.is_nil(said:find("survived", 1, true), said)
-      assert.is_nil(said:find("luajit:", 1, true), said)
+      local output = write_elsewhere("", point .. "=kill")
+      assert.is_nil(output:find("survived", 1, true), output)
+      assert.is_nil(output:find("luajit:", 1, true), output)
       assert.equal(point == "write.dirsync" and "new" or "old", dir:read("a"))
     end
   end)

@@ -33,7 +33,7 @@ local function status(name) return e:status(name or "a") end
 describe("an instance that fails by itself", function()
   it("is stopped, and its module refuses calls until a fresh one serves", function()
     started { { "a", "handover" }, { "b", "handover" } }
-    e:deed("a", "prepare", engine.LATER)
+    e:behave("a", "prepare", engine.LATER)
     die("a", "exit code 7", true)
     assert.same({ state = "failed", gate = "refusing", generation = 0, draining = 0,
       error = "exit code 7" }, (status()))
@@ -48,14 +48,14 @@ describe("an instance that fails by itself", function()
 
   it("that reports nothing more about it has a sentence all the same", function()
     started { { "a", "handover" } }
-    e:deed("a", "start", engine.LATER)
+    e:behave("a", "start", engine.LATER)
     die("a", "")
     assert.equal("it reported a failure without a reason", status().error)
   end)
 
   it("has stopped before the next one starts where it is replaced by restart", function()
     started { { "a", "restart", exclusive = true } }
-    e:deed("a", "stop", engine.LATER)
+    e:behave("a", "stop", engine.LATER)
     die("a")
     e:advance(5000)
     assert.equal("a.drain 1, a.stop 1", e:operations())
@@ -67,13 +67,13 @@ describe("an instance that fails by itself", function()
 
   it("lets calls wait if the policy wants that, also over a reload that is rejected", function()
     started({ { "a", "handover", on_failure = "wait" } }, { check = engine.OK })
-    e:deed("a", "prepare", engine.FAIL)
+    e:behave("a", "prepare", engine.FAIL)
     die("a")
     assert.same({ "failed", "shut" }, { status().state, status().gate })
     local w = reload("x: 2\n")
     assert.equal("failed", w:outcome())
     assert.equal("shut", status().gate)
-    e:deed("a", "prepare", engine.OK)
+    e:behave("a", "prepare", engine.OK)
     e:advance(10000)
     assert.same({ "serving", "open" }, { status().state, status().gate })
   end)
@@ -88,7 +88,7 @@ describe("an instance that fails by itself", function()
       end
       return seen
     end
-    e:deed("a", "start", engine.DIE)
+    e:behave("a", "start", engine.DIE)
     die("a")
     local seen = attempts_within(40000, 100)
     assert.equal(0, seen[1])
@@ -97,7 +97,7 @@ describe("an instance that fails by itself", function()
       assert.is_true(seen[i] - seen[i - 1] > seen[i - 1] - seen[i - 2], table.concat(seen, " "))
     end
     assert.equal("failed", status().state)
-    e:deed("a", "start", engine.OK)
+    e:behave("a", "start", engine.OK)
     e:advance(60000)
     assert.equal("serving", status().state)
     e:operations()
@@ -112,7 +112,7 @@ describe("an instance that fails by itself", function()
 
   it("counts once, however often and however late it reports", function()
     started { { "a", "handover" } }
-    e:deed("a", "drain", engine.LATER)
+    e:behave("a", "drain", engine.LATER)
     die("a", "first", true)
     assert.equal(1, e:failures "a")
     local w = reload("x: 2\n")
@@ -122,9 +122,9 @@ describe("an instance that fails by itself", function()
 
   it("is not replaced while it drains after a reload", function()
     started { { "a", "handover" } }
-    e:deed("a", "drain", engine.DIE_LATER)
+    e:behave("a", "drain", engine.DIE_LATER)
     assert.equal("applied", reload("x: 2\n"):outcome())
-    e:deed("a", "drain", engine.OK)
+    e:behave("a", "drain", engine.OK)
     e:finish("a", "drain")
     e:step()
     assert.same({ "serving", 0, 2 }, { status().state, e:failures "a", status().generation })
@@ -132,7 +132,7 @@ describe("an instance that fails by itself", function()
 
   it("does not keep the engine from stopping", function()
     started { { "a", "handover", on_failure = "wait" }, { "b", "handover" } }
-    e:deed("a", "prepare", engine.FAIL)
+    e:behave("a", "prepare", engine.FAIL)
     die("a")
     e:die "b"
     local stopped = e:stop()
@@ -160,12 +160,12 @@ end)
 describe("an instance that fails while a reload runs", function()
   it("and does not belong to the reload is replaced afterwards", function()
     started { { "a", "handover", config = "a" }, { "b", "handover", config = "b" } }
-    e:deed("b", "prepare", engine.LATER)
+    e:behave("b", "prepare", engine.LATER)
     local w = reload("a: 1\nb: 2\n", {})
     local before = w:outcome()
     die("a")
     assert.same({ "nothing yet", "failed", "open" }, { before, status().state, status().gate })
-    e:deed("b", "prepare", engine.OK)
+    e:behave("b", "prepare", engine.OK)
     e:finish("b", "prepare")
     e:step()
     assert.equal("applied", w:outcome())
@@ -176,10 +176,10 @@ describe("an instance that fails while a reload runs", function()
 
   it("and is replaced by it needs no further instance", function()
     started { { "a", "handover" }, { "b", "handover" } }
-    e:deed("b", "prepare", engine.LATER)
+    e:behave("b", "prepare", engine.LATER)
     local w = reload("x: 2\n")
     die("a")
-    e:deed("b", "prepare", engine.OK)
+    e:behave("b", "prepare", engine.OK)
     e:finish("b", "prepare")
     e:step()
     assert.equal("applied", w:outcome())
@@ -190,7 +190,7 @@ describe("an instance that fails while a reload runs", function()
 
   it("and is a new one makes the reload undo before it is live", function()
     started { { "a", "handover" }, { "b", "handover" } }
-    e:deed("b", "start", engine.LATER)
+    e:behave("b", "start", engine.LATER)
     local w = reload("x: 2\n")
     die("a", "gone", true)
     e:finish("b", "start")
@@ -204,19 +204,19 @@ describe("an instance that fails while a reload runs", function()
 
   it("and starts makes the start fail, without waiting for its time limit", function()
     started { { "a", "handover" } }
-    for _, deed in ipairs { engine.DIE, engine.DIE_LATER } do
-      e:deed("a", "start", deed)
-      local w = reload("x: " .. deed .. "\n")
+    for _, behaviour in ipairs { engine.DIE, engine.DIE_LATER } do
+      e:behave("a", "start", behaviour)
+      local w = reload("x: " .. behaviour .. "\n")
       assert.equal("reverted", w:outcome())
       assert.equal("it died", w:error().message)
-      e:deed("a", "start", engine.OK)
+      e:behave("a", "start", engine.OK)
       e:finish("a", "start")
       e:step()
       assert.same({ "serving", 1, 0 }, { status().state, status().generation, e:failures "a" })
     end
-    e:deed("a", "prepare", engine.DIE)
+    e:behave("a", "prepare", engine.DIE)
     assert.equal("failed", reload("x: 9\n"):outcome())
-    e:deed("a", "prepare", engine.OK)
+    e:behave("a", "prepare", engine.OK)
   end)
 
   for name, how in pairs { operator = { by_operator = true }, probe = { probe = engine.LATER } } do

@@ -4,7 +4,7 @@ local schema = require "spec.support.schema"
 
 -- Each: a schema, a value that fits, and one that does not with its error (without "file:" and the
 -- path, which "a finding" below is about).
-local function judges(text, good, bad, options)
+local function checks(text, good, bad, options)
   local compiled, why = schema.compile(text, options)
   assert.is_truthy(compiled, not compiled and table.concat(why, "; ") or nil)
   for _, value in ipairs(good) do
@@ -20,43 +20,43 @@ end
 
 describe("a schema's type", function()
   it("accepts 1.0 as an integer, and every integer as a number", function()
-    judges('{"type":"integer"}', { "1", "1.0", "-3e2", "1e300" }, {
+    checks('{"type":"integer"}', { "1", "1.0", "-3e2", "1e300" }, {
       ["1.5"] = "1:1: the top level must be an integer, not a float",
       ['"1"'] = '1:1: the top level must be an integer, not a string',
       ["null"] = "1:1: the top level must be an integer, not null",
     })
-    judges('{"type":"number"}', { "1", "1.5" }, { ["true"] =
+    checks('{"type":"number"}', { "1", "1.5" }, { ["true"] =
       "1:1: the top level must be a number, not a boolean" })
   end)
   it("names all allowed types", function()
-    judges('{"type":["null","array","object"]}', { "null", "[]", "{}" }, {
+    checks('{"type":["null","array","object"]}', { "null", "[]", "{}" }, {
       ['"x"'] = '1:1: the top level must be null, a list or a map, not a string',
     })
-    judges('{"type":["boolean","string"]}', { "false", '"x"' }, {
+    checks('{"type":["boolean","string"]}', { "false", '"x"' }, {
       ["[1,2]"] = "1:1: the top level must be a boolean or a string, not a list",
     })
   end)
   it("is the only error reported for a value", function()
-    judges('{"type":"string","minLength":3,"minimum":7}', { '"abc"' }, {
+    checks('{"type":"string","minLength":3,"minimum":7}', { '"abc"' }, {
       ["5"] = "1:1: the top level must be a string, not an integer" })
   end)
 end)
 
 describe("const and enum", function()
   it("compare by value: 1 is 1.0, maps have no order", function()
-    judges('{"const":{"a":1,"b":[2.0]}}', { '{"b":[2],"a":1.0}' }, {
+    checks('{"const":{"a":1,"b":[2.0]}}', { '{"b":[2],"a":1.0}' }, {
       ['{"a":1,"b":[true]}'] = "1:1: the top level must have the value that the schema gives" })
-    judges('{"enum":["x",1,null,[1]]}', { '"x"', "1.0", "null", "[1.0]" }, {
+    checks('{"enum":["x",1,null,[1]]}', { '"x"', "1.0", "null", "[1.0]" }, {
       ["true"] = '1:1: the top level must be "x", 1, null or a list of 1, not true',
       ["[1,1]"] = '1:1: the top level must be "x", 1, null or a list of 1, not a list of 2',
     })
-    judges('{"const":false}', { "false" }, {
+    checks('{"const":false}', { "false" }, {
       ["0"] = "1:1: the top level must be false, not 0" })
-    judges('{"const":9223372036854775807}', { "9223372036854775807" }, {
+    checks('{"const":9223372036854775807}', { "9223372036854775807" }, {
       ["9223372036854775808"] =
         "1:1: the top level must be 9223372036854775807, not 9223372036854775808" })
-    judges('{"const":0}', { "0", "0.0", "-0.0" }, {})
-    judges('{"const":"a\\u0000b"}', { '"a\\u0000b"' }, {
+    checks('{"const":0}', { "0", "0.0", "-0.0" }, {})
+    checks('{"const":"a\\u0000b"}', { '"a\\u0000b"' }, {
       ['"a"'] = '1:1: the top level must be "a\\u0000b", not "a"' })
   end)
   it("shorten long lists in the message", function()
@@ -69,18 +69,18 @@ end)
 
 describe("numbers", function()
   it("have limits that are exact over 64 bits", function()
-    judges('{"maximum":100}', { "100", "1e2", "-5", '"x"' }, {
+    checks('{"maximum":100}', { "100", "1e2", "-5", '"x"' }, {
       ["101"] = "1:1: the top level must be at most 100, not 101" })
-    judges('{"maximum":9007199254740992}', { "9007199254740992" }, {
+    checks('{"maximum":9007199254740992}', { "9007199254740992" }, {
       ["9007199254740993"] =
         "1:1: the top level must be at most 9007199254740992, not 9007199254740993" })
-    judges('{"minimum":9223372036854775807.0}', { "9223372036854775808", "18446744073709551615" }, {
+    checks('{"minimum":9223372036854775807.0}', { "9223372036854775808", "18446744073709551615" }, {
       ["9223372036854775807"] = "1:1: the top level must be at least " ..
         "9.223372036854776e18, not 9223372036854775807" })
-    judges('{"exclusiveMinimum":0,"exclusiveMaximum":1.5}', { "0.1", "1" }, {
+    checks('{"exclusiveMinimum":0,"exclusiveMaximum":1.5}', { "0.1", "1" }, {
       ["0"] = "1:1: the top level must be more than 0, not 0",
       ["1.5"] = "1:1: the top level must be less than 1.5, not 1.5" })
-    judges('{"minimum":-1}', { "-1", "0" }, {
+    checks('{"minimum":-1}', { "-1", "0" }, {
       ["-9223372036854775808"] =
         "1:1: the top level must be at least -1, not -9223372036854775808" })
   end)
@@ -93,11 +93,11 @@ describe("numbers", function()
     assert.is_true(schema.fits('{"minimum":1}', "yaml:.inf"))
   end)
   it("are multiples by the digits that were written", function()
-    judges('{"multipleOf":0.01}', { "19.99", "0", "4.35", "1e300", "-0.07" }, {
+    checks('{"multipleOf":0.01}', { "19.99", "0", "4.35", "1e300", "-0.07" }, {
       ["0.001"] = "1:1: the top level must be a multiple of 0.01, not 0.001" })
-    judges('{"multipleOf":0.0001}', { "0.0075" }, {
+    checks('{"multipleOf":0.0001}', { "0.0075" }, {
       ["0.00751"] = "1:1: the top level must be a multiple of 0.0001, not 0.00751" })
-    judges('{"multipleOf":3}', { "18446744073709551615", "3e300", "-9", "9.0" }, {
+    checks('{"multipleOf":3}', { "18446744073709551615", "3e300", "-9", "9.0" }, {
       ["18446744073709551614"] =
         "1:1: the top level must be a multiple of 3, not 18446744073709551614",
       ["1.5"] = "1:1: the top level must be a multiple of 3, not 1.5" })
@@ -110,14 +110,14 @@ end)
 
 describe("texts", function()
   it("are counted in characters, not bytes", function()
-    judges('{"maxLength":2,"minLength":1}', { '"ab"', '"€😀"', "7" }, {
+    checks('{"maxLength":2,"minLength":1}', { '"ab"', '"€😀"', "7" }, {
       ['""'] = "1:1: the top level must have at least 1 character, not 0",
       ['"€€€"'] = "1:1: the top level must have at most 2 characters, not 3" })
   end)
   it("match a pattern anywhere unless it is anchored", function()
-    judges('{"pattern":"b+"}', { '"abc"', "1" }, {
+    checks('{"pattern":"b+"}', { '"abc"', "1" }, {
       ['"ac"'] = '1:1: the top level must match b+, not "ac"' })
-    judges('{"pattern":"^a$"}', { '"a"' }, {
+    checks('{"pattern":"^a$"}', { '"a"' }, {
       ['"a\\n"'] = '1:1: the top level must match ^a$, not "a\\n"' })
   end)
   it("are shortened in messages", function()
@@ -129,35 +129,35 @@ end)
 
 describe("lists", function()
   it("are counted", function()
-    judges('{"minItems":1,"maxItems":2}', { "[1]", "[1,2]", "{}" }, {
+    checks('{"minItems":1,"maxItems":2}', { "[1]", "[1,2]", "{}" }, {
       ["[]"] = "1:1: the top level must have at least 1 item, not 0",
       ["[1,2,3]"] = "1:1: the top level must have at most 2 items, not 3" })
   end)
   it("have items by position, and the rest by `items`", function()
-    judges('{"prefixItems":[{"type":"string"},true],"items":{"type":"integer"}}',
+    checks('{"prefixItems":[{"type":"string"},true],"items":{"type":"integer"}}',
       { "[]", '["a"]', '["a",null,1,2]' }, {
         ['[1,2,"c"]'] = "1:2: item [0] must be a string, not an integer\n"
           .. '1:6: item [2] must be an integer, not a string' })
-    judges('{"prefixItems":[true],"items":false}', { "[1]" }, {
+    checks('{"prefixItems":[true],"items":false}', { "[1]" }, {
       ["[1,2,3]"] = "1:4: item [1] is one item too many: 1 at most" })
   end)
   it("contain the required number of matching items", function()
-    judges('{"contains":{"type":"string"}}', { '[1,"a"]', '["a","b"]' }, {
+    checks('{"contains":{"type":"string"}}', { '[1,"a"]', '["a","b"]' }, {
       ["[1]"] = "1:1: the top level must contain at least 1 item of the kind that the schema "
         .. "names, not 0" })
-    judges('{"contains":{"type":"string"},"minContains":2,"maxContains":3}', { '["a","b",1]' }, {
+    checks('{"contains":{"type":"string"},"minContains":2,"maxContains":3}', { '["a","b",1]' }, {
       ['["a"]'] = "1:1: the top level must contain at least 2 items of the kind that the schema "
         .. "names, not 1",
       ['["a","b","c","d"]'] = "1:1: the top level must contain at most 3 items of the kind "
         .. "that the schema names" })
-    judges('{"contains":{"const":1},"minContains":0}', { "[]", "[2]" }, {})
+    checks('{"contains":{"const":1},"minContains":0}', { "[]", "[2]" }, {})
   end)
   it("are unique by value", function()
-    judges('{"uniqueItems":true}', { "[]", '[1,true,"1",[1],{"a":1}]', "[0,false]" }, {
+    checks('{"uniqueItems":true}', { "[]", '[1,true,"1",[1],{"a":1}]', "[0,false]" }, {
       ["[1,2,1.0]"] = "1:6: item [2] must differ from item 0 of the same list",
       ['[{"a":1,"b":[1.0]},{"b":[1],"a":1}]'] = "1:20: item [1] must differ from item 0 of "
         .. "the same list" })
-    judges('{"uniqueItems":false}', { "[1,1]" }, {})
+    checks('{"uniqueItems":false}', { "[1,1]" }, {})
   end)
   it("are unique in time that grows with their length", function()
     local items = {}
@@ -169,50 +169,50 @@ end)
 
 describe("maps", function()
   it("have members that are named, matched or additional", function()
-    judges('{"properties":{"a":{"type":"integer"}},"patternProperties":{"^x":{"type":"null"}},'
+    checks('{"properties":{"a":{"type":"integer"}},"patternProperties":{"^x":{"type":"null"}},'
       .. '"additionalProperties":{"type":"string"}}', { '{"a":1,"x1":null,"z":"s"}', "[]" }, {
         ['{"a":"1","x":1,"z":2}'] = '1:6: a must be an integer, not a string\n'
           .. "1:14: x must be null, not an integer\n1:20: z must be a string, not an integer" })
   end)
   it("report unknown keys, their place, and the nearest known key", function()
-    judges('{"properties":{"timeout":true,"host":true},"additionalProperties":false}',
+    checks('{"properties":{"timeout":true,"host":true},"additionalProperties":false}',
       { '{"host":1}' }, {
         ['{"a":{},"timeuot":1}'] = "1:2: a is not a known key here\n"
           .. '1:9: timeuot is not a known key here: did you mean "timeout"?' })
   end)
   it("require keys, alone or beside others", function()
-    judges('{"required":["a","b"]}', { '{"a":1,"b":null}', "1" }, {
+    checks('{"required":["a","b"]}', { '{"a":1,"b":null}', "1" }, {
       ['{"c":1}'] = '1:1: the top level must have the key "a"\n'
         .. '1:1: the top level must have the key "b"' })
-    judges('{"dependentRequired":{"tls":["cert"]}}', { "{}", '{"tls":1,"cert":2}' }, {
+    checks('{"dependentRequired":{"tls":["cert"]}}', { "{}", '{"tls":1,"cert":2}' }, {
       ['{"tls":1}'] = '1:1: the top level must have the key "cert" beside the key "tls"' })
   end)
   it("are counted, and their keys validated", function()
-    judges('{"minProperties":1,"maxProperties":1}', { '{"a":1}' }, {
+    checks('{"minProperties":1,"maxProperties":1}', { '{"a":1}' }, {
       ["{}"] = "1:1: the top level must have at least 1 member, not 0",
       ['{"a":1,"b":2}'] = "1:1: the top level must have at most 1 member, not 2" })
-    judges('{"propertyNames":{"maxLength":2}}', { '{"ab":1}' }, {
+    checks('{"propertyNames":{"maxLength":2}}', { '{"ab":1}' }, {
       ['{"a":1,"abc":2}'] = "1:8: the key abc must have at most 2 characters, not 3" })
   end)
 end)
 
 describe("combinations", function()
   it("of allOf report each breach", function()
-    judges('{"allOf":[{"minimum":1},{"multipleOf":2}]}', { "2" }, {
+    checks('{"allOf":[{"minimum":1},{"multipleOf":2}]}', { "2" }, {
       ["-1"] = "1:1: the top level must be at least 1, not -1\n"
         .. "1:1: the top level must be a multiple of 2, not -1" })
   end)
   it("of anyOf report the forms by name, or the errors of the nearest", function()
-    judges('{"anyOf":[{"type":"string"},{"title":"a port","maximum":9}]}', { '"a"', "3" }, {
+    checks('{"anyOf":[{"type":"string"},{"title":"a port","maximum":9}]}', { '"a"', "3" }, {
       ["10"] = "1:1: the top level must be a string or a port, not 10" })
-    judges('{"anyOf":[{"minimum":5},{"maximum":1}]}', { "5" }, {
+    checks('{"anyOf":[{"minimum":5},{"maximum":1}]}', { "5" }, {
       ["3"] = "1:1: the top level must fit one of the 2 forms that are allowed here, not 3" })
-    judges('{"oneOf":[{"type":"null"},{"type":"object","properties":{"a":{"type":"null"}}}]}',
+    checks('{"oneOf":[{"type":"null"},{"type":"object","properties":{"a":{"type":"null"}}}]}',
       { "null" }, {
       ['{"a":{"b":1}}'] = "1:6: a must be null, not a map" })
   end)
   it("distinguish forms by a constant", function()
-    judges([[{"oneOf":[
+    checks([[{"oneOf":[
       {"required":["kind"],"properties":{"kind":{"const":"tcp"},"port":{"type":"integer"}}},
       {"required":["kind"],"properties":{"kind":{"const":"unix"},"path":{"type":"string"}}}]}]],
       { '{"kind":"tcp","port":1}', '{"kind":"unix"}' }, {
@@ -220,39 +220,39 @@ describe("combinations", function()
         ['{"kind":"tcp","port":"x"}'] = '1:22: port must be an integer, not a string' })
   end)
   it("of oneOf report the forms that fit", function()
-    judges('{"oneOf":[{"minimum":1},{"minimum":2},{"minimum":3}]}', { "1" }, {
+    checks('{"oneOf":[{"minimum":1},{"minimum":2},{"minimum":3}]}', { "1" }, {
       ["2"] = "1:1: the top level must fit exactly one of the 3 forms in oneOf, not forms 1 "
         .. "and 2 at once" })
-    judges('{"oneOf":[{"title":"a port","type":"integer"},{"const":1}]}', { "2" }, {
+    checks('{"oneOf":[{"title":"a port","type":"integer"},{"const":1}]}', { "2" }, {
       ["1"] = "1:1: the top level must be either a port or 1, not both" })
   end)
   it("negate, and follow conditions", function()
-    judges('{"not":{"type":"integer"}}', { '"a"' }, {
+    checks('{"not":{"type":"integer"}}', { '"a"' }, {
       ["1"] = "1:1: the top level must not be an integer" })
-    judges('{"not":{"minimum":1,"maximum":2}}', { "3" }, {
+    checks('{"not":{"minimum":1,"maximum":2}}', { "3" }, {
       ["1"] = '1:1: the top level must not fit the schema under "not"' })
-    judges('{"if":{"required":["tls"]},"then":{"required":["cert"]},"else":{"required":["plain"]}}',
+    checks('{"if":{"required":["tls"]},"then":{"required":["cert"]},"else":{"required":["plain"]}}',
       { '{"tls":1,"cert":1}', '{"plain":1}' }, {
         ['{"tls":1}'] = '1:1: the top level must have the key "cert"',
         ["{}"] = '1:1: the top level must have the key "plain"' })
-    judges('{"dependencies":{"a":["b"],"c":{"maxProperties":1},"d":false,"e":[]}}',
+    checks('{"dependencies":{"a":["b"],"c":{"maxProperties":1},"d":false,"e":[]}}',
       { "{}", '{"a":1,"b":1}', '{"c":1}', '{"e":1}', "1" }, {
         ['{"a":1}'] = '1:1: the top level must have the key "b" beside the key "a"',
         ['{"c":1,"b":1}'] = "1:1: the top level must have at most 1 member, not 2",
         ['{"a":1,"c":1}'] = '1:1: the top level must have the key "b" beside the key "a"\n'
           .. "1:1: the top level must have at most 1 member, not 2",
         ['{"d":1}'] = "1:1: the top level is not allowed here" })
-    judges('{"dependencies":{"a":{"properties":{"b":true}},"b":["a"]},'
+    checks('{"dependencies":{"a":{"properties":{"b":true}},"b":["a"]},'
       .. '"unevaluatedProperties":false}',
       { "{}" }, {
         ['{"a":1,"b":1}'] = "1:2: a is not a known key here" })
-    judges('{"dependentSchemas":{"a":{"required":["b"]}}}', { "{}", '{"a":1,"b":1}' }, {
+    checks('{"dependentSchemas":{"a":{"required":["b"]}}}', { "{}", '{"a":1,"b":1}' }, {
       ['{"a":1}'] = '1:1: the top level must have the key "b"' })
   end)
   it("are nothing where a schema is true, and everything where it is false", function()
-    judges("true", { "1", "{}" }, {})
-    judges("false", {}, { ["1"] = "1:1: the top level is not allowed here" })
-    judges('{"properties":{"a":false}}', { "{}" }, { ['{"a":1}'] = "1:6: a is not allowed here" })
+    checks("true", { "1", "{}" }, {})
+    checks("false", {}, { ["1"] = "1:1: the top level is not allowed here" })
+    checks('{"properties":{"a":false}}', { "{}" }, { ['{"a":1}'] = "1:6: a is not allowed here" })
   end)
 end)
 
@@ -264,35 +264,35 @@ describe("unevaluated members", function()
       "if":{"required":["i"],"properties":{"i":true}},"then":{"properties":{"t":true}},
       "dependentSchemas":{"a":{"properties":{"d":true}}},
       "unevaluatedProperties":false, "$defs":{"base":{"properties":{"b":true}}}}]]
-    judges(text, { '{"a":1,"b":2,"x1":3,"k":4,"i":5,"t":6,"d":7}' }, {
+    checks(text, { '{"a":1,"b":2,"x1":3,"k":4,"i":5,"t":6,"d":7}' }, {
       ['{"d":1}'] = "1:2: d is not a known key here",
       ['{"t":1,"b":2}'] = "1:2: t is not a known key here" })
   end)
   it("are evaluated only by branches that hold", function()
-    judges('{"anyOf":[{"properties":{"a":{"const":1}},"required":["a"]},{"required":["b"]}],'
+    checks('{"anyOf":[{"properties":{"a":{"const":1}},"required":["a"]},{"required":["b"]}],'
       .. '"unevaluatedProperties":false}', { '{"a":1}' }, {
         ['{"a":1,"b":2}'] = "1:8: b is not a known key here",
         ['{"a":2,"b":2}'] = "1:2: a is not a known key here\n1:8: b is not a known key here" })
-    judges('{"not":{"properties":{"a":false}},"unevaluatedProperties":false}', {}, {
+    checks('{"not":{"properties":{"a":false}},"unevaluatedProperties":false}', {}, {
       ['{"a":1}'] = "1:2: a is not a known key here" })
   end)
   it("of a list are reported by item", function()
-    judges('{"prefixItems":[true],"contains":{"const":7},"unevaluatedItems":false}', { "[1,7,7]" },
+    checks('{"prefixItems":[true],"contains":{"const":7},"unevaluatedItems":false}', { "[1,7,7]" },
       { ["[1,7,8]"] = "1:6: item [2] is an item that nothing provides for" })
-    judges('{"anyOf":[{"prefixItems":[true,{"const":1}]},true],'
+    checks('{"anyOf":[{"prefixItems":[true,{"const":1}]},true],'
       .. '"unevaluatedItems":{"type":"string"}}', { '[0,1,"a"]' }, {
         ["[0,2]"] = "1:2: item [0] must be a string, not an integer\n"
           .. "1:4: item [1] must be a string, not an integer" })
   end)
   it("are reported only when everything else is valid", function()
-    judges('{"properties":{"a":{"type":"null"}},"unevaluatedProperties":false}', {}, {
+    checks('{"properties":{"a":{"type":"null"}},"unevaluatedProperties":false}', {}, {
       ['{"a":1,"b":2}'] = "1:6: a must be null, not an integer" })
   end)
 end)
 
 describe("a finding", function()
   it("has place, rule and position in the user's file and in the schema", function()
-    local _, list = schema.judge([[yaml:
+    local _, list = schema.validate([[yaml:
 properties:
   upstreams:
     items: {$ref: "#/$defs/up~1stream"}
@@ -314,13 +314,13 @@ upstreams:
     assert.equal(1, list.total)
   end)
   it("escapes keys in paths and pointers", function()
-    local _, list = schema.judge('{"additionalProperties":{"type":"null"}}', '{"a/b~c.d":1}')
+    local _, list = schema.validate('{"additionalProperties":{"type":"null"}}', '{"a/b~c.d":1}')
     assert.equal("/a~1b~0c.d", list[1].pointer)
     assert.equal('file:1:12: a/b~c.d must be null, not an integer (at "a/b~c.d")', list[1].text)
   end)
   it("is kept a hundred times and counted always", function()
     local items = ("1,"):rep(249) .. "1"
-    local code, list = schema.judge('{"items":{"type":"null"}}', "[" .. items .. "]")
+    local code, list = schema.validate('{"items":{"type":"null"}}', "[" .. items .. "]")
     assert.equal("SEGUE_ESCHEMA", code)
     assert.equal(100, #list)
     assert.equal(250, list.total)
@@ -330,7 +330,7 @@ upstreams:
       "port":{"type":"integer","minimum":1,"errorMessage":"ask the network team"},
       "size":{"maximum":9,"multipleOf":2,"description":"of a page",
         "errorMessage":{"multipleOf":"pages come in pairs"}}}}]]
-    judges(words, { '{"name":"a","port":1,"size":2}' }, {
+    checks(words, { '{"name":"a","port":1,"size":2}' }, {
       ['{"name":"A"}'] = '1:9: name must match ^[a-z]+$, not "A": lower case letters',
       ['{"port":0}'] = "1:9: port must be at least 1, not 0: ask the network team",
       ['{"port":"x"}'] = "1:9: port must be an integer, not a string: ask the network team",
@@ -386,7 +386,7 @@ upstreams:
       local reported = schema.reported(secret:format(case[1]), '{"s":' .. case[2] .. "}")
       assert.is_nil(reported:find("hunter"), reported)
       assert.equal("file:" .. case[3], reported)
-      local _, list = schema.judge(secret:format(case[1]), '{"s":' .. case[2] .. "}")
+      local _, list = schema.validate(secret:format(case[1]), '{"s":' .. case[2] .. "}")
       assert.equal("/s", list[1].pointer)
     end
   end)

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The diff of two texts: judged by patch(1), which has to make the one of the other.
+-- The diff of two texts: checked by patch(1), which has to make the one of the other.
 local C = require "spec.support.c"
 local ffi = C.ffi
 local tempdir = require "spec.support.tempdir"
@@ -28,9 +28,9 @@ local function patched(before, text)
   dir:save("old", before)
   dir:save("diff", text)
   local pipe = io.popen(("cd '%s' && patch --binary -s -F0 old diff 2>&1"):format(dir.path))
-  local said = pipe:read "*a"
+  local output = pipe:read "*a"
   pipe:close()
-  return dir:read "old" or "", said
+  return dir:read "old" or "", output
 end
 
 local function check(before, after)
@@ -40,8 +40,8 @@ local function check(before, after)
     assert.equal("", text)
     return counts
   end
-  local made, said = patched(before, text)
-  assert.equal("", said)
+  local made, output = patched(before, text)
+  assert.equal("", output)
   assert.equal(after, made)
   return counts
 end

@@ -174,7 +174,7 @@ describe("a transaction", function()
       assert.equal("127.0.0.1:1 is in use", w:error().message)
       assert.equal(0, e.triggers.discards)
       e.triggers.fail = false
-      e:deed("m", "prepare", engine.FAIL)
+      e:behave("m", "prepare", engine.FAIL)
       e:set_policy { modules = { { "m" } } }
       assert.equal("failed", change():outcome())
       assert.equal(1, e.triggers.discards)
@@ -222,8 +222,8 @@ describe("a transaction", function()
       assert.equal("applied", w:outcome())
       assert.equal("m=handover n=keep", w:plan())
       assert.equal("start m", w:untried())
-      local deeds = e:journal():gsub("#[^\n]+\n", "")
-      assert.equal("m.prepare 2\nm.destroy 2\n", deeds)
+      local behaviours = e:journal():gsub("#[^\n]+\n", "")
+      assert.equal("m.prepare 2\nm.destroy 2\n", behaviours)
       assert.equal("1", e:value("x"))
       assert.equal(1, e:status("m").generation)
       assert.equal("m=open n=open", e:gates())
@@ -240,13 +240,13 @@ describe("a transaction", function()
     end)
 
     it("ends as the reload does where a module does not prepare", function()
-      for _, deed in ipairs { engine.FAIL, engine.REFUSE } do
+      for _, behaviour in ipairs { engine.FAIL, engine.REFUSE } do
         e = engine.started { modules = { { "a" }, { "m" } } }
         e:write("a.yaml", "x: 2")
-        e:deed("m", "prepare", deed)
+        e:behave("m", "prepare", behaviour)
         local plan, reload = e:reload { plan = true }, e:reload()
         e:step()
-        assert.equal(deed == engine.FAIL and "failed" or "rejected", plan:outcome())
+        assert.equal(behaviour == engine.FAIL and "failed" or "rejected", plan:outcome())
         assert.equal(reload:outcome(), plan:outcome())
         assert.equal(reload:error().text, plan:error().text)
         assert.equal("", plan:untried())
@@ -291,7 +291,7 @@ describe("a transaction", function()
 
     it("ends while the engine stops", function()
       e = engine.started { modules = { { "m" } } }
-      e:deed("m", "prepare", engine.LATER)
+      e:behave("m", "prepare", engine.LATER)
       e:write("a.yaml", "x: 2")
       local w = e:reload { plan = true }
       e:step()
@@ -335,13 +335,13 @@ describe("a transaction", function()
       end)
 
       it("keeps the old one when the new one refuses its configuration, without a retry", function()
-        e:deed("m", "prepare", engine.REFUSE)
+        e:behave("m", "prepare", engine.REFUSE)
         local before = e:generation()
         local w = change()
         assert.equal("rejected", w:outcome())
         assert.equal("SEGUE_ECONFIG", w:error().name)
         assert.equal(before, e:generation())
-        e:deed("m", "prepare", engine.OK)
+        e:behave("m", "prepare", engine.OK)
         e:journal() -- up to here
         e:advance(600000)
         assert.equal("", e:journal())
@@ -351,27 +351,28 @@ describe("a transaction", function()
       end)
 
       for _, verb in ipairs { "prepare", "start" } do
-        for _, deed in ipairs { "FAIL", "LATER", "FAIL_AND_OK" } do
-          it("keeps the old one when " .. verb .. " does " .. deed, function()
-            e:deed("m", verb, engine[deed])
+        for _, behaviour in ipairs { "FAIL", "LATER", "FAIL_AND_OK" } do
+          it("keeps the old one when " .. verb .. " does " .. behaviour, function()
+            e:behave("m", verb, engine[behaviour])
             local before = e:generation()
             local w = change()
             -- the replacement that undo needs after a restart must be able to start
-            if verb == "start" then e:deed("m", verb, engine.OK) end
-            if deed == "LATER" then
+            if verb == "start" then e:behave("m", verb, engine.OK) end
+            if behaviour == "LATER" then
               assert.is_false(w:answered())
               e:advance(30000)
             end
             assert.equal(verb == "prepare" and "failed" or "reverted", w:outcome())
-            assert.equal(deed == "LATER" and "SEGUE_ETIMEOUT" or "SEGUE_EMODULE", w:error().name)
+            assert.equal(behaviour == "LATER" and "SEGUE_ETIMEOUT"
+              or "SEGUE_EMODULE", w:error().name)
             assert.equal(before, e:generation())
             assert.equal("1", e:value("x"))
-            if deed == "LATER" then
-              e:deed("m", "prepare", engine.OK)
+            if behaviour == "LATER" then
+              e:behave("m", "prepare", engine.OK)
               e:finish("m", verb)
               e:step()
             end
-            e:deed("m", "prepare", engine.OK)
+            e:behave("m", "prepare", engine.OK)
             e:advance(70000)
             assert.equal("m=open", e:gates(), e:journal())
             assert.equal("serving", e:status("m").state)
@@ -381,21 +382,21 @@ describe("a transaction", function()
         end
       end
 
-      for _, deed in ipairs { "TWICE", "THREAD" } do
+      for _, behaviour in ipairs { "TWICE", "THREAD" } do
         for _, verb in ipairs { "prepare", "start", "drain", "stop" } do
-          it("counts one result when " .. verb .. " is done " .. deed, function()
-            e:deed("m", verb, engine[deed])
+          it("counts one result when " .. verb .. " is done " .. behaviour, function()
+            e:behave("m", verb, engine[behaviour])
             assert.equal("applied", change():outcome())
             e:step()
             assert.equal("serving", e:status("m").state)
-            e:deed("m", verb, engine.OK)
+            e:behave("m", verb, engine.OK)
           end)
         end
       end
 
       for _, verb in ipairs { "prepare", "start", "drain", "stop" } do
         it("cancels the " .. verb .. " of a module when its time limit has passed", function()
-          e:deed("m", verb, engine.LATER)
+          e:behave("m", verb, engine.LATER)
           change()
           local m = e:module("m")
           local n = engine.verbs[verb]
@@ -411,7 +412,7 @@ describe("a transaction", function()
           assert.is_true(C.segue_op_cancelled(op))
           assert.is_true(C.scripted_cancelled_on_thread(op))
           for _, each in ipairs { "prepare", "start", "drain", "stop" } do
-            e:deed("m", each, engine.OK)
+            e:behave("m", each, engine.OK)
             e:finish("m", each)
           end
           e:advance(60000)
@@ -420,7 +421,7 @@ describe("a transaction", function()
       end
 
       it("cuts a drain that exceeds its time limit", function()
-        e:deed("m", "drain", engine.LATER)
+        e:behave("m", "drain", engine.LATER)
         local w = change()
         assert.equal(replace ~= "restart", w:answered())
         e:advance(5000)
@@ -430,19 +431,20 @@ describe("a transaction", function()
         e:finish("m", "drain")
         e:step()
         assert.equal(1, tonumber(e.world.instances))
-        e:deed("m", "drain", engine.OK)
+        e:behave("m", "drain", engine.OK)
       end)
 
       -- a restart stops it before the flip: see below
-      for _, deed in ipairs(replace == "restart" and {} or { "FAIL", "LATER" }) do
-        it("does not revert when the old one's stop does " .. deed .. " after the flip", function()
-          e:deed("m", "stop", engine[deed])
+      for _, behaviour in ipairs(replace == "restart" and {} or { "FAIL", "LATER" }) do
+        it("does not revert when the old one's stop does " .. behaviour .. " after the flip",
+            function()
+          e:behave("m", "stop", engine[behaviour])
           assert.equal("applied", change():outcome())
           e:advance(10000)
           assert.equal(0, e:status("m").draining)
           assert.equal(2, e:status("m").generation)
           assert.truthy(e:journal():find("an old instance did not stop", 1, true))
-          e:deed("m", "stop", engine.OK)
+          e:behave("m", "stop", engine.OK)
           e:finish("m", "stop")
           e:step()
           assert.equal(1, tonumber(e.world.instances))
@@ -450,7 +452,7 @@ describe("a transaction", function()
       end
 
       it("is applied and cuts the drain if the drain fails", function()
-        e:deed("m", "drain", engine.FAIL)
+        e:behave("m", "drain", engine.FAIL)
         assert.equal("applied", change():outcome())
         e:step()
         assert.truthy(e:journal():find("drain cut short", 1, true))
@@ -530,12 +532,12 @@ describe("a transaction", function()
     end)
   end
 
-  for _, deed in ipairs { "FAIL", "LATER" } do
-    it("starts a fresh old one when a restart's stop does " .. deed, function()
+  for _, behaviour in ipairs { "FAIL", "LATER" } do
+    it("starts a fresh old one when a restart's stop does " .. behaviour, function()
       e = engine.started { modules = { { "m", "restart" } } }
-      e:deed("m", "stop", engine[deed])
+      e:behave("m", "stop", engine[behaviour])
       local w = change()
-      e:deed("m", "stop", engine.OK)
+      e:behave("m", "stop", engine.OK)
       e:advance(10000)
       assert.equal("reverted", w:outcome())
       assert.equal("1", e:value("x"))
@@ -550,12 +552,12 @@ describe("a transaction", function()
 
   it("holds the gate shut from the drain of a restart to the flip", function()
     e = engine.started { modules = { { "m", "restart" } } }
-    for _, verb in ipairs { "drain", "stop", "start" } do e:deed("m", verb, engine.LATER) end
+    for _, verb in ipairs { "drain", "stop", "start" } do e:behave("m", verb, engine.LATER) end
     local w = change()
     for _, verb in ipairs { "drain", "stop", "start" } do
       assert.equal("shut", e:status("m").gate)
       assert.equal("1", e:value("x"))
-      e:deed("m", verb, engine.OK)
+      e:behave("m", verb, engine.OK)
       assert.is_true(e:finish("m", verb), verb)
       e:step()
     end
@@ -573,7 +575,7 @@ describe("a transaction", function()
     for _, replace in ipairs(replaces) do
       it("undoes in reverse order when the last one fails to start (" .. replace .. ")", function()
         e = engine.started { modules = three(replace) }
-        e:deed("c", "start", engine.FAIL_ONCE)
+        e:behave("c", "start", engine.FAIL_ONCE)
         local w = change()
         e:step()
         assert.equal("reverted", w:outcome())
@@ -615,7 +617,7 @@ describe("a transaction", function()
 
     it("publishes once, after the last start", function()
       e = engine.started { modules = three("handover") }
-      e:deed("c", "start", engine.LATER)
+      e:behave("c", "start", engine.LATER)
       local w = change()
       assert.equal("1", e:value("x"))
       e:finish("c", "start")
@@ -627,14 +629,14 @@ describe("a transaction", function()
 
   it("reports a failed undo, refuses at the gate, and restores the module later", function()
     e = engine.started { modules = { { "m", "restart", exclusive = true } } }
-    e:deed("m", "start", engine.FAIL)
+    e:behave("m", "start", engine.FAIL)
     local w = change()
     e:step()
     assert.equal("reverted", w:outcome())
     assert.is_true(w:result().undo_failed)
     assert.equal("failed", e:status("m").state)
     assert.equal("refusing", e:status("m").gate)
-    e:deed("m", "start", engine.OK)
+    e:behave("m", "start", engine.OK)
     e:advance(2000)
     assert.equal("serving", e:status("m").state)
     assert.equal(1, e:status("m").generation)
@@ -643,14 +645,14 @@ describe("a transaction", function()
 
   it("keeps at most two old instances and cuts the oldest", function()
     e = engine.started { modules = { { "m", "handover", drain_ms = 3600000 } } }
-    e:deed("m", "drain", engine.LATER)
+    e:behave("m", "drain", engine.LATER)
     for _ = 1, 4 do
       assert.equal("applied", change():outcome())
       e:step()
     end
     assert.truthy(e:status("m").draining <= 2)
     assert.truthy(e:journal():find("the oldest is cut", 1, true))
-    e:deed("m", "drain", engine.OK)
+    e:behave("m", "drain", engine.OK)
     assert.is_true(e:finish("m", "drain"))
   end)
 

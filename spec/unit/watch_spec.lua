@@ -60,7 +60,7 @@ after_each(function()
 end)
 
 -- Waits until path (or any, or "ALL") was reported, and forgets earlier reports.
-local function told(path, deadline_ms)
+local function notified(path, deadline_ms)
   loop:run_until(function()
     for _, one in ipairs(seen) do
       if not path or one == path or one == dir:at(path) then return true end
@@ -98,17 +98,17 @@ describe("a watched file", function()
     dir:write("a", "1")
     set_fenced { "a" }
     dir:write("a", "2")
-    told "a"
+    notified "a"
     for i = 1, 5 do
       dir:save("a", tostring(i))
-      told "a"
+      notified "a"
     end
     dir:delete("a")
-    told "a"
+    notified "a"
     dir:write("a", "3")
-    told "a"
+    notified "a"
     uv.fs_chmod(dir:at("a"), 256)
-    told "a"
+    notified "a"
   end)
 
   it("is reported once for each batch, however often it was written", function()
@@ -128,9 +128,9 @@ describe("a watched file", function()
     set_fenced { "a" }
     dir:write("else/b", "x")
     assert(uv.fs_link(dir:at("else/b"), dir:at("a")))
-    told "a"
+    notified "a"
     assert(os.rename(dir:at("a"), dir:at("c")))
-    told "a"
+    notified "a"
   end)
 
   it("is not reported when it is only read, or while it is still being written", function()
@@ -142,7 +142,7 @@ describe("a watched file", function()
     file:flush()
     quiet()
     file:close()
-    told "a"
+    notified "a"
   end)
 
   it("is reported by the name in the policy, also relative to the current folder", function()
@@ -178,9 +178,9 @@ describe("a path that is not there yet", function()
     loop:turn()
     seen = {}
     dir:write("x/y/z/a", "1")
-    told "x/y/z/a"
+    notified "x/y/z/a"
     dir:write("x/y/z/a", "2")
-    told "x/y/z/a"
+    notified "x/y/z/a"
   end)
 
   it("is reported when all of its folders appear at once", function()
@@ -188,9 +188,9 @@ describe("a path that is not there yet", function()
       local path = "t" .. i .. "/y/a"
       set_fenced { path }
       dir:write(path, "1") -- folders and file before the loop turns
-      told(path)
+      notified(path)
       dir:write(path, "2")
-      told(path)
+      notified(path)
     end
   end)
 
@@ -198,9 +198,9 @@ describe("a path that is not there yet", function()
     dir:write("next/a", "1")
     set_fenced { "conf/a" }
     assert(os.rename(dir:at("next"), dir:at("conf")))
-    told "conf/a"
+    notified "conf/a"
     dir:write("conf/a", "2")
-    told "conf/a"
+    notified "conf/a"
   end)
 end)
 
@@ -209,13 +209,13 @@ describe("a folder", function()
     dir:write("conf/a", "1")
     set_fenced { "conf/a" }
     assert(os.rename(dir:at("conf"), dir:at("old")))
-    told "conf/a"
+    notified "conf/a"
     dir:write("old/a", "not ours any more")
     quiet()
     dir:write("conf/a", "2")
-    told "conf/a"
+    notified "conf/a"
     dir:write("conf/a", "3")
-    told "conf/a"
+    notified "conf/a"
   end)
 
   it("far above that is replaced is noticed", function()
@@ -225,9 +225,9 @@ describe("a folder", function()
     set_fenced { "live/etc/app/a" }
     assert(os.rename(dir:at("live"), dir:at("v1")))
     assert(os.rename(dir:at("v2"), dir:at("live")))
-    told "live/etc/app/a"
+    notified "live/etc/app/a"
     dir:write("live/etc/app/a", "3")
-    told "live/etc/app/a"
+    notified "live/etc/app/a"
     dir:write("v1/etc/app/a", "old")
     quiet()
   end)
@@ -237,9 +237,9 @@ describe("a folder", function()
     set_fenced { "conf/d/a" }
     for i = 1, 20 do
       dir:delete("conf")
-      told "conf/d/a"
+      notified "conf/d/a"
       dir:write("conf/d/a", tostring(i))
-      told "conf/d/a"
+      notified "conf/d/a"
     end
   end)
 
@@ -249,7 +249,7 @@ describe("a folder", function()
     for i = 1, 100 do dir:write("busy/" .. i, "x") end
     quiet()
     dir:write("busy/conf/a", "2")
-    told "busy/conf/a"
+    notified "busy/conf/a"
   end)
 end)
 
@@ -275,7 +275,7 @@ describe("symbolic links", function()
     loop:turn()
     seen = {}
     dir:write("..data/app.yaml", "in place")
-    told "app.yaml"
+    notified "app.yaml"
   end)
 
   it("are followed for every match of a pattern", function()
@@ -283,12 +283,12 @@ describe("symbolic links", function()
     assert.is_true(set { dir:at("*.yaml") })
     for i = 2, 20 do
       dir:configmap { ["a.yaml"] = tostring(i), ["b.yaml"] = "1" }
-      told "*.yaml"
+      notified "*.yaml"
     end
     dir:configmap { ["a.yaml"] = "x", ["c.yaml"] = "new" }
-    told()
+    notified()
     dir:configmap { ["a.yaml"] = "x", ["c.yaml"] = "newer" }
-    told "*.yaml"
+    notified "*.yaml"
   end)
 
   it("that are exchanged, on the way or at the end, are reported", function()
@@ -298,15 +298,15 @@ describe("symbolic links", function()
     dir:link(dir:at("current/a"), "a")
     set_fenced { "a" }
     dir:link("r2", "current")
-    told "a"
+    notified "a"
     dir:write("r1/a", "nobody's")
     quiet()
     dir:write("r2/a", "3")
-    told "a"
+    notified "a"
     dir:link("r1/a", "a")
-    told "a"
+    notified "a"
     dir:write("r1/a", "ours again")
-    told "a"
+    notified "a"
   end)
 
   it("without a target, or in a circle, are watched until they have a target", function()
@@ -315,12 +315,12 @@ describe("symbolic links", function()
     dir:link("missing/a", "dead")
     set_fenced { "x", "dead" }
     dir:write("missing/a", "1")
-    told "dead"
+    notified "dead"
     dir:write("z", "1")
     dir:link("z", "y")
-    told "x"
+    notified "x"
     dir:write("z", "2")
-    told "x"
+    notified "x"
   end)
 end)
 
@@ -329,11 +329,11 @@ describe("a pattern", function()
     dir:mkdir("conf.d")
     set_fenced { "conf.d/*.yaml" }
     dir:write("conf.d/a.yaml", "1")
-    told "conf.d/a.yaml"
+    notified "conf.d/a.yaml"
     dir:save("conf.d/a.yaml", "2")
-    told "conf.d/a.yaml"
+    notified "conf.d/a.yaml"
     dir:delete("conf.d/a.yaml")
-    told "conf.d/a.yaml"
+    notified "conf.d/a.yaml"
     dir:write("conf.d/.a.yaml.swp", "x")
     dir:write("conf.d/.b.yaml", "x")
     dir:write("conf.d/a.yaml.bak", "x")
@@ -343,9 +343,9 @@ describe("a pattern", function()
   it("waits for its folder", function()
     set_fenced { "conf.d/*.yaml" }
     dir:write("conf.d/a.yaml", "1")
-    told()
+    notified()
     dir:write("conf.d/b.yaml", "1")
-    told "conf.d/b.yaml"
+    notified "conf.d/b.yaml"
   end)
 
   it("is quick and silent about 20,000 events of files that do not match", function()
@@ -423,12 +423,12 @@ describe("more events than the kernel keeps", function()
       for i = 1, 1000 do touch("d/" .. i .. ".yaml") end
     end
     dir:write("a", "2") -- its event is among those that are lost
-    told "ALL"
+    notified "ALL"
     assert.truthy(logged[1]:find("max_queued_events", 1, true))
     dir:write("a", "3")
-    told "a"
+    notified "a"
     dir:write("d/1.yaml", "4")
-    told "d/1.yaml"
+    notified "d/1.yaml"
   end)
 end)
 
@@ -440,7 +440,7 @@ describe("the rescan", function()
     assert.is_true(set({ dir:at("a"), dir:at("d/*.yaml") }, 30))
     C.segue__fault_arm(nil)
     dir:write("a", "22")
-    told "ALL"
+    notified "ALL"
   end)
 
   it("finds a change under a mount that covers the watched folder", function()
@@ -449,10 +449,10 @@ describe("the rescan", function()
     assert.is_true(set({ dir:at("conf/a") }, 20))
     local mount = ("mount --bind %s %s 2>/dev/null"):format(dir:at("other"), dir:at("conf"))
     if os.execute(mount) == 0 then
-      local ok, err = pcall(told, "ALL")
+      local ok, err = pcall(notified, "ALL")
       if ok then
         dir:write("conf/a", "333")
-        ok, err = pcall(told, "conf/a")
+        ok, err = pcall(notified, "conf/a")
       end
       assert.equal(0, os.execute("umount " .. dir:at("conf")))
       assert(ok, err)
@@ -461,7 +461,7 @@ describe("the rescan", function()
       C.segue__fault_arm("watch.add=fail:-13")
       assert.is_true(set({ dir:at("conf/a"), dir:at("other/a") }, 20))
       dir:save("other/a", "3333")
-      told "ALL"
+      notified "ALL"
     end
   end)
 
@@ -470,9 +470,9 @@ describe("the rescan", function()
     dir:write("d/b.yaml", "1")
     assert.is_true(set({ dir:at("a"), dir:at("d/*.yaml") }, 5))
     dir:write("a", "22")
-    told "a"
+    notified "a"
     dir:write("d/b.yaml", "22")
-    told "d/b.yaml"
+    notified "d/b.yaml"
     local rounds, timer = 0, nil
     timer = loop:timer(function()
       rounds = rounds + 1
@@ -502,19 +502,19 @@ describe("a file with a second name", function()
     assert(uv.fs_link(dir:at("else/b"), dir:at("a")))
     set_fenced { "a" }
     write_elsewhere("else/b", "2")
-    told "a"
+    notified "a"
     dir:save("a", "3")
-    told "a"
+    notified "a"
     write_elsewhere("else/b", "4") -- not the watched file any more
     quiet()
     dir:delete("a")
-    told "a"
+    notified "a"
     assert(uv.fs_link(dir:at("else/b"), dir:at("a")))
-    told "a"
+    notified "a"
     write_elsewhere("else/b", "5")
-    told "a"
+    notified "a"
     uv.fs_chmod(dir:at("else/b"), 256)
-    told "a"
+    notified "a"
   end)
 
   it("is reported through symbolic links and patterns, by the name of the match", function()
@@ -525,15 +525,15 @@ describe("a file with a second name", function()
     assert(uv.fs_symlink(dir:at("d/x.yaml"), dir:at("link")))
     set_fenced { "d/*.yaml" }
     write_elsewhere("else/b", "2")
-    told "d/x.yaml"
+    notified "d/x.yaml"
     assert(uv.fs_link(dir:at("d/plain.yaml"), dir:at("else/plain")))
     assert(uv.fs_link(dir:at("else/plain"), dir:at("d/new.yaml"))) -- both are known from now on
-    told "d/new.yaml"
+    notified "d/new.yaml"
     write_elsewhere("else/plain", "2")
-    told()
+    notified()
     set_fenced { "link" }
     write_elsewhere("else/b", "3")
-    told "link"
+    notified "link"
   end)
 
   it("is reported once for each write, whichever name it has", function()
@@ -564,7 +564,7 @@ describe("a file with a second name", function()
     file:flush()
     quiet()
     file:close()
-    told "a"
+    notified "a"
   end)
 
   it("is reported when it is mounted alone, and written outside of the mount", function()
@@ -600,9 +600,9 @@ describe("a file with a second name", function()
     assert.is_true(set({ dir:at("a") }, 10))
     assert.truthy(C.str(C.segue__watch_problem(watch)):find("max_user_watches", 1, true))
     write_elsewhere("else/b", "22")
-    told "ALL"
+    notified "ALL"
     dir:save("a", "333") -- the folder is still watched
-    told "a"
+    notified "a"
     assert.equal(1, #logged)
     C.segue__fault_arm(nil)
     loop:run_until(function() return C.segue__watch_problem(watch) == nil end)
@@ -618,11 +618,11 @@ describe("the kernel's limits", function()
     assert.truthy(problem:find("fs.inotify.max_user_watches", 1, true))
     assert.same({ problem }, logged)
     dir:write("a", "22")
-    told "ALL"
+    notified "ALL"
     C.segue__fault_arm(nil)
     loop:run_until(function() return C.segue__watch_problem(watch) == nil end)
     dir:write("a", "1")
-    told "a"
+    notified "a"
     assert.equal(1, #logged)
   end)
 
@@ -635,7 +635,7 @@ describe("the kernel's limits", function()
     dir:write("a", "1")
     assert.is_true(set({ dir:at("a") }, 10))
     dir:write("a", "22")
-    told "ALL"
+    notified "ALL"
   end)
 end)
 
@@ -646,9 +646,9 @@ describe("the set", function()
     dir:write("a", "1")
     quiet()
     dir:write("d/b", "1")
-    told "d/b"
+    notified "d/b"
     dir:write("c", "1")
-    told "c"
+    notified "c"
     set_fenced {}
     dir:write("c", "1")
     quiet()
@@ -662,9 +662,9 @@ describe("the set", function()
     end
     set_fenced(list)
     dir:write("d7/17", "1")
-    told "d7/17"
+    notified "d7/17"
     dir:write("d7/17", "2")
-    told "d7/17"
+    notified "d7/17"
   end)
 
   it("stays as it was when memory is out", function()
@@ -680,12 +680,12 @@ describe("the set", function()
       failed = failed + 1
       assert.equal("ENOMEM", C.err(e).name)
       dir:write("a", tostring(k))
-      told "a"
+      notified "a"
     end
     C.segue__names_deinit(list)
     assert.is_true(failed > 5)
     dir:write("b", "1")
-    told "b"
+    notified "b"
   end)
 
   it("can be replaced, and the watch closed, in the callback", function()

@@ -11,6 +11,9 @@
 
 #include <string.h>
 
+static void async_io_release(segue__async_io *async_io);
+static void async_io_hold(segue__async_io *async_io);
+
 /* ---- The operations of one loader ------------------------------------------------------------ */
 
 static segue__async_io *owner_of(segue__turns *turns) {
@@ -18,11 +21,11 @@ static segue__async_io *owner_of(segue__turns *turns) {
 }
 
 static void turn_begins(segue__turns *turns) {
-  segue__async_io_hold(owner_of(turns));
+  async_io_hold(owner_of(turns));
 }
 
 static void turn_ends(segue__turns *turns) {
-  segue__async_io_release(owner_of(turns));
+  async_io_release(owner_of(turns));
 }
 
 int segue__async_io_new(segue__async_io **out, segue__loop *loop, const segue__logger *log) {
@@ -77,11 +80,12 @@ void segue__async_io_close(segue__async_io *async_io, void (*cb)(void *data), vo
   close_if_idle(async_io);
 }
 
-void segue__async_io_hold(segue__async_io *async_io) {
+/* Delays the close until the matching release. */
+static void async_io_hold(segue__async_io *async_io) {
   async_io->open++;
 }
 
-void segue__async_io_release(segue__async_io *async_io) {
+static void async_io_release(segue__async_io *async_io) {
   async_io->open--;
   close_if_idle(async_io);
 }
@@ -188,7 +192,7 @@ void segue__io_ready(segue__io *io) {
 void segue__io_begin(segue__io *io, bool counted) {
   io->alive = true;
   io->counted = counted;
-  if (counted) segue__async_io_hold(io->async_io);
+  if (counted) async_io_hold(io->async_io);
 }
 
 void segue__io_end(segue__io *io) {
@@ -197,7 +201,7 @@ void segue__io_end(segue__io *io) {
   io->alive = io->counted = false;
   free_if_over(io);
   if (!counted) return;
-  segue__async_io_release(async_io);
+  async_io_release(async_io);
 }
 
 void segue__io_finish(segue__io *io) {
@@ -238,7 +242,8 @@ static void cancel_io(segue__wait *wait) {
   free_if_over(io);
 }
 
-int segue__io_next(lua_State *L) {
+/* Lua: next(io) -> event. The first call starts the operation. */
+static int io_next(lua_State *L) {
   segue__io **box = lua_touserdata(L, 1);
   segue__io *io = box ? *box : NULL;
   if (!io) return luaL_error(L, "this operation is over");
@@ -280,7 +285,7 @@ static void push_metatable(lua_State *L, const segue__io_kind *kind) {
   lua_setfield(L, -2, "__gc");
   lua_pushcfunction(L, io_to_string);
   lua_setfield(L, -2, "__tostring");
-  lua_pushcfunction(L, segue__io_next);
+  lua_pushcfunction(L, io_next);
   lua_setfield(L, -2, "__call");
   lua_pushboolean(L, 0);
   lua_setfield(L, -2, "__metatable");

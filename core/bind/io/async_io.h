@@ -63,10 +63,6 @@ typedef struct segue__async_io {
   void *closed_data;
 } segue__async_io;
 
-/* Delays the close until the matching release. */
-void segue__async_io_hold(segue__async_io *async_io);
-void segue__async_io_release(segue__async_io *async_io);
-
 int segue__async_io_new(segue__async_io **out, segue__loop *loop, const segue__logger *log);
 /* Waits for the commands, which were asked to stop; then calls cb (at once if there is none). The
  * Lua states must be closed before. async_io may be NULL. */
@@ -119,8 +115,6 @@ bool segue__io_recall(segue__io *io);     /* false: nothing is recorded; the kin
 
 /* Pushes a userdata and returns its zeroed io; raises an error if memory is short. */
 void *segue__io_new(lua_State *L, const segue__io_kind *kind);
-/* Lua: next(io) -> event. The first call starts the operation. */
-int segue__io_next(lua_State *L);
 /* An event can be pushed. Resumes the task if it waits; never inside `start`. */
 void segue__io_ready(segue__io *io);
 /* The operation uses io until segue__io_end, which may free it. counted: see segue__io. */

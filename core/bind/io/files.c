@@ -10,11 +10,11 @@
 #include "../../os/explain.h"
 #include "async_io.h"
 
-typedef enum deed { READ, WRITE, STAT, LIST } deed;
+typedef enum operation { READ, WRITE, STAT, LIST } operation;
 
 typedef struct file {
   segue__io io; /* first */
-  deed deed;
+  operation operation;
   char *path, *text;
   size_t len, max;
   bool credential;
@@ -47,7 +47,7 @@ static file *of_job(segue__job *job) {
 static void files_work(segue__job *job) {
   file *f = of_job(job);
   segue__write w = {f->path, f->text ? f->text : "", f->len, f->mode, true};
-  switch (f->deed) {
+  switch (f->operation) {
   case READ:
     f->status = f->credential
                     ? segue__read_credential(f->os, f->path, f->max, &f->bytes, &f->failure)
@@ -91,8 +91,8 @@ static void files_late(segue__timer *timer) {
   file *f = timer->data;
   char shown[SEGUE__SHOWN_MAX];
   segue__errorf(&f->io.error, SEGUE_ETIMEOUT, "cannot %s %s: not done after %llu ms%s",
-                verbs[f->deed], segue__shown(f->path, shown), (unsigned long long)f->limit_ms,
-                f->deed == WRITE ? "; it may still happen" : "");
+                verbs[f->operation], segue__shown(f->path, shown), (unsigned long long)f->limit_ms,
+                f->operation == WRITE ? "; it may still happen" : "");
   segue__job_abandon(f->io.async_io->loop, &f->job);
   f->io.stopped = f->io.over = true; /* it is alive until the job returns */
   segue__io_ready(&f->io);
@@ -113,7 +113,8 @@ static void files_start(segue__io *io) {
     return;
   }
   segue__timer_stop(loop, &f->limit);
-  segue__errorf(&io->error, rc, "cannot %s %s: %s", verbs[f->deed], segue__shown(f->path, shown),
+  segue__errorf(&io->error, rc, "cannot %s %s: %s", verbs[f->operation],
+                segue__shown(f->path, shown),
                 rc == UV_EAGAIN ? "earlier jobs on files hang" : segue_strerror(rc));
   segue__io_finish(io);
 }
@@ -154,7 +155,7 @@ static void push_stat(lua_State *co, const struct stat *st) {
 static int files_push(lua_State *co, segue__io *io) {
   file *f = files_of(io);
   if (io->error.code) return segue__io_push_error(co, io);
-  switch (f->deed) {
+  switch (f->operation) {
   case READ:
     lua_pushlstring(co, f->bytes.data, f->bytes.len);
     break;
@@ -196,11 +197,11 @@ static const segue__io_kind kinds[] = {
     {"segue.list", sizeof(file), files_start, files_push, files_stop, files_release, files_key},
 };
 
-static file *new_file(lua_State *L, deed deed) {
+static file *new_file(lua_State *L, operation operation) {
   lua_settop(L, 4);
   luaL_checkstring(L, 1);
-  file *f = segue__io_new(L, &kinds[deed]); /* index 5; an error below frees it */
-  f->deed = deed;
+  file *f = segue__io_new(L, &kinds[operation]); /* index 5; an error below frees it */
+  f->operation = operation;
   f->os = f->io.lua->os;
   f->fake_io = f->io.async_io->fake_io;
   f->path = segue__arg_path(&f->io, L, 1);

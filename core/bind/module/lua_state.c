@@ -58,7 +58,7 @@ static int state_load(lua_State *L, void *data, segue_error *err) {
   lua_call(L, 1, 1); /* 1 */
   segue__chunk_load(L, main);
   lua_call(L, 0, 1); /* 2 */
-  lua_getfield(L, 1, "judge");
+  lua_getfield(L, 1, "validate");
   lua_pushvalue(L, 2);
   lua_pushboolean(L, state->code->listens);
   lua_call(L, 2, 2); /* 3: the error message, 4: its line */

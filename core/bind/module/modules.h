@@ -31,8 +31,9 @@ const char *segue__lua_modules_busy(const segue__lua_modules *modules, size_t wo
 /* The program ends and this worker thread does not return from a module. Its outstanding operations
  * count as done, and memory that its code may still use is never freed. modules may be NULL. */
 void segue__lua_modules_abandon_thread(segue__lua_modules *modules, size_t worker_index);
-/* Fills in all kinds of modules that a policy may name: the one list for the loader, the judge, the
- * help and rehearsals. NULL: policies with such modules can be validated, but not run. */
+/* Fills in all kinds of modules that a policy may name: the one list for the loader, the
+ * validation, the help and rehearsals. NULL: policies with such modules can be validated, but not
+ * run. */
 enum { SEGUE__MODULE_KINDS = 3 };
 void segue__module_kinds(segue__module_kind out[SEGUE__MODULE_KINDS],
                          const segue__c_modules *c_modules, segue__lua_modules *lua_modules,

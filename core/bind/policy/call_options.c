@@ -404,7 +404,7 @@ static const segue_option script_rows[] = {
     ROWS_OF_PULLS,
 };
 
-/* A plugin in Lua has its functions in the table when the policy is judged. */
+/* A plugin in Lua has its functions in the table when the policy is validated. */
 static void check_script(void *options, segue_option_report *report) {
   segue__source_fix_format(options, report);
   if (!segue_option_given(report, "fetch") && !segue_option_given(report, "plugin"))
@@ -415,7 +415,7 @@ const segue_option_table segue__source_script_options = {
     KIND(script_rows), .name = "source", .include = &segue__remote_options, .check = check_script,
     .doc = "A source of your own, in Lua, or of a plugin."};
 
-/* The descriptor of the plugin judges the options: segue__c_source_open. */
+/* The descriptor of the plugin validates the options: segue__c_source_open. */
 static const segue_option plugin_rows[] = {
     ROW_NAME,
     {.name = "plugin",
@@ -539,7 +539,8 @@ segue__hash segue__source_identity(const segue_node *node) {
 
 /* ---- Topics ---------------------------------------------------------------------------------- */
 
-/* All kinds of sources that a policy may name: the one list for the judge, the loader and the help.
+/* All kinds of sources that a policy may name: the one list for the validation, the loader and the
+ * help.
  */
 static const segue__source_kind *const source_kinds[] = {
     &segue__source_file,  &segue__source_dir, &segue__source_lua,    &segue__source_env,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The module kind "files" for policies: the functions that render files, and those that judge and
- * undo what applies them; each call is a task.
+ * The module kind "files" for policies: the functions that render files, and those that validate
+ * and undo what applies them; each call is a task.
  */
 #include <string.h>
 #include <uv.h>
@@ -162,7 +162,7 @@ static int render_keep_state(lua_State *co, int n, render_run *run) {
 }
 
 /* true, or nil and a reason. */
-static int render_judge(lua_State *co, int n, render_run *run, segue_error *err) {
+static int render_decide(lua_State *co, int n, render_run *run, segue_error *err) {
   if (!strcmp(run->function, "before")) return render_keep_state(co, n, run);
   if (n >= 1 && lua_type(co, 1) == LUA_TBOOLEAN && lua_toboolean(co, 1)) return 0;
   if (n >= 2 && !lua_toboolean(co, 1) && lua_type(co, 2) == LUA_TSTRING)
@@ -174,7 +174,7 @@ static int render_judge(lua_State *co, int n, render_run *run, segue_error *err)
 
 static int render_finish(lua_State *co, int n, void *data, segue_error *err) {
   render_run *run = data;
-  if (!run->next) return render_judge(co, n, run, err);
+  if (!run->next) return render_decide(co, n, run, err);
   size_t len = 0;
   bool text = n >= 1 && lua_type(co, 1) == LUA_TSTRING;
   const char *bytes = text ? lua_tolstring(co, 1, &len) : NULL;

@@ -161,9 +161,9 @@ static int refuse_options(const char *name, const segue_node *options,
   return rc;
 }
 
-static int judge_options(const segue__kind_place *place, const char *name, const segue_node *node,
-                         const segue_option_table *table, segue__module_spec *spec,
-                         segue_error *err) {
+static int validate_options(const segue__kind_place *place, const char *name,
+                            const segue_node *node, const segue_option_table *table,
+                            segue__module_spec *spec, segue_error *err) {
   const segue_node *options = segue_node_member(node, "options");
   if (!table && options) return refuse_options(name, options, place, err);
   if (!table) return 0;
@@ -204,7 +204,7 @@ static int resolve_c(const segue__module_kind *kind, const segue__kind_place *pl
   int rc = 0;
   if (!registered(&modules->host, name, spec, &table))
     rc = use_plugin(modules, place, name, spec, &table, err);
-  return rc ? rc : judge_options(place, name, node, table, spec, err);
+  return rc ? rc : validate_options(place, name, node, table, spec, err);
 }
 
 static const segue_option c_rows[] = {
@@ -217,7 +217,7 @@ static const segue_option c_rows[] = {
      .type = SEGUE_OPTION_MAP,
      .of = SEGUE_OPTION_ANY,
      .offset = SEGUE_OPTION_NOT_STORED,
-     .doc = "options of the plugin, judged by its own table: segue help options PLUGIN"},
+     .doc = "options of the plugin, validated by its own table: segue help options PLUGIN"},
 };
 const segue_option_table segue__module_c_options = {
     SEGUE_OPTION_ROWS(c_options, c_rows), .name = "c",

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The loader: reads a policy, evaluates it in a fresh state, has the table that it returns judged,
- * and hands out a segue__policy. A state that hit a limit is built again from the bytes
+ * The loader: reads a policy, evaluates it in a fresh state, has the table that it returns
+ * validated, and hands out a segue__policy. A state that hit a limit is built again from the bytes
  * that were read then.
  */
 #include "loader.h"
@@ -133,7 +133,7 @@ struct evaluation {
   bool resolve; /* modules get their operations */
   const segue__buf *saved;
   segue__errors *errors;
-  bool judged;          /* the errors say what is wrong */
+  bool validated;       /* the errors say what is wrong */
   segue__lua_tree tree; /* here, so that it is freed whatever is raised */
 };
 
@@ -163,8 +163,9 @@ static int loader_evaluate(lua_State *L, void *data, segue_error *err) {
   size_t before = e->errors->total;
   int rc =
       segue__lua_policy(L, base + 1, n, loaded, &e->tree, e->policy, e->resolve, e->errors, err);
-  e->judged = e->errors->total > before;
-  if (e->judged) segue__errorf(err, rc, "%s", e->errors->count ? e->errors->items[0].message : "");
+  e->validated = e->errors->total > before;
+  if (e->validated)
+    segue__errorf(err, rc, "%s", e->errors->count ? e->errors->items[0].message : "");
   return rc;
 }
 
@@ -202,7 +203,7 @@ int segue__loaded_evaluate(segue__loaded *loaded, segue__policy *policy, const s
   segue__errors_deinit(&found);
   if (!rc) return 0;
   if (!err->file[0]) segue__error_set_place(err, loaded->program.chunks[0].path, 0, 0);
-  if (!e.judged && errors) segue__errors_add(errors, err);
+  if (!e.validated && errors) segue__errors_add(errors, err);
   return rc;
 }
 

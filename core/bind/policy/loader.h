@@ -20,7 +20,7 @@ typedef struct segue__kind_place {
   const segue__os *os;
   segue__policy *policy;
   const char *folder; /* the policy's; "" = the current one */
-  /* Of the tree of the policy, for options that resolve judges; with the path of the module. */
+  /* Of the tree of the policy, for options that resolve validates; with the path of the module. */
   const segue__options_env *env;
   segue__errors *errors; /* mistakes in these are added; then resolve returns a code, err unset */
   const segue__renderer *renderer; /* of the files of modules; NULL: of a source */

@@ -83,7 +83,7 @@ static const segue__option_kind *topic_of(lua_State *L, const validation *j, con
   return NULL;
 }
 
-/* Judges the value at index by a table; throws its first mistake. subject begins the message. */
+/* Validates the value at index by a table; throws its first mistake. subject begins the message. */
 static void options_validate(lua_State *L, validation *j, int index,
                              const segue_option_table *table, const char *subject) {
   segue__place at = {.line = 0};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * From the table that a policy returned to segue__policy. The table becomes a tree, which C judges
- * by the tables of options; what only Lua knows (functions, values as documents) is taken from the
- * table itself. Runs inside a call; the tree hangs where it is freed whatever is raised.
+ * From the table that a policy returned to segue__policy. The table becomes a tree, which C
+ * validates by the tables of options; what only Lua knows (functions, values as documents) is taken
+ * from the table itself. Runs inside a call; the tree hangs where it is freed whatever is raised.
  */
 #include <stdio.h>
 #include <string.h>
@@ -153,7 +153,7 @@ static int take_sources(lua_State *L, int index, const segue__lua_tree *tree, se
 
 /* ---- Plugins --------------------------------------------------------------------------------- */
 
-/* The context in which the options of plugins are judged and their files read. */
+/* The context in which the options of plugins are validated and their files read. */
 typedef struct resolving {
   segue__loaded *loaded;
   segue__policy *policy;

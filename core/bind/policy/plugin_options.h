@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * plugin_options.h: the options that a plugin in Lua declares, as a table of rows like those of
- * plugins in C: the judge and `segue help options PLUGIN` use the same rows.
+ * plugins in C: the validation and `segue help options PLUGIN` use the same rows.
  */
 #ifndef SEGUE_BIND_PLUGIN_OPTIONS_H
 #define SEGUE_BIND_PLUGIN_OPTIONS_H

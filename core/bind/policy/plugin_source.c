@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * segue.source { plugin = ... } for a source in C: its table judges the options, and its open makes
- * the source. A check of a policy comes here too, so nothing is connected yet.
+ * segue.source { plugin = ... } for a source in C: its table validates the options, and its open
+ * makes the source. A check of a policy comes here too, so nothing is connected yet.
  */
 #include <uv.h>
 

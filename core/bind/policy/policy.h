@@ -121,8 +121,8 @@ extern const segue_option_table segue__source_script_options, segue__source_url_
 int segue__source_resolve(const segue__lua_options *options, const segue__kind_place *place,
                           const char *name, segue__source *source,
                           const segue_source_descriptor **out, segue_error *err);
-/* kinds.c: judges `options` of node by the table of a plugin or a host. Mistakes are added to the
- * errors of place. */
+/* kinds.c: validates `options` of node by the table of a plugin or a host. Mistakes are added to
+ * the errors of place. */
 int segue__plugin_options(const segue__kind_place *place, const segue_node *node,
                           const segue_option_table *table, segue__option_values **out);
 /* plugin_source.c: opens the source of a plugin in C. node: the policy's table for it. Mistakes in

@@ -180,7 +180,8 @@ static int rehearsal_load_policy(void *data, const char *path, segue__policy **o
   segue__rehearsal *r = data;
   segue__policy_loader lua = segue__lua_loader_get(r->lua);
   int rc = rehearsal_blame(lua.load(lua.data, path, out, errors), errors);
-  if (rc < 0 || !r->options.judge || (rc = r->options.judge(*out, &r->os, errors)) == 0) return rc;
+  if (rc < 0 || !r->options.validate || (rc = r->options.validate(*out, &r->os, errors)) == 0)
+    return rc;
   segue__policy_unref(*out);
   *out = NULL;
   return rc;

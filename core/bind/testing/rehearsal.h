@@ -55,7 +55,7 @@ typedef struct segue__rehearsal_options {
   int64_t wall_ms;                   /* initial time of the clock */
   int signal;                        /* as in segue__lua_options */
   /* Further validation of a loaded policy; may be NULL. */
-  int (*judge)(segue__policy *policy, const segue__os *os, segue__errors *errors);
+  int (*validate)(segue__policy *policy, const segue__os *os, segue__errors *errors);
   void (*ask)(void *data, segue__question *question);
   /* As in segue__fake_io; NULL: there is no recording. */
   bool (*recall)(void *data, const char *kind, const char *key, segue__recalled *out);

@@ -357,7 +357,7 @@ static int new_rehearsal(lua_State *L) {
                                       .lua_dir = given->lua_dir,
                                       .wall_ms = wall_ms,
                                       .signal = given->signal,
-                                      .judge = given->judge,
+                                      .validate = given->validate,
                                       .ask = testing_ask,
                                       .recall = testing_recall,
                                       .push_recalled = testing_push_recalled,

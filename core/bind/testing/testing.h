@@ -17,7 +17,7 @@ typedef struct segue__testing_options {
   bool json;
   int signal; /* as in segue__lua_options */
   /* Further validation of a loaded policy; may be NULL. */
-  int (*judge)(segue__policy *policy, const segue__os *os, segue__errors *errors);
+  int (*validate)(segue__policy *policy, const segue__os *os, segue__errors *errors);
 } segue__testing_options;
 
 /* Sets *verdict to 0 if all specs passed, else to 1. Returns a negative code, and sets err, if they

@@ -131,7 +131,7 @@ describe("a rehearsal", function()
       if not r.ok then return nil, r.message end
       return false, r.stdout .. table.concat(chunks)
     end]])
-    local function said(word)
+    local function shows(word)
       t:file("config.yaml", "word: " .. word)
       return t:reload({ force = true }).errors[1].message
     end
@@ -140,25 +140,25 @@ describe("a rehearsal", function()
     t:on_run(function(_, command) if command.argv[2] ~= "unknown" then return answer end end)
     answer = "fine"
     t:start()
-    assert.equal("finestdoutfine", said "a")
+    assert.equal("finestdoutfine", shows "a")
     local c = t:commands()[#t:commands()]
     assert.same({ "tool", "a" }, c.argv)
     assert.same({ "A=b" }, c.env)
     assert.equal("in", c.stdin)
     answer = 7
-    assert.matches("exited with code 7", said "b")
+    assert.matches("exited with code 7", shows "b")
     answer = { signal = "SEGV" }
-    assert.matches("signal SEGV", said "c")
+    assert.matches("signal SEGV", shows "c")
     answer = { seconds = 30 }
-    assert.matches("took longer than 2 s", said "d")
+    assert.matches("took longer than 2 s", shows "d")
     answer = { error = "ENOENT" }
-    assert.matches("^ENOENT cannot run tool", said "e")
+    assert.matches("^ENOENT cannot run tool", shows "e")
     assert.matches('rehearsal_spec%.lua:%d+: the policy runs "tool unknown"',
-      raised(said, "unknown"))
+      raised(shows, "unknown"))
     answer = { stdoutt = "x" }
-    assert.matches("no field 'stdoutt'", raised(said, "f"))
+    assert.matches("no field 'stdoutt'", raised(shows, "f"))
     t:on_run(function() error "my own" end)
-    assert.matches("my own", raised(said, "g"))
+    assert.matches("my own", raised(shows, "g"))
   end)
 
   it("answers requests, probes and look-ups with the spec's results", function()
@@ -171,18 +171,18 @@ describe("a rehearsal", function()
       end]])
     local answer
     t:on_fetch(function() return answer end):on_resolve(function() return { "10.0.0.1" } end)
-    local function said(page)
+    local function shows(page)
       t:file("config.yaml", "page: " .. page)
       return (t.started and t:reload({ force = true }) or t:start()).errors[1].message
     end
     answer = { body = "text", headers = { ["X-One"] = "1" } }
-    assert.equal("200text110.0.0.1", said "a")
+    assert.equal("200text110.0.0.1", shows "a")
     answer = 404
-    assert.equal("40410.0.0.1", said "b")
+    assert.equal("40410.0.0.1", shows "b")
     answer = { error = "ECONNREFUSED" }
-    assert.matches("^ECONNREFUSED http://x/c", said "c")
+    assert.matches("^ECONNREFUSED http://x/c", shows "c")
     answer = { seconds = 5 }
-    assert.matches("^SEGUE_ETIMEOUT", said "d")
+    assert.matches("^SEGUE_ETIMEOUT", shows "d")
     assert.equal("http://x/d", t:requests()[#t:requests()].url)
 
     t = policy(plain .. [[confirm = { within = "5s", probe = segue.probe.tcp "127.0.0.1:5432" }]])
