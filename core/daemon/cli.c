@@ -67,7 +67,7 @@ static const command commands[] = {
      segue__cli_check, POLICY | LUA_DIR | JSON | LOG | SCHEMA, 1},
     {"plan", "", "show what a reload would do, without doing it",
      "Asks the daemon. If no daemon runs, shows the plan of a first start.\n"
-     "Exit codes: as reload.",
+     "Exit codes: as reload: 0 whether it would change something or not.",
      segue__cli_plan, REMOTE | LUA_DIR | JSON | LOG, 0},
     {"reload", "", "reload now, wait, and print the outcome",
      "Exit codes: 0 applied or unchanged, 3 rejected, 4 failed or reverted, 5 the daemon is not\n"
@@ -126,12 +126,14 @@ static const command commands[] = {
      "or\n"
      "{\"id\", \"ok\", \"error\"}. Keys of a case: id, template, data, name, dialect, missingkey,\n"
      "left, right; and mocks: services, nodes, env, files, now.\n"
-     "With -c: renders the files of a policy; one of --dry-run, --out and --once.\n"
-     "Exit codes: 0 rendered (with --batch: all cases were answered), 3 the template or its data\n"
+     "With -c: renders the files of a policy; one of --dry-run, --out and --once; --json prints\n"
+     "the result of the first two as plan does.\n"
+     "Exit codes: 0 rendered, whether a file would change or not (with --batch: all cases were "
+     "answered), 3 the template or its data\n"
      "has an error, or a check refuses the files, 4 a file cannot be read or written, or the "
      "files\n"
      "could not be applied.",
-     segue__cli_render, RENDER | POLICY | STATE | SOCKET | LOG | LUA_DIR, 0},
+     segue__cli_render, RENDER | POLICY | STATE | SOCKET | JSON | LOG | LUA_DIR, 0},
     {"import", "PROGRAM PATH [FOLDER]", "write a policy from a configuration of another program",
      "PROGRAM is confd (PATH: its folder, /etc/confd) or consul-template (PATH: a file, or a "
      "folder\n"

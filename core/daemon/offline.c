@@ -377,6 +377,8 @@ static void render_text(segue__buf *out, const trial *t) {
     segue__buf_addc(out, '\n');
   }
   segue__render_files_text(out, &result->outputs);
+  if (t->cli->dry_run && !result->errors.count && !result->outputs.count)
+    segue__buf_adds(out, "no file would change\n");
 }
 
 int segue__cli_render_offline(const segue__cli *cli) {

@@ -121,6 +121,10 @@ int segue__cli_render(const segue__cli *cli) {
   bool of_policy = cli->out || cli->dry_run || cli->once;
   if (of_policy || (cli->policy_given && !cli->template && !cli->batch))
     return segue__cli_render_policy(cli);
+  if (cli->json)
+    return segue__cli_fail(SEGUE__EXIT_USAGE,
+                           "--json is for the files of a policy, with -c: a template is printed as "
+                           "it is, and --batch prints JSON in any case");
   if (!cli->batch && !cli->template)
     return segue__cli_fail(SEGUE__EXIT_USAGE,
                            "segue render needs --template FILE, or --batch for cases from "

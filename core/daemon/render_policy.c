@@ -70,5 +70,9 @@ int segue__cli_render_policy(const segue__cli *cli) {
   if (ways != 1)
     return segue__cli_fail(SEGUE__EXIT_USAGE,
                            "segue render -c needs one of --dry-run, --out DIR and --once");
+  if (cli->once && cli->json)
+    return segue__cli_fail(SEGUE__EXIT_USAGE,
+                           "--once is a run, which prints its log: leave out --json, or use "
+                           "--dry-run");
   return cli->once ? segue__cli_run(cli) : segue__cli_render_offline(cli);
 }

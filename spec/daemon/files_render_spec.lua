@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- `segue render -c`: the files of a policy without a daemon.
+local cjson = require "cjson"
 local segue = require "spec.support.segue"
 
 local policy = [[
@@ -30,6 +31,29 @@ describe("the files of a policy without a daemon", function()
       .. ".*\n%+host alpha\n%+password %*%*%*\n$", answer.stdout)
     assert.is_nil(d.dir:read "out/a.conf")
     assert.is_nil(d.dir:read "runs")
+  end)
+
+  it("are shown as JSON by --dry-run --json; the code is 0 with and without changes", function()
+    local d = folder()
+    local answer = d:cli("render", "--dry-run", "--json")
+    assert.equal(0, answer.code, answer.output)
+    local result = cjson.decode(answer.stdout)
+    assert.same({ "applied", "web", d.dir:at "out/a.conf", cjson.null, 34 }, { result.outcome,
+      result.files[1].module, result.files[1].path, result.files[1].before,
+      result.files[1].after.size })
+    assert.matches("\n%+password %*%*%*\n", result.files[1].diff)
+    assert.equal(0, d:cli("render", "--once").code)
+    answer = d:cli("render", "--dry-run", "--json")
+    assert.same({ 0, {} }, { answer.code, cjson.decode(answer.stdout).files })
+    answer = d:cli("render", "--dry-run")
+    assert.same({ 0, "no file would change\n" }, { answer.code, answer.stdout })
+    d.dir:save("a.yaml", "host: bad\npw: hunter2hunter\n")
+    answer = d:cli("render", "--dry-run", "--json")
+    assert.same({ 3, "rejected" }, { answer.code, cjson.decode(answer.stdout).outcome })
+    for _, arguments in ipairs { { "--once" }, { "--template", "a.tmpl" }, { "--batch" } } do
+      answer = d:cli("render", "--json", unpack(arguments))
+      assert.equal(2, answer.code, answer.output)
+    end
   end)
 
   it("are written below a folder by --out, where their places need not exist", function()
