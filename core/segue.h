@@ -256,7 +256,7 @@ SEGUE_API const segue_snapshot *segue_snapshot_acquire(segue *s);
 
 /* ---- Options --------------------------------------------------------------------------------- */
 
-/* An option is declared once, as a row of a table. Segue judges what a user wrote by the table
+/* An option is declared once, as a row of a table. Segue validates what a user wrote by the table
  * (unknown keys, types, ranges, missing options; each error with file, line and path), fills a C
  * struct from it, and makes the manual, the types for editors and the JSON Schema from the same
  * rows. Tables and everything they point to are constants that outlive their users. Zero in a field
@@ -281,10 +281,10 @@ typedef enum segue_option_type {
   SEGUE_OPTION_MODE,     /* unsigned: permissions of a file; written "0644" */
   SEGUE_OPTION_LIST,     /* T *items; size_t count: T by the type `of` */
   SEGUE_OPTION_MAP,      /* the same: of tables that keep their key, or of segue_option_pair: its
-                            items are texts, or nodes that only their user judges */
+                            items are texts, or nodes that only their user validates */
   SEGUE_OPTION_TABLE,    /* the struct of the table, in place */
   SEGUE_OPTION_FUNCTION, /* int: a number that the language of the policy gave it; 0: not given */
-  SEGUE_OPTION_ANY       /* const segue_node *: borrowed from the tree; judged by its user */
+  SEGUE_OPTION_ANY       /* const segue_node *: borrowed from the tree; validated by its user */
 } segue_option_type;
 
 typedef struct segue_option_string {
@@ -334,7 +334,7 @@ typedef struct segue_option {
                             function for one with the option that takes a function */
 } segue_option;
 
-/* For judgements that rows cannot express: called after the rows of the table are filled without an
+/* For checks that rows cannot express: called after the rows of the table are filled without an
  * error. May correct the struct. Reports by segue_option_wrong; report is valid during the call. */
 typedef struct segue_option_report segue_option_report;
 typedef void (*segue_option_check)(void *options, segue_option_report *report);
@@ -643,10 +643,10 @@ typedef struct segue_module_ops {
  *         &ops, NULL, &options};
  *
  * Options are what a policy sets for each module that it makes of the plugin: modules = { sessions
- * = { kind = "c", plugin = "cache", options = { size = "1MiB" } } }. Segue judges them when it
- * loads the policy, as it judges its own: an unknown option, a wrong type or a missing one rejects
- * the policy, with file, line and "did you mean". `segue help options PLUGIN` shows them. A change
- * of the options replaces the module's instance. A module without a table has no options.
+ * = { kind = "c", plugin = "cache", options = { size = "1MiB" } } }. Segue validates them when it
+ * loads the policy, as it validates its own: an unknown option, a wrong type or a missing one
+ * rejects the policy, with file, line and "did you mean". `segue help options PLUGIN` shows them. A
+ * change of the options replaces the module's instance. A module without a table has no options.
  */
 #define SEGUE_MODULE_MAGIC 0x65756753u
 #define SEGUE_MODULE_ABI 1

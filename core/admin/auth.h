@@ -38,8 +38,8 @@ typedef struct segue__auth {
   size_t host_count;
 } segue__auth;
 
-/* Reads the files that the trigger names, adds them to the policy's inputs, and puts what came of
- * it into trigger->door. */
+/* Reads the files that the trigger names, adds them to the policy's inputs, and stores the
+ * result in trigger->auth. */
 int segue__auth_make(segue__policy *policy, segue__trigger_spec *trigger, const segue__os *os,
                      segue_error *err);
 segue__auth *segue__auth_ref(segue__auth *auth);

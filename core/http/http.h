@@ -162,7 +162,7 @@ typedef struct segue__http_events {
   /* A request is answered, or begins to be (streams); status 0: its client left before. The request
    * must only be looked at. */
   void (*on_answer)(void *data, const segue__http_request *request, int status);
-  /* A handshake failed. door: of the listener. */
+  /* A handshake failed. auth: of the listener. */
   void (*on_tls_failure)(void *data, const char *peer, void *auth, const char *why);
   /* Received bytes were no request, or more than the limits allow: the server answered this
    * status. */
@@ -200,9 +200,9 @@ typedef struct segue__http_linger {
 void segue__http_listener_linger(segue__http_listener *http_listener,
                                  const segue__http_linger *linger);
 /* Sets the TLS context of connections that are accepted from now on (tls NULL: plain HTTP; takes a
- * reference), and the listener data of their requests. All requests get door, also on connections
- * that are open; free_door gets it when the listener and its last connection are gone, or when
- * another door replaces it. */
+ * reference), and the auth data of their requests. All requests get auth, also on connections that
+ * are open; free_auth gets it when the listener and its last connection are gone, or when another
+ * one replaces it. */
 void segue__http_listener_set(segue__http_listener *http_listener, segue__tls_context *tls,
                               void *auth, void (*free_auth)(void *auth));
 

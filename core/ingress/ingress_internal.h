@@ -150,10 +150,10 @@ struct segue__worker_thread {
 
   /* Checks whether the thread returns from modules. Fields of the control thread; the flag that the
    * worker thread sets is atomic. */
-  segue__message question;
-  uint64_t asked_ms;
-  bool asked, said; /* the first without the second: the message is posted */
-  bool is_reported; /* reported as busy since the message was posted */
+  segue__message probe;
+  uint64_t probed_ms;
+  bool probed, answered; /* the first without the second: the message is posted */
+  bool is_reported;      /* reported as busy since the message was posted */
   bool is_empty, stuck;
 
   pthread_mutex_t lock;

@@ -13,22 +13,22 @@
 enum { LOOK_MS = 500, PATIENCE_MS = 5000, SERVING_LOOK_MS = 1000, STALL_MS = 2000 };
 
 /* On the worker thread. */
-static void on_asked(segue__message *message) {
+static void probe_answered(segue__message *message) {
   segue__worker_thread *worker =
-      (segue__worker_thread *)((char *)message - offsetof(segue__worker_thread, question));
-  __atomic_store_n(&worker->said, true, __ATOMIC_RELEASE);
+      (segue__worker_thread *)((char *)message - offsetof(segue__worker_thread, probe));
+  __atomic_store_n(&worker->answered, true, __ATOMIC_RELEASE);
 }
 
 /* A message that was not handled is still in the queue of the thread: it must not be posted again.
  */
-static void stuck_ask(segue__worker_thread *worker, uint64_t now_ms) {
-  bool is_posted = worker->asked && !__atomic_load_n(&worker->said, __ATOMIC_ACQUIRE);
-  worker->asked_ms = now_ms;
+static void stuck_probe(segue__worker_thread *worker, uint64_t now_ms) {
+  bool is_posted = worker->probed && !__atomic_load_n(&worker->answered, __ATOMIC_ACQUIRE);
+  worker->probed_ms = now_ms;
   if (is_posted) return;
-  worker->asked = true;
-  __atomic_store_n(&worker->said, false, __ATOMIC_RELAXED);
-  worker->question.fn = on_asked;
-  segue__post(worker->loop, &worker->question);
+  worker->probed = true;
+  __atomic_store_n(&worker->answered, false, __ATOMIC_RELAXED);
+  worker->probe.fn = probe_answered;
+  segue__post(worker->loop, &worker->probe);
 }
 
 /* An abandoned thread cannot close its listeners. Without this, clients would continue to connect
@@ -75,10 +75,10 @@ static void stuck_look(segue__timer *timer) {
   for (size_t i = 0; i < ingress->worker_count; i++) {
     segue__worker_thread *worker = ingress->workers[i];
     if (worker->stuck) continue;
-    if (__atomic_load_n(&worker->said, __ATOMIC_ACQUIRE))
-      stuck_ask(worker, now);
-    else if (now - worker->asked_ms >= ingress->patience_ms)
-      stuck_abandon(ingress, i, now - worker->asked_ms);
+    if (__atomic_load_n(&worker->answered, __ATOMIC_ACQUIRE))
+      stuck_probe(worker, now);
+    else if (now - worker->probed_ms >= ingress->patience_ms)
+      stuck_abandon(ingress, i, now - worker->probed_ms);
   }
 }
 
@@ -95,10 +95,10 @@ static int look_at_calls_soon(segue__ingress *ingress) {
 static void look_at_call(segue__ingress *ingress, size_t index, uint64_t now_ms) {
   segue__worker_thread *worker = ingress->workers[index];
   const segue_gate *inside = __atomic_load_n(&worker->inside, __ATOMIC_RELAXED);
-  uint64_t silent_ms = now_ms - worker->asked_ms;
-  if (!worker->asked || __atomic_load_n(&worker->said, __ATOMIC_ACQUIRE)) {
+  uint64_t silent_ms = now_ms - worker->probed_ms;
+  if (!worker->probed || __atomic_load_n(&worker->answered, __ATOMIC_ACQUIRE)) {
     worker->is_reported = false;
-    if (inside) stuck_ask(worker, now_ms);
+    if (inside) stuck_probe(worker, now_ms);
   } else if (inside && !worker->is_reported && silent_ms >= SEGUE_TEST_MS("STALL_MS", STALL_MS)) {
     worker->is_reported = true;
     if (ingress->options.on_busy)
@@ -126,6 +126,6 @@ void segue__worker_threads_watch(segue__ingress *ingress, uint64_t grace_ms) {
   ingress->patience_ms = grace_ms + SEGUE_TEST_MS("PATIENCE_MS", PATIENCE_MS);
   ingress->watch.data = ingress;
   for (size_t i = 0; i < ingress->worker_count; i++)
-    stuck_ask(ingress->workers[i], now);
+    stuck_probe(ingress->workers[i], now);
   stuck_look_soon(ingress);
 }

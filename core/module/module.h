@@ -6,16 +6,16 @@
  */
 #ifndef SEGUE_MODULE_MODULE_H
 #define SEGUE_MODULE_MODULE_H
-/* clang-format off */
+
 #include "../config/snapshot.h"
 #include "../options/options.h"
 #include "../os/log.h"
 #include "../os/loop.h"
-#include "gate.h"
 #include "../os/op.h"
+#include "gate.h"
 #include "plugin.h"
 #include "service.h"
-/* clang-format on */
+
 /* X(name, text) */
 #define SEGUE__REPLACES(X) X(SWAP, "swap") X(HANDOVER, "handover") X(RESTART, "restart")
 typedef enum segue__replace {

@@ -28,11 +28,11 @@ void segue__plugin_unref(segue__plugin *plugin);         /* NULL allowed */
 const segue_module_descriptor *segue__plugin_descriptor(const segue__plugin *plugin);
 const segue_source_descriptor *segue__plugin_source(const segue__plugin *plugin);
 segue__hash segue__plugin_hash(const segue__plugin *plugin);
-/* Judges the descriptor of a module of the host by the rules for plugins, and copies the part of it
- * that this version knows; the rest of *known is zero. Errors as below. */
+/* Validates the descriptor of a module of the host by the rules for plugins, and copies the part of
+ * it that this version knows; the rest of *known is zero. Errors as below. */
 int segue__module_descriptor_validate(const segue_module_descriptor *descriptor,
                                       segue_module_descriptor *known, segue_error *err);
-/* Judges the descriptor of a source of the host by the rules for plugins. SEGUE_EPOLICY: the
+/* Validates the descriptor of a source of the host by the rules for plugins. SEGUE_EPOLICY: the
  * message is a predicate, without its subject: "has no name ...". */
 int segue__source_descriptor_validate(const segue_source_descriptor *descriptor, segue_error *err);
 

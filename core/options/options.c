@@ -630,8 +630,8 @@ int segue__options_fill(const segue_option_table *table, const segue_node *node,
   return j.rc;
 }
 
-int segue__option_judge(const segue_option *row, const segue_node *node, void *at,
-                        const segue__options_env *env, segue__errors *errors) {
+int segue__option_validate(const segue_option *row, const segue_node *node, void *at,
+                           const segue__options_env *env, segue__errors *errors) {
   static const segue__options_env nothing;
   segue__fill j = {.env = env ? env : &nothing, .errors = errors};
   segue__option_scalar(&j, row, row->type, node, at);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * options.h: judging a tree by a table of options, and filling a struct from it. The tree comes
+ * options.h: validating a tree by a table of options, and filling a struct from it. The tree comes
  * from a policy, from Lua arguments or from a configuration; its nodes know their lines. [any
  * thread]: nothing here is shared.
  */
@@ -48,14 +48,14 @@ int segue__options_fill(const segue_option_table *table, const segue_node *node,
 /* Frees what the struct owns, and zeroes it. NULL allowed. */
 void segue__options_clear(const segue_option_table *table, void *out);
 
-/* Judges one value by the type, range and choices of a row, and stores it at `at`. Not for lists,
- * maps and tables. */
-int segue__option_judge(const segue_option *row, const segue_node *node, void *at,
-                        const segue__options_env *env, segue__errors *errors);
+/* Validates one value by the type, range and choices of a row, and stores it at `at`. Not for
+ * lists, maps and tables. */
+int segue__option_validate(const segue_option *row, const segue_node *node, void *at,
+                           const segue__options_env *env, segue__errors *errors);
 
-/* Options of a plugin or a host, judged and kept: a struct that a table filled, and the tree that
- * it may point into (SEGUE_OPTION_ANY). Counted, because an instance of a module keeps its options
- * longer than the policy that they were written in. Control thread. */
+/* Options of a plugin or a host, validated and kept: a struct that a table filled, and the tree
+ * that it may point into (SEGUE_OPTION_ANY). Counted, because an instance of a module keeps its
+ * options longer than the policy that they were written in. Control thread. */
 typedef struct segue__option_values segue__option_values;
 /* node: a map of plain data, which is copied; table NULL: only the tree is kept. Returns 0, or a
  * code with errors added: the same as segue__options_fill. */

@@ -28,7 +28,7 @@ typedef struct segue__notice {
 /* Opens a socket with an abstract address that the kernel chooses, and writes the address as
  * $NOTIFY_SOCKET has it ("@..."). An abstract address needs no folder that a child of another user
  * can enter, and no file stays behind after a crash. Any local process can send to it: therefore
- * each message is judged by its sender. Returns the descriptor or a negative code. */
+ * each message is accepted or refused by its sender. Returns the descriptor or a negative code. */
 int segue__notice_open(char *address, size_t size);
 
 typedef struct segue__notice_reader {

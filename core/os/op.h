@@ -6,10 +6,10 @@
  */
 #ifndef SEGUE_OS_OP_H
 #define SEGUE_OS_OP_H
-/* clang-format off */
-#include "loop.h"
+
 #include "../segue.h"
-/* clang-format on */
+#include "loop.h"
+
 /* answered runs once, on the control thread, never before the callee was called: status 0, the
  * callee's error, or SEGUE_ETIMEOUT. finished runs once when the callee is done: right before
  * answered, or later if the deadline passed first; only then may the op be freed. Either may free

@@ -2,7 +2,7 @@
  *
  * inputs.h: what a run reads. It stands between a run and the file system: while a run reads the
  * world, every file it reads is copied as it passes by, so that what is kept later is what was
- * judged, whatever has become of the files since. A replay turns it round: the run reads what an
+ * validated, whatever has become of the files since. A replay turns it round: the run reads what an
  * earlier one did, policy included, and nothing of the world.
  * Environment variables are not kept: they are there at every start. Nor are credentials, which a
  * replay reads from the world as well: what was revoked must not come back to life.

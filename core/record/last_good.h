@@ -13,7 +13,7 @@
 #include "inputs.h"
 #include "two_slot_file.h"
 
-/* How many items a source had, for the guard that judges what it delivers after a restart. */
+/* How many items a source had, for the guard that checks what it delivers after a restart. */
 typedef struct segue__source_items {
   char *source;
   uint64_t items;

@@ -243,7 +243,7 @@ typedef struct segue__module_status {
 } segue__module_status;
 /* Makes the live modules open their files again; returns how many do. */
 size_t segue__engine_reopen(segue__engine *engine);
-/* Removes the secrets of the live config, and of one that is judged, from a text that leaves the
+/* Removes the secrets of the live config, and of one that is validated, from a text that leaves the
  * process. */
 void segue__engine_scrub_text(const segue__engine *engine, char *text);
 /* The metrics of the live modules. */

@@ -79,7 +79,7 @@ void segue__engine_drop(segue__engine *engine, const segue_snapshot *snapshot);
 void segue__engine_check_stopped(segue__engine *engine);
 uint64_t segue__engine_backoff_ms(segue__engine *engine, unsigned attempt);
 uint64_t segue__engine_now_us(const segue__engine *engine);
-/* Takes the secrets of the live config, and of one that is judged, out of the sentence. */
+/* Takes the secrets of the live config, and of one that is validated, out of the sentence. */
 void segue__engine_scrub(const segue__engine *engine, segue_error *error);
 
 /* ---- observers.c: each calls all observers that have such a function ---- */

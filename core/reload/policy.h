@@ -94,7 +94,7 @@ struct segue__policy {
   segue__schema_part *schema_with;
   size_t schema_with_count;
   bool ready_strict;    /* a stale generation is not ready */
-  bool schema_defaults; /* are filled in before anything is judged */
+  bool schema_defaults; /* are filled in before anything is validated */
   bool formats_ignored; /* its "format" is an annotation; else it asserts */
   char **secrets;       /* patterns of paths, and the mask of them */
   size_t secret_count;

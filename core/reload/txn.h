@@ -35,7 +35,7 @@ struct segue__txn {
   segue__engine *engine;
   segue__queued_run *run;
   segue__result *result; /* its phase is the last one that clients saw */
-  segue__policy *policy; /* the one that judges this run: the live one or its successor */
+  segue__policy *policy; /* the one that validates this run: the live one or its successor */
 
   segue__phase at; /* the row of the table of phases (phases.c) that is under way */
   segue__txn_state state;

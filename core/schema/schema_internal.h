@@ -138,10 +138,10 @@ typedef struct segue__keyword_def {
   const char *name;
   segue__shape shape;
   uint8_t vocabulary;
-  bool in_place; /* its subschemas judge the same value */
+  bool in_place; /* its subschemas validate the same value */
   /* Checks and compiles the value; NULL: nothing to do but the subschemas. */
   int (*compile)(segue__compile *c, segue__sub *sub, segue__keyword *keyword);
-  /* Judges; NULL: does not judge. */
+  /* Validates; NULL: does not validate. */
   bool (*check)(segue__validation *v, const segue__sub *sub, const segue__keyword *keyword,
                 const segue__place *place, size_t marks);
 } segue__keyword_def;
@@ -253,7 +253,7 @@ int segue__compile_ref(segue__compile *c, segue__sub *sub, segue__keyword *keywo
 int segue__compile_circles(segue__compile *c);
 
 const segue__keyword_def *segue__keyword_find(const char *name, size_t len);
-/* All keywords, in order of judgement; ends with a NULL name. */
+/* All keywords, in order of validation; ends with a NULL name. */
 extern const segue__keyword_def segue__keyword_table[];
 
 /* ---- Validation ------------------------------------------------------------------------------ */
@@ -288,7 +288,7 @@ struct segue__validation {
   size_t bits_used, bits_capacity;
 };
 
-/* Judges the value at place. Evaluated members and items are marked in marks unless it is 0. */
+/* Validates the value at place. Evaluated members and items are marked in marks unless it is 0. */
 bool segue__validate_sub(segue__validation *v, const segue__sub *sub, const segue__place *place,
                          size_t marks);
 /* The same without recording breaches. */

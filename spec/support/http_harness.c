@@ -273,9 +273,9 @@ static void ask(http_harness *h, void (*question)(http_harness *h)) {
   uv_mutex_unlock(&h->mutex);
 }
 
-static void on_tls_failure(void *data, const char *peer, void *door, const char *why) {
+static void on_tls_failure(void *data, const char *peer, void *auth, const char *why) {
   http_harness *h = data;
-  (void)peer, (void)door, (void)why;
+  (void)peer, (void)auth, (void)why;
   count(&h->tls_failures, 1);
 }
 

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Differences of several reloads as one: judged by patch(1), over random versions of a text.
+-- Differences of several reloads as one: checked by patch(1), over random versions of a text.
 local C = require "spec.support.c"
 local ffi = C.ffi
 local tempdir = require "spec.support.tempdir"

@@ -136,7 +136,7 @@ describe("the default of a row", function()
     else
       node[0].v.s, node[0].count = text, #ffi.string(text)
     end
-    assert.equal(0, C.segue__option_judge(row, node, at, nil, errors))
+    assert.equal(0, C.segue__option_validate(row, node, at, nil, errors))
     return tonumber(at[0])
   end
 

@@ -344,7 +344,7 @@ int segue__lua_duration(lua_State *L) {
     node = (segue_node){.type = SEGUE_BOOL, .v.b = lua_toboolean(L, 1)};
   }
   segue__errors_init(&errors);
-  if (!segue__option_judge(&row, &node, &ms, NULL, &errors)) {
+  if (!segue__option_validate(&row, &node, &ms, NULL, &errors)) {
     lua_pushnumber(L, (lua_Number)ms);
     return 1;
   }
