@@ -57,7 +57,8 @@ static void add_file(segue__buf *out, const segue__file_row *row) {
   segue__render_time(out, row->since_wall_ms);
   segue__buf_adds(out, ",\"wanted\":");
   add_version(out, &row->wanted);
-  if (row->state == SEGUE__FILE_DRIFTED || row->state == SEGUE__FILE_CHANGING) {
+  if (row->state == SEGUE__FILE_DRIFTED || row->state == SEGUE__FILE_CHANGING ||
+      row->state == SEGUE__FILE_ADOPTED) {
     segue__buf_adds(out, ",\"found\":");
     add_version(out, &row->found);
   }

@@ -83,7 +83,7 @@ static bool list_add_module(segue__buf *out, const segue_node *module, bool colo
   for (size_t i = 0; i < segue_node_count(files); i++) {
     const segue_node *file = segue_node_at(files, i, NULL);
     const char *state = segue__table_text(file, "state");
-    bool in_place = !strcmp(state, "in place");
+    bool in_place = !strcmp(state, "in place") || !strcmp(state, "adopted");
     fine &= in_place || !strcmp(state, "changing");
     segue__buf_addf(out, "  %s%-10s%s %s  %s, %" PRId64 " bytes, generation %" PRId64 " since %s\n",
                     in_place ? good : bad, state, off, segue__table_text(file, "path"),

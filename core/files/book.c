@@ -215,6 +215,15 @@ bool segue__file_book_known(segue__file_book *book, const char *path, segue__fil
   return known;
 }
 
+bool segue__file_book_adopted(segue__file_book *book, const char *path,
+                              const segue__file_version *version) {
+  pthread_mutex_lock(&book->mutex);
+  const book_entry *entry = segue__book_find(book, path);
+  bool adopted = entry && entry->accepts && segue__file_version_equal(&entry->accepted, version);
+  pthread_mutex_unlock(&book->mutex);
+  return adopted;
+}
+
 void segue__file_book_note(segue__file_book *book, const char *path,
                            const segue__file_version *version) {
   pthread_mutex_lock(&book->mutex);

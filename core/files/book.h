@@ -33,6 +33,9 @@ void segue__file_book_release(segue__file_book *book, const char *path);
 
 /* Returns false if no version of this destination is known. */
 bool segue__file_book_known(segue__file_book *book, const char *path, segue__file_version *out);
+/* Returns whether `version`, which another program has written, is left by the policy's wish. */
+bool segue__file_book_adopted(segue__file_book *book, const char *path,
+                              const segue__file_version *version);
 /* The answer to a change of a file by another program. */
 typedef enum segue__drift_mode {
   SEGUE__DRIFT_REPORT, /* nothing, before the next change of the module */

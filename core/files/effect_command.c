@@ -8,6 +8,7 @@
 #include <uv.h>
 
 #include "../os/error.h"
+#include "../os/fault.h"
 #include "effect_internal.h"
 
 enum { COMMAND_OUTPUT = 16384 }; /* the end of the output that is looked at */
@@ -127,41 +128,36 @@ static int command_spawn(segue__effect_run *run, segue_error *err) {
 
 /* ---- The user ---- */
 
-static void command_find_user(segue__job *job) {
-  segue__effect_run *run = (segue__effect_run *)((char *)job - offsetof(segue__effect_run, job));
-  run->status = segue__user_find(run->effect.user, run->effect.group, &run->user, &run->error);
+static int command_find_user(segue__effect_work *work, segue_error *err) {
+  int rc = SEGUE_FAULT("files.user");
+  if (rc) return segue__errorf(err, rc, "%s", segue_strerror(rc));
+  return segue__user_find(work->effect.user, work->effect.group, &work->user, err);
 }
 
-static void command_user_found(segue__job *job) {
-  segue__effect_run *run = (segue__effect_run *)((char *)job - offsetof(segue__effect_run, job));
-  segue_error error = run->error, named;
-  int rc = run->status;
+static void command_user_found(segue__effect_run *run, segue__effect_work *work) {
+  segue_error error = work->error, named;
+  int rc = work->status;
+  run->user = work->user;
+  work->user = (segue__user_entry){0};
   if (!rc && !run->stopped) rc = command_spawn(run, &error);
   if (rc) segue__effect_note_failure(run, &error); /* the user was not found */
   if (rc) segue__errorf(&named, rc, "%s: %s", run->options.title, error.message);
   if (rc || run->stopped) segue__effect_tried(run, rc, rc ? &named : NULL);
 }
 
-static void command_user_abandoned(segue__job *job) {
-  segue__effect_run *run = (segue__effect_run *)((char *)job - offsetof(segue__effect_run, job));
-  run->stopped = true;
-  segue__effect_tried(run, 0, NULL);
-}
-
 static int command_start(segue__effect_run *run, segue_error *err) {
+  static const segue__effect_work_options work = {"look-up of the user of", command_find_user,
+                                                  command_user_found};
   /* A rehearsal looks up no user: it has the same result on each machine. */
   if (!run->effect.user || run->options.outside) return command_spawn(run, err);
   segue__user_entry_deinit(&run->user);
   memset(&run->user, 0, sizeof run->user);
-  run->job = (segue__job){
-      .run = command_find_user, .done = command_user_found, .abandoned = command_user_abandoned};
-  int rc = segue__job_submit(run->options.loop, SEGUE__QUEUE_FILES, &run->job);
-  if (rc) segue__errorf(err, rc, "its user cannot be looked up: %s", segue_strerror(rc));
-  return rc;
+  return segue__effect_work_start(run, &work, err);
 }
 
 static void command_stop(segue__effect_run *run) {
   if (run->spawn) segue__spawn_stop(run->spawn);
+  segue__effect_work_stop(run);
 }
 
 const segue__effect_kind segue__effect_command = {command_start, command_stop};

@@ -17,6 +17,27 @@ typedef struct segue__effect_kind {
 } segue__effect_kind;
 extern const segue__effect_kind segue__effect_command, segue__effect_signal, segue__effect_request;
 
+/* effect_work.c: blocking work of a try, with the time limit of the effect. */
+typedef struct segue__effect_work segue__effect_work;
+typedef struct segue__effect_work_options {
+  const char *what; /* in the message of a work that is late: "signal" */
+  int (*run)(segue__effect_work *work, segue_error *err); /* on a worker; no field of the run */
+  void (*done)(segue__effect_run *run, segue__effect_work *work);
+} segue__effect_work_options;
+struct segue__effect_work {
+  segue__job job;
+  segue__effect_work_options options;
+  segue__effect_run *run; /* NULL: it no longer waits */
+  segue__effect effect;   /* a copy */
+  segue__user_entry user; /* out */
+  int status;
+  segue_error error;
+};
+/* Ends by done, or by segue__effect_tried where it is late or stopped. On failure neither. */
+int segue__effect_work_start(segue__effect_run *run, const segue__effect_work_options *options,
+                             segue_error *err);
+void segue__effect_work_stop(segue__effect_run *run);
+
 struct segue__effect_run {
   segue__effect_options options; /* effect and shown are not used */
   segue__effect effect, shown;
@@ -25,8 +46,9 @@ struct segue__effect_run {
   uint64_t tried, since_ms;
   bool stopped;
   /* Of the kinds. */
-  segue__job job; /* looks up the user; sends the signal */
-  int status;
+  segue__effect_work *work; /* under way; looks up the user, or sends the signal */
+  segue__timer limit;       /* of it */
+  int status;               /* of a request that has ended */
   segue_error error;
   segue__spawn *spawn;
   segue__user_entry user;

@@ -7,20 +7,18 @@
 #include <uv.h>
 
 #include "../os/error.h"
+#include "../os/fault.h"
 #include "../os/pid_file.h"
 #include "../os/signal_names.h"
 #include "effect_internal.h"
 
-static segue__effect_run *signal_run(segue__job *job) {
-  return (segue__effect_run *)((char *)job - offsetof(segue__effect_run, job));
-}
-
-static void signal_send(segue__job *job) {
-  segue__effect_run *run = signal_run(job);
-  const segue__effect *effect = &run->effect;
+static int signal_send(segue__effect_work *work, segue_error *err) {
+  const segue__effect *effect = &work->effect;
   int pid;
-  run->status = segue__pid_file_signal(effect->pidfile, effect->name,
-                                       segue__signal_numbers[effect->signal], &pid, &run->error);
+  int rc = SEGUE_FAULT("files.signal");
+  if (rc) return segue__errorf(err, rc, "%s", segue_strerror(rc));
+  return segue__pid_file_signal(effect->pidfile, effect->name,
+                                segue__signal_numbers[effect->signal], &pid, err);
 }
 
 static void signal_end(segue__effect_run *run) {
@@ -40,8 +38,10 @@ static void signal_end(segue__effect_run *run) {
   segue__effect_tried(run, rc, rc ? &error : NULL);
 }
 
-static void signal_sent(segue__job *job) {
-  signal_end(signal_run(job));
+static void signal_sent(segue__effect_run *run, segue__effect_work *work) {
+  run->status = work->status;
+  run->error = work->error;
+  signal_end(run);
 }
 
 /* A rehearsal. */
@@ -61,22 +61,10 @@ static int signal_ask(segue__effect_run *run, segue_error *err) {
   return rc;
 }
 
-static void signal_abandoned(segue__job *job) {
-  segue__effect_run *run = signal_run(job);
-  run->stopped = true;
-  segue__effect_tried(run, 0, NULL);
-}
-
 static int signal_start(segue__effect_run *run, segue_error *err) {
+  static const segue__effect_work_options work = {"signal", signal_send, signal_sent};
   if (run->options.outside) return signal_ask(run, err);
-  run->job = (segue__job){.run = signal_send, .done = signal_sent, .abandoned = signal_abandoned};
-  int rc = segue__job_submit(run->options.loop, SEGUE__QUEUE_FILES, &run->job);
-  if (rc) segue__errorf(err, rc, "no signal can be sent: %s", segue_strerror(rc));
-  return rc;
+  return segue__effect_work_start(run, &work, err);
 }
 
-static void signal_stop(segue__effect_run *run) {
-  (void)run; /* the job ends soon */
-}
-
-const segue__effect_kind segue__effect_signal = {signal_start, signal_stop};
+const segue__effect_kind segue__effect_signal = {signal_start, segue__effect_work_stop};

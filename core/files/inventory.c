@@ -218,7 +218,8 @@ static bool stamp_lasts(const inventory_stamp *stamp) {
   return now.tv_sec - stamp->changed.tv_sec > 1 || stamp->changed.tv_sec > now.tv_sec;
 }
 
-static void report_file(segue__file_row *row, inventory_file *file, bool changing) {
+static void report_file(segue__file_book *book, segue__file_row *row, inventory_file *file,
+                        bool changing) {
   inventory_stamp stamp;
   segue__file_version found;
   bool there = stamp_read(row->path, &stamp);
@@ -230,7 +231,10 @@ static void report_file(segue__file_row *row, inventory_file *file, bool changin
     file->stamp = stamp;
     file->stamped = there && stamp_lasts(&stamp);
   } else {
-    row->state = changing ? SEGUE__FILE_CHANGING : SEGUE__FILE_DRIFTED;
+    bool adopted = segue__file_book_adopted(book, row->path, &found);
+    row->state = changing  ? SEGUE__FILE_CHANGING
+                 : adopted ? SEGUE__FILE_ADOPTED
+                           : SEGUE__FILE_DRIFTED;
     segue__file_side_of(&row->found, &found);
   }
 }
@@ -240,7 +244,7 @@ static void report_run(segue__job *base) {
   for (size_t i = 0; i < job->report->count; i++) {
     segue__file_rows *rows = &job->report->modules[i];
     for (size_t k = 0; k < rows->count; k++)
-      report_file(&rows->files[k], &job->files[i][k], job->changing[i]);
+      report_file(job->world->book, &rows->files[k], &job->files[i][k], job->changing[i]);
   }
   job->ran = true;
 }

@@ -12,6 +12,7 @@
   X(IN_PLACE, "in place")                                                                          \
   X(CHANGING, "changing") /* a reload replaces it, or its generation is not confirmed yet */       \
   X(DRIFTED, "drifted")   /* another program has changed or removed it */                          \
+  X(ADOPTED, "adopted")   /* another program has changed it, and the policy leaves that version */ \
   X(UNREADABLE, "unreadable")
 typedef enum segue__file_state {
 #define X(name, text) SEGUE__FILE_##name,
@@ -22,7 +23,7 @@ const char *segue__file_state_name(segue__file_state state);
 
 typedef struct segue__file_row {
   char *path;
-  segue__file_side wanted, found; /* found: where the state is DRIFTED */
+  segue__file_side wanted, found; /* found: where it is another version */
   segue__file_state state;
   uint64_t generation;   /* that wrote it; of a file that was in place at a start: the first one */
   int64_t since_wall_ms; /* when that was */

@@ -167,6 +167,8 @@ describe("a file that another program changes", function()
     assert.same({ "by hand\n", "b=1\n", 1 }, { d.dir:read "out/a", d.dir:read "out/b", runs(d) })
     assert.equal(0, web(d).drifted)
     assert.is_nil(d:log():find("another program", 1, true))
+    local rows = d:json "/api/v1/files"[1].files
+    assert.same({ "adopted", 8, "in place" }, { rows[1].state, rows[1].found.size, rows[2].state })
     d.dir:save("a.yaml", "x: 2\n")
     assert.equal(200, (d:reload()))
     assert.same({ "a=2\n", 2 }, { d.dir:read "out/a", runs(d) })

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Files that a signal or an HTTP request applies, as equals of a command: with their real outcome.
 local files_module = require "spec.support.files_module"
+local kill = require "spec.support.killed"
 local process = require "spec.support.process"
 local segue = require "spec.support.segue"
 local uv = require "luv"
@@ -111,6 +112,23 @@ describe("files that are applied by a signal", function()
     d.dir:save("reload.lua", fill [[apply = segue.hup("postgres.pid", { name = "sh" })]])
     assert.equal(200, (put(d, 4)))
     gets(d, "hups", 2)
+  end)
+
+  it("has the time limit of the effect where a pid file or the user database hangs", function()
+    local function quick(module)
+      return (fill(module):gsub('timeout = "20s"', 'timeout = "300ms"'))
+    end
+    local d = folder [[apply = segue.hup "server.pid"]]
+    server(d)
+    d.dir:save("reload.lua", quick [[apply = segue.hup "server.pid"]])
+    kill.arm(d, "files.signal#2=hang,files.user#1=hang")
+    d:wait_ready()
+    assert.matches("apply signal .*took longer than 0.3 s", (files_module.reverts(d, 2)))
+    gets(d, "hups", 2)
+    d.dir:save("reload.lua", quick [[apply = { "true", user = "root" }]])
+    assert.matches("apply look%-up of the user of .*took longer than 0.3 s",
+      (files_module.reverts(d, 3)))
+    assert.equal(200, (put(d, 4)))
   end)
 
   it("does not take a process that has exited for one that runs", function()
