@@ -101,6 +101,34 @@ describe("a template", function()
       .. "%(100000%)", answer.error)
   end)
 
+  it("names the place at which it had run or written too much", function()
+    local answers = template.render({
+      { name = "t", template = "a\n  {{range 9000000000000000}}{{end}}" },
+      { name = "t", template = "{{if true}}\n{{range 9000000000}}" .. ("0123456789"):rep(1000)
+        .. "{{end}}{{end}}" },
+      { name = "t", template = '{{define "a"}}\n{{template "b"}}{{template "b"}}{{end}}'
+        .. '{{define "b"}}{{template "c"}}{{template "c"}}{{end}}{{define "c"}}{{end}}'
+        .. ' {{range 1000000000}}{{template "a"}}{{end}}' },
+      { name = "t", dialect = "sprig",
+        template = 'x\n{{repeat 60000000 "x"}}\n{{repeat 60000000 "x"}}' },
+      { name = "t", dialect = "sprig", template = 'x\n{{repeat 100000000 "x" | len}}' },
+      { name = "t", template = '{{define "r"}}{{template "r"}}{{end}}\n{{template "r"}}' },
+    }, { SEGUE_TEST_RENDER_MS = "500" })
+    local time, output = "used more than 0.5 s of CPU time$",
+      "the output is larger than 67108864 bytes$"
+    for i, expected in ipairs {
+      '^template: t:2:10: executing "t" at <9000000000000000>: the template ' .. time,
+      '^template: t:2:8: executing "t" at <9000000000>: ' .. output,
+      '^template: t:%d:%d+: executing "[abt]" at <.->: the template ' .. time,
+      '^template: t:3:2: executing "t" at <{{repeat 60000000 "x"}}>: ' .. output,
+      '^template: t:2:2: executing "t" at <repeat 100000000 "x">: error calling repeat: the result '
+        .. "is larger than",
+      '^template: t:1:%d+: executing "r" at <{{template "r"}}>: exceeded maximum template depth',
+    } do
+      assert.matches(expected, answers[i].error)
+    end
+  end)
+
   it("ends when it has run or written too much, and the next one renders", function()
     local answers = template.render({
       { template = "{{range 9000000000000000}}{{end}}" },

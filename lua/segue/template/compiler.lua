@@ -168,7 +168,7 @@ function statements.range(self, n)
   self:add("local %s, n, keys = %s(%s, %s, %d)", src, self:use "range", atom, self.site, #vars)
   self:line "if n > 0 then for i = 1, n do"
   self:use "tick"
-  self:line "fuel = fuel - 1 if fuel < 0 then fuel = tick(out) end"
+  self:add("fuel = fuel - 1 if fuel < 0 then fuel = tick(out, %s) end", self.site)
   self:line "local key, dot"
   self:add("if keys then key = keys[i] dot = %s[key] else dot = %s[i] key = i - 1 end", src, src)
   local outer_loop, outer_break, dot_from = self.loop, self.break_to, self.dot_from
@@ -210,8 +210,9 @@ function statements.template(self, n)
   end
   self.calls = true
   self:add("enter(%s)", self.site)
+  local site = self.site
   local atom = n.pipe and self:pipeline(n.pipe) or "nil"
-  self:add("invoke(F[%d], out, %s)", id, atom)
+  self:add("invoke(F[%d], out, %s, %s)", id, atom, site)
 end
 
 -- ---- Templates ----------------------------------------------------------------------------------

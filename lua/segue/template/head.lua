@@ -13,8 +13,8 @@ local deep = R.deep
 local function enter(site)
   if depth >= 100000 then err(site, "exceeded maximum template depth (100000)") end
 end
-local function invoke(f, out, dot)
-  fuel = fuel - 1 if fuel < 0 then fuel = tick(out) end
+local function invoke(f, out, dot, site)
+  fuel = fuel - 1 if fuel < 0 then fuel = tick(out, site) end
   depth = depth + 1
   if depth %% %d == 0 then deep(f, out, dot) else f(out, dot) end
   depth = depth - 1

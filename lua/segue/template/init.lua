@@ -100,13 +100,13 @@ local function describe(compiled, problem)
       text = "the template nests too deeply"
     end
     return { message = ("template: %s: %s"):format(compiled.name, text) }
-  elseif problem.limit then
+  elseif not problem.site then
     return { message = ("template: %s: %s"):format(compiled.name, problem.limit) }
   end
   if compiled.shares then template.own_code(compiled) end
   local n = compiled.code.sites[problem.site]
   local line, column = node.line(compiled.text, n.pos)
-  local message = problem.message
+  local message = problem.message or problem.limit
   if problem.shows_node then
     message = message:gsub("%%s", function() return node.text(n) end, 1)
   end
@@ -195,6 +195,7 @@ function template.render(compiled, data, world)
   compiled.functions.reset()
   local main = compiled.functions[compiled.main]
   local good, problem = pcall(main, out, data)
+  if good then good, problem = pcall(runtime.check_output, out) end
   if not good then return nil, describe(compiled, problem) end
   return out:get()
 end

@@ -51,6 +51,8 @@ end
 function R.emit(out, v, site)
   if type(v) == "string" then
     put(out, v)
+    -- Short texts are counted by the ticks; few long ones need no loop.
+    if #v > 65536 then R.check_output(out, site) end
   elseif type(v) == "number" and v < 1e14 and v > -1e14 then
     put(out, v)
   else
@@ -242,13 +244,19 @@ function R.limit(limits)
   time_text = ("%g s"):format(limits.seconds)
 end
 
+-- Ends a run that has written too much. site: where it is; nil: at its end.
+local function check_output(out, site)
+  if #out <= output_max then return end
+  error({ site = site, limit = ("the output is larger than %d bytes"):format(output_max) }, 0)
+end
+R.check_output = check_output
+
 -- Each loop and call of generated code counts down from what this returns.
-function R.tick(out)
-  if #out > output_max then
-    error({ limit = ("the output is larger than %d bytes"):format(output_max) }, 0)
-  end
+function R.tick(out, site)
+  check_output(out, site)
   if host.cpu_seconds() > deadline then
-    error({ limit = "the template used more than " .. time_text .. " of CPU time" }, 0)
+    error({ site = site, limit = "the template used more than " .. time_text .. " of CPU time" },
+      0)
   end
   return TICKS
 end
