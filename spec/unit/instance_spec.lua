@@ -54,16 +54,17 @@ local function run(config, on_started)
   return reports
 end
 
--- An instance of a policy on a host's loop, with modules of C whose start fails while the
--- spec requests it.
+-- An instance on a host's loop, of a policy, or without one of config.yaml alone. Its modules are
+-- of C, and their start fails while the spec requests it.
 local Host = {}
 Host.__index = Host
 
 local function host(dir, policy, modules)
   local self = setmetatable({ dir = dir, loop = C.loop_new(), failing = {} }, Host)
-  dir:write("reload.lua", policy)
   local rc
-  rc, self.s = new(options { uv_loop = self.loop.uv, policy = dir:at "reload.lua",
+  rc, self.s = new(options { uv_loop = self.loop.uv,
+    policy = policy and dir:write("reload.lua", policy),
+    config = not policy and dir:at "config.yaml" or nil,
     state = dir:at "state", lua_dir = uv.cwd() .. "/lua",
     on_start = function(_, status, r) self.started = report(status, r) end,
     on_stopped = function() self.stopped = true end })
@@ -258,6 +259,20 @@ describe("an instance", function()
     C.run_until(h.loop, function() return h:get "/-/ready" == 200 end, 60000)
     assert.equal("serving", module("one").state)
     assert.same({ 1, 1 }, { metric "segue_ready", metric 'segue_gate_open{module="one"}' })
+    h:close()
+  end)
+
+  it("answers its status, metrics and files where the host has no policy", function()
+    local dir = tempdir.new()
+    dir:write("config.yaml", "a: 1\n")
+    local h = host(dir)
+    local status, body = h:get "/api/v1/status"
+    assert.equal(200, status)
+    assert.equal(1, cjson.decode(body).generation)
+    assert.equal(200, (h:get "/metrics"))
+    status, body = h:get "/api/v1/files"
+    assert.equal(200, status)
+    assert.equal("[]\n", body)
     h:close()
   end)
 
