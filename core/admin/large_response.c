@@ -16,6 +16,7 @@
 
 #include "../config/config.h"
 #include "../config/snapshot.h"
+#include "../os/fault.h"
 
 /* Memory of a tree that is written in a few hundred microseconds. */
 enum { SMALL_BYTES = 512 << 10 };
@@ -50,6 +51,7 @@ static void free_page(segue__large_response *page) {
 
 static void large_render(segue__job *job) {
   segue__large_response *page = (segue__large_response *)job;
+  (void)SEGUE_FAULT("page.write");
   page->ask.render(&page->body, &page->ask);
 }
 

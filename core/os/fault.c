@@ -151,7 +151,8 @@ int segue__fault(const char *name) {
   int code = strike_locked(name);
   pthread_mutex_unlock(&mutex);
   if (code == HANG) {
-    while (fault_hangs(name))
+    const char *end = getenv("SEGUE_FAULTS_END");
+    while (fault_hangs(name) && !(end && access(end, F_OK) == 0))
       usleep(2000);
     return 0;
   }

@@ -18,9 +18,9 @@
 #include <stdint.h>
 
 /* 0, or the negative code to fail with (UV_EIO for "fail"; "fail:-28" chooses). "kill" sends
- * SIGKILL to the process and does not return; "hang" returns 0 once all is disarmed; "stop" sends
- * SIGSTOP, and returns 0 when the process continues. All of this:
- * [any thread]. */
+ * SIGKILL to the process and does not return; "hang" returns 0 once all is disarmed, or the file
+ * exists that the environment variable SEGUE_FAULTS_END names; "stop" sends SIGSTOP, and returns 0
+ * when the process continues. All of this: [any thread]. */
 int segue__fault(const char *point);
 /* Arms more points; NULL disarms all and forgets which were reached. Returns UV_EINVAL if spec is
  * malformed, UV_ENOSPC past 64 points; none of spec is armed then. */
