@@ -990,11 +990,48 @@ SEGUE_API int segue_request_answer(segue_request *request, const segue_answer *a
 
 /* Send an answer in chunks: stream once, write any number of times, end. stream fails as answer
  * does; its body is the first chunk. write copies the data. It returns UV_EAGAIN: the client has
- * not read 1 MiB yet, nothing was copied, try again later; UV_ECONNRESET: the client left;
- * UV_ENOMEM. end is required in every case and cannot fail; without an answer or a stream before it
- * the client gets a 500. */
+ * not read 1 MiB yet, nothing was copied, segue_request_on_writable waits for the client;
+ * UV_ECONNRESET: the client left; UV_ENOMEM. end is required in every case and cannot fail; without
+ * an answer or a stream before it the client gets a 500. */
 SEGUE_API int segue_request_stream(segue_request *request, const segue_answer *head);
 SEGUE_API int segue_request_write(segue_request *request, const void *data, size_t len);
+/* Waits until the kernel has taken everything that was written: then the next write is accepted,
+ * whatever its length. cb runs once, on the worker thread of the request, also if nothing waits to
+ * be sent now; on another thread than that one it may run before this function returns. It must not
+ * block. It may write, wait again, and end the answer, or pass the request to another thread for
+ * that. Its status is 0; UV_ECONNRESET: the client left, and the request must still be ended;
+ * SEGUE_ECANCELLED: the request was answered or ended before, and must not be used any more (the
+ * instance of the module still exists).
+ * Returns 0, or cb does not run: UV_ECONNRESET: the client has left; SEGUE_EUSAGE: cb is NULL, or
+ * an earlier cb of this request waits; SEGUE_ECLOSED. Allocates nothing; costs a lock and a message
+ * to the worker thread. [any thread], as the functions that answer. Example:
+ *
+ *     typedef struct download {
+ *       segue_request *request;
+ *       const char *content;
+ *       size_t len, at;
+ *     } download;
+ *
+ *     static void send_more(void *data, int status) {
+ *       download *d = data;
+ *       while (status == 0 && d->at < d->len) {
+ *         size_t left = d->len - d->at, piece = left < 65536 ? left : 65536;
+ *         status = segue_request_write(d->request, d->content + d->at, piece);
+ *         if (status == 0) d->at += piece;
+ *       }
+ *       if (status == -EAGAIN) {
+ *         status = segue_request_on_writable(d->request, send_more, d);
+ *         if (status == 0) return; // from here on another thread may be in send_more with d
+ *       }
+ *       if (status < 0)
+ *         segue_request_abort(d->request);
+ *       else
+ *         segue_request_end(d->request);
+ *       free(d);
+ *     }
+ */
+SEGUE_API int segue_request_on_writable(segue_request *request, void (*cb)(void *data, int status),
+                                        void *data);
 SEGUE_API void segue_request_end(segue_request *request);
 /* Ends a stream that cannot be completed: closes the connection (by a reset if the end of the
  * connection would be the end of the body), so that the client cannot take the part for the whole.

@@ -121,8 +121,10 @@ void segue__http_last(segue__http_request *request);
 void segue__http_stream_begin(segue__http_request *request, int status, const char *content_type,
                               const char *headers);
 int segue__http_stream_write(segue__http_request *request, const void *data, size_t len);
-/* How much of it the client has still to take. */
+/* How much of it the client has still to take; 0 if it left. */
 size_t segue__http_stream_behind(const segue__http_request *request);
+/* Returns whether the connection of a request is lost. on_gone and on_left report that later. */
+bool segue__http_is_lost(const segue__http_request *request);
 void segue__http_stream_end(segue__http_request *request);
 /* Instead of end: closes the connection in the middle of the answer, so that the client does not
  * take the part for the whole. */

@@ -305,6 +305,10 @@ size_t segue__http_stream_behind(const segue__http_request *request) {
   return conn ? segue__http_unwritten(conn) : 0;
 }
 
+bool segue__http_is_lost(const segue__http_request *request) {
+  return !((const segue__http_exchange *)request)->conn;
+}
+
 /* Marks a stream as answered. Returns its connection, or NULL if the client left before. */
 static segue__http_conn *stream_over(segue__http_exchange *exchange) {
   segue__http_conn *conn = exchange->conn;

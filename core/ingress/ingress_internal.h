@@ -83,6 +83,13 @@ typedef struct segue__answer_chunk {
   char memory[];
 } segue__answer_chunk;
 
+/* A function that waits until the client has read everything that was written, or the answer ends.
+ */
+typedef struct segue__await {
+  void (*cb)(void *data, int status); /* NULL: none waits */
+  void *data;
+} segue__await;
+
 struct segue_request {
   segue_arrival arrival; /* first */
   segue__worker_thread *worker;
@@ -99,9 +106,6 @@ struct segue_request {
   int answered;        /* status of the answer, for a stream */
   uint64_t began_ns;   /* 0: no access log */
   uint64_t sent;       /* bytes of a stream */
-  void (*await)(
-      void *data); /* of the worker thread: called when the client has read the data; may be NULL */
-  void *await_data;
   void (*left_fn)(
       void *data); /* of the worker thread: called when the client has left; may be NULL */
   void *left_data;
@@ -111,6 +115,7 @@ struct segue_request {
   int status;                        /* result of entering the gate */
   segue__answer_chunk *first, *last;
   size_t flight; /* bytes of chunks that the server has not got */
+  segue__await await;
 };
 
 /* Each runs on the control thread, once: on_empty after stop, when the last connection has closed;

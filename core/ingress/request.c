@@ -174,12 +174,17 @@ static bool would_block(const segue_request *request, size_t len) {
 static void request_orphaned(segue_request *request);
 static void request_flow(segue_request *request);
 
-/* Calls the function that waits for the client to read; it may end the request. */
-static bool report_awaiting(segue_request *request) {
-  void (*fn)(void *data) = request->await;
-  request->await = NULL;
-  if (fn) fn(request->await_data);
-  return fn != NULL;
+static void report_await(const segue__await *await, int status) {
+  if (await->cb) await->cb(await->data, status);
+}
+
+/* Calls the function that waits for the client to read, because the answer ends before that. */
+static void cancel_await(segue_request *request) {
+  pthread_mutex_lock(&request->worker->lock);
+  segue__await await = request->await;
+  request->await = (segue__await){NULL};
+  pthread_mutex_unlock(&request->worker->lock);
+  report_await(&await, SEGUE_ECANCELLED);
 }
 
 /* Logs and counts a request that its module did not answer: the client left, or the server sent an
@@ -202,7 +207,7 @@ static void request_on_left(segue__http_request *http) {
   request->thread_listener = NULL;
   __atomic_store_n(&request->gone, true, __ATOMIC_RELEASE);
   if (request->left_fn) request->left_fn(request->left_data);
-  if (!report_awaiting(request) && request->ready) request_flow(request);
+  request_flow(request);
 }
 
 /* The client left while the request waits at the gate. If the cancel fails, the control thread has
@@ -328,13 +333,15 @@ static void request_deliver(segue_request *request, const segue__answer_chunk *c
 }
 
 static void on_drained(segue__http_request *http) {
-  if (!report_awaiting(http->user)) request_flow(http->user);
+  request_flow(http->user);
 }
 
-void segue__ingress_request_await(segue_request *request, void (*fn)(void *data), void *data) {
-  request->await = fn;
-  request->await_data = data;
-  if (fn && request->http) request->http->on_drained = on_drained;
+void segue__ingress_request_await(segue_request *request, void (*cb)(void *data, int status),
+                                  void *data) {
+  pthread_mutex_lock(&request->worker->lock);
+  request->await = (segue__await){cb, data};
+  pthread_mutex_unlock(&request->worker->lock);
+  if (cb && request->http) request->http->on_drained = on_drained;
 }
 
 void segue__request_on_left(segue_request *request, void (*fn)(void *data), void *data) {
@@ -342,19 +349,42 @@ void segue__request_on_left(segue_request *request, void (*fn)(void *data), void
   request->left_data = data;
 }
 
-/* Removes the delivered chunks. Returns true if the request ends here. If it was posted again
- * meanwhile, the worker thread still has it in its inbox, and it ends when that is processed. */
-static bool take_off(segue_request *request, size_t delivered) {
+/* Returns whether the server has bytes of the stream that the client has not read. Before a stream
+ * on_drained is not called, so a callback must not wait for it. */
+static bool is_behind(const segue_request *request) {
+  return request->streaming && segue__http_stream_behind(request->http) > 0;
+}
+
+/* The connection may be lost although request_on_left did not run yet: then nothing is behind, but
+ * the stream is not writable. */
+static int await_status(const segue_request *request) {
+  if (segue__http_is_lost(request->http)) return UV_ECONNRESET;
+  return request->ending ? SEGUE_ECANCELLED : 0;
+}
+
+/* Removes the delivered chunks, and takes the callback that waits if its wait is over. Returns true
+ * if the request ends here. If it was posted again meanwhile, the worker thread still has it in its
+ * inbox, and it ends when that is processed: so `apart` stays set too, or the callback could end
+ * (and free) a request that is in the inbox. */
+static bool take_off(segue_request *request, size_t delivered, segue__await *await, int *status) {
+  bool sent_all = !request->ready && !is_behind(request);
   pthread_mutex_lock(&request->worker->lock);
   request->flight -= delivered;
   bool ends = request->ending && !request->posted && !request->first && !request->ready;
-  if (!request->first && !request->ready)
+  *status = await_status(request);
+  *await = request->await;
+  if (ends || (sent_all && !request->first))
+    request->await = (segue__await){NULL};
+  else
+    await->cb = NULL;
+  if (!request->first && !request->ready && !request->posted && !request->await.cb)
     __atomic_store_n(&request->apart, false, __ATOMIC_RELEASE);
   pthread_mutex_unlock(&request->worker->lock);
   return ends;
 }
 
-/* Writes as many chunks as the client reads. */
+/* Writes as many chunks as the client reads. The callback comes last, because it may end the
+ * request; if the request ends here, the callback comes first, because it may use the module. */
 static void request_flow(segue_request *request) {
   size_t delivered = 0;
   while (request->ready) {
@@ -363,12 +393,17 @@ static void request_flow(segue_request *request) {
     request->ready = chunk->next;
     delivered += chunk->len;
     bool last = chunk->kind == SEGUE__WHOLE;
+    if (last) cancel_await(request);
     request_deliver(request, chunk);
     segue__free(chunk);
     if (last) return;
   }
-  if (request->ready) request->http->on_drained = on_drained;
-  if (take_off(request, delivered)) request_end(request);
+  if (request->ready || is_behind(request)) request->http->on_drained = on_drained;
+  segue__await await;
+  int status;
+  bool ends = take_off(request, delivered, &await, &status);
+  report_await(&await, status);
+  if (ends) request_end(request);
 }
 
 void segue__ingress_request_look(segue_request *request) {
@@ -511,6 +546,26 @@ int segue_request_write(segue_request *request, const void *data, size_t len) {
                       piece_new(SEGUE__DATA, &(segue_answer){.body = data, .len = len}, NULL));
   if (would_block(request, len)) return UV_EAGAIN;
   return write_on(request, data, len) < 0 ? UV_ECONNRESET : 0;
+}
+
+/* The callback is always reported from the loop of the worker thread, never inside a call of the
+ * host: `apart` makes an end or an answer that comes before it a message too, also on the worker
+ * thread. */
+int segue_request_on_writable(segue_request *request, void (*cb)(void *data, int status),
+                              void *data) {
+  if (segue__gate_in_child(request->gate)) return SEGUE_ECLOSED;
+  if (!cb) return SEGUE_EUSAGE;
+  if (segue_request_gone(request)) return UV_ECONNRESET;
+  pthread_mutex_lock(&request->worker->lock);
+  if (request->await.cb) {
+    pthread_mutex_unlock(&request->worker->lock);
+    return SEGUE_EUSAGE;
+  }
+  request->await = (segue__await){cb, data};
+  __atomic_store_n(&request->apart, true, __ATOMIC_RELEASE);
+  if (segue__worker_thread_post_unlock(request)) return 0;
+  request->await = (segue__await){NULL}; /* the worker thread has ended: no client is left */
+  return UV_ECONNRESET;
 }
 
 static void end_somehow(segue_request *request, bool cut) {

@@ -17,9 +17,11 @@ typedef struct segue__worker_threads {
   void *data;
 } segue__worker_threads;
 
-/* On the worker thread of a request that streams, after a write that was refused (UV_EAGAIN): fn
- * runs there once, when the client has read all written bytes, or left. fn NULL: cancels that. */
-void segue__ingress_request_await(segue_request *request, void (*fn)(void *data), void *data);
+/* As segue_request_on_writable, but only on the worker thread of a request that streams, after a
+ * write that was refused (UV_EAGAIN). It replaces a callback that waits; NULL removes it. The end
+ * of the answer removes it without a call. */
+void segue__ingress_request_await(segue_request *request, void (*cb)(void *data, int status),
+                                  void *data);
 /* On the worker thread of an unanswered request: fn runs there once, when the client has left. fn
  * must not answer the request before it returns. */
 void segue__request_on_left(segue_request *request, void (*fn)(void *data), void *data);

@@ -132,27 +132,18 @@ describe("a module in Lua", function()
       connection.handle:read_stop()
       connection:write("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
       assert.equal(200, get("/").status) -- while the first one does not read
-      connection.handle:read_start(function(err, data)
-        if data then connection:add(data)
-        else connection.ended, connection.error = true, err end
-      end)
+      connection:read_on()
       local answer = connection:read_response(WITHIN_MS)
       assert.equal("x/y", answer.headers["content-type"])
       assert.equal(400 * 2048 * 8, #answer.body)
       assert.equal("0000400\n", answer.body:sub(-8))
     end)
 
-    -- Opens a connection, sends a request, and reads nothing until `read` is called.
+    -- Opens a connection, sends a request, and reads nothing until `read_on` is called.
     local function unread(path)
       local connection = http.connect { port = at }
       connection.handle:read_stop()
       connection:write(("GET %s HTTP/1.1\r\nHost: x\r\n\r\n"):format(path))
-      function connection.read(self)
-        self.handle:read_start(function(err, data)
-          if data then self:add(data)
-          else self.ended, self.error = true, err end
-        end)
-      end
       return connection
     end
     -- How often threads of the daemon were woken.
@@ -261,7 +252,7 @@ describe("a module in Lua", function()
       ]], "local segue, reported = require 'segue', nil"), 'budget = "5s"')
       local connection = unread "/"
       get "/reported"
-      connection:read()
+      connection:read_on()
       local body = connection:read_response(WITHIN_MS).body
       assert.equal(200 * 4096 * 8, #body)
       local at_number = { a = 0, b = 0 }
@@ -298,7 +289,7 @@ describe("a module in Lua", function()
       local connection = unread "/"
       wait.until_true(function() return get("/reported").body ~= "nil" end, WITHIN_MS, "the end")
       assert.equal("the answer has ended SEGUE_ECLOSED", get("/reported").body)
-      connection:read()
+      connection:read_on()
       assert.matches("^x*$", connection:read_response(WITHIN_MS).body)
     end)
   end)

@@ -49,7 +49,8 @@ describe("the public header", function()
       if code then program[#program + 1] = code end
     end
     program = table.concat(program, "\n") .. "\n"
-    for _, name in ipairs { "main", "read_workers", "check_port", "ask_cache", "on_handle" } do
+    for _, name in ipairs { "main", "read_workers", "check_port", "ask_cache", "on_handle",
+      "send_more" } do
       assert.truthy(program:find(name .. "(", 1, true), "no example " .. name)
     end
     local cc = process.run { "cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror",

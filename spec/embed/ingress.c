@@ -23,9 +23,18 @@ typedef struct service {
   int fd;
 } service;
 
+/* An answer of pieces, written as fast as the client reads. */
+typedef struct stream {
+  segue_request *request;
+  int at, pieces;
+  int status; /* of the wait for the client */
+  bool later; /* a thread of the host writes it, else the worker thread */
+} stream;
+
 /* Requests that are answered by a thread of the host's, in the order in which they came. */
 typedef struct job {
   segue_request *request;
+  stream *stream; /* it continues; NULL: the request is new */
   int64_t value;
   struct job *next;
 } job;
@@ -72,22 +81,6 @@ static void echo(segue_request *request, int64_t value) {
   free(text);
 }
 
-/* ?pieces=n of 1000 bytes each. Only threads of the host's may wait for a client. */
-static void stream(segue_request *request) {
-  char text[16], piece[1001];
-  int pieces = segue_request_parameter(request, "pieces", text, sizeof text) ? atoi(text) : 3;
-  segue_answer head = {.status = 200, .content_type = "text/plain", .body = "begin\n", .len = 6};
-  if (segue_request_stream(request, &head)) abort();
-  for (int i = 0; i < pieces; i++) {
-    snprintf(piece, sizeof piece, "%0999d\n", i);
-    int rc;
-    while ((rc = segue_request_write(request, piece, 1000)) < 0 && rc != -ECONNRESET)
-      usleep(1000);
-    if (rc < 0) break;
-  }
-  segue_request_end(request);
-}
-
 /* Headers that are not allowed are refused, and the request can still be answered. */
 static void misuse(segue_request *request) {
   segue_header bad[] = {
@@ -124,10 +117,10 @@ static void release_all(void) {
   pthread_mutex_unlock(&lock);
 }
 
-static void post(segue_request *request, int64_t value) {
+static void post(segue_request *request, stream *continued, int64_t value) {
   job *j = malloc(sizeof *j);
   if (!j) abort();
-  *j = (job){request, value, NULL};
+  *j = (job){request, continued, value, NULL};
   pthread_mutex_lock(&lock);
   *last_job = j;
   last_job = &j->next;
@@ -139,15 +132,123 @@ static bool path_is(const segue_request *request, const char *path) {
   return strcmp(segue_request_path(request), path) == 0;
 }
 
+/* ---- Streams ---- */
+
+static void stream_go_on(stream *s);
+
+static void stream_on_writable(void *data, int status) {
+  stream *s = data;
+  s->status = status;
+  if (s->later)
+    post(s->request, s, 0);
+  else
+    stream_go_on(s);
+}
+
+/* Another thread may have freed the stream as soon as it waits. */
+static void stream_go_on(stream *s) {
+  char piece[1001];
+  int rc = s->status;
+  while (rc == 0 && s->at < s->pieces) {
+    snprintf(piece, sizeof piece, "%0999d\n", s->at);
+    rc = segue_request_write(s->request, piece, 1000);
+    if (rc == 0) s->at++;
+  }
+  if (rc == -EAGAIN) {
+    rc = segue_request_on_writable(s->request, stream_on_writable, s);
+    if (rc == 0) return;
+  }
+  if (rc < 0) fprintf(stderr, "stream ended: %s\n", segue_error_name(rc));
+  segue_request_end(s->request);
+  free(s);
+}
+
+/* ?pieces=n of 1000 bytes each. */
+static void stream_begin(segue_request *request, bool later) {
+  char text[16];
+  stream *s = calloc(1, sizeof *s);
+  segue_answer head = {.status = 200, .content_type = "text/plain", .body = "begin\n", .len = 6};
+  if (!s || segue_request_stream(request, &head)) abort();
+  s->request = request;
+  s->pieces = segue_request_parameter(request, "pieces", text, sizeof text) ? atoi(text) : 3;
+  s->later = later;
+  stream_go_on(s);
+}
+
+/* ---- Waits for the client, each logged with its result ---- */
+
+static void writable_on_result(void *data, int status) {
+  fprintf(stderr, "writable: %s\n", segue_error_name(status));
+  if (status == SEGUE_ECANCELLED) return;
+  if (status == 0) segue_request_write(data, "writable\n", 9);
+  segue_request_end(data);
+}
+
+static void writable_wait(segue_request *request) {
+  int rc = segue_request_on_writable(request, writable_on_result, request);
+  fprintf(stderr, "waits: %s\n", segue_error_name(rc));
+  if (rc < 0) segue_request_end(request);
+}
+
+/* Calls that must not start a wait, and one that does. */
+static void writable_misuse(segue_request *request) {
+  int none = segue_request_on_writable(request, NULL, request);
+  int first = segue_request_on_writable(request, writable_on_result, request);
+  int second = segue_request_on_writable(request, writable_on_result, NULL);
+  fprintf(stderr, "misuse: %s %s %s\n", segue_error_name(none), segue_error_name(first),
+          segue_error_name(second));
+}
+
+/* One piece that is longer than the buffers of the kernel: a client has to read it. */
+static void writable_fill(segue_request *request) {
+  enum { FULL = 8 << 20 };
+  char *piece = malloc(FULL);
+  if (!piece) abort();
+  memset(piece, 'x', FULL);
+  if (segue_request_write(request, piece, FULL)) abort();
+  free(piece);
+}
+
+/* The callback may have ended the request when writable_wait returns, so its path is read before.
+ */
+static void writable(segue_request *request, const char *mode) {
+  segue_answer head = {.status = 200, .content_type = "text/plain"};
+  bool answers = strcmp(mode, "answer") == 0;
+  bool ends = strcmp(mode, "end") == 0 || strcmp(mode, "full/end") == 0;
+  if (!answers && segue_request_stream(request, &head)) abort();
+  if (strncmp(mode, "full", 4) == 0) writable_fill(request);
+  if (strcmp(mode, "misuse") == 0) {
+    writable_misuse(request);
+    return;
+  }
+  writable_wait(request);
+  if (answers) say(request, 200, "answered\n");
+  if (ends) segue_request_end(request);
+}
+
+static bool is_writable_path(const segue_request *request) {
+  return strncmp(segue_request_path(request), "/writable/", 10) == 0;
+}
+
 static void work_off(const job *j) {
-  if (path_is(j->request, "/who/later"))
+  if (j->stream)
+    stream_go_on(j->stream);
+  else if (path_is(j->request, "/who/later"))
     name_client(j->request);
+  else if (path_is(j->request, "/hold/writable"))
+    writable_wait(j->request);
+  else if (is_writable_path(j->request))
+    writable(j->request, segue_request_path(j->request) + 10);
   else if (path_is(j->request, "/hold"))
     say(j->request, 200, segue_request_gone(j->request) ? "gone\n" : "released\n");
   else if (path_is(j->request, "/stream/later"))
-    stream(j->request);
+    stream_begin(j->request, true);
   else
     echo(j->request, j->value);
+}
+
+static bool is_held(const segue_request *request) {
+  return strncmp(segue_request_path(request), "/hold", 5) == 0;
 }
 
 static void *work(void *data) {
@@ -155,7 +256,7 @@ static void *work(void *data) {
   pthread_mutex_lock(&lock);
   while (!over || jobs) {
     job *j = jobs;
-    if (!j || (path_is(j->request, "/hold") && !released && !over)) {
+    if (!j || (is_held(j->request) && !released && !over)) {
       pthread_cond_wait(&wake, &lock);
       continue;
     }
@@ -221,11 +322,13 @@ static void handle(void *data, segue_request *request) {
   if (path_is(request, "/release")) {
     release_all();
     say(request, 200, "ok\n");
-  } else if (path_is(request, "/later") || path_is(request, "/hold") ||
-             path_is(request, "/stream/later") || path_is(request, "/who/later")) {
-    post(request, s->value);
+  } else if (path_is(request, "/later") || is_held(request) || path_is(request, "/stream/later") ||
+             path_is(request, "/who/later") || path_is(request, "/writable/full")) {
+    post(request, NULL, s->value);
+  } else if (is_writable_path(request)) {
+    writable(request, segue_request_path(request) + 10);
   } else if (path_is(request, "/stream")) {
-    stream(request);
+    stream_begin(request, false);
   } else if (path_is(request, "/block")) {
     block(request);
   } else if (path_is(request, "/who")) {

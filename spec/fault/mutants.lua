@@ -45,6 +45,8 @@ local BIND = { delta = "spec/bind/source_delta_spec.lua", codec = "spec/bind/cod
                lua_config = "spec/bind/lua_config_spec.lua",
                module = "spec/bind/module_spec.lua", library = "spec/bind/library_spec.lua" }
 
+local EMBED_WRITABLE = "spec/embed/ingress_writable_spec.lua"
+
 -- Specs of a file that start the daemon: those with this in their name.
 local function daemon(path, filter) return { path = path, filter = filter } end
 
@@ -686,9 +688,26 @@ local mutants = {
     "if (is_cut(conn))", "if (is_cut(conn) && 0)", UNIT.limits },
   { "telling a stream that failed from a whole one", "core/ingress/request.c",
     "if (request->cut)", "if (0)\n", DAEMON.cut },
-  { "a stream in Lua: telling who waits that the client left", "core/ingress/request.c",
-    "if (!report_awaiting(request) && request->ready) request_flow(request);",
-    "if (request->ready) request_flow(request);", DAEMON.unread },
+  { "a stream that waits for its client: reporting that the client left", "core/ingress/request.c",
+    "request->left_fn(request->left_data);\n  request_flow(request);",
+    "request->left_fn(request->left_data);", DAEMON.unread },
+  { "a host without a policy, which renders no files", "core/instance/instance.c",
+    "s->files ? file_totals : NULL", "file_totals", UNIT.instance },
+  { "a lost connection, which is not writable", "core/ingress/request.c",
+    "if (segue__http_is_lost(request->http)) return UV_ECONNRESET;", ";", EMBED_WRITABLE },
+  { "the end of an answer, which cancels a wait for its client", "core/ingress/request.c",
+    "return request->ending ? SEGUE_ECANCELLED : 0;", "return 0;", EMBED_WRITABLE },
+  { "a whole answer, which cancels a wait for its client", "core/ingress/request.c",
+    "if (last) cancel_await(request);", ";", EMBED_WRITABLE },
+  { "one wait for a client at a time", "core/ingress/request.c",
+    "if (request->await.cb) {", "if (0) {", EMBED_WRITABLE },
+  { "waiting until the client has read", "core/ingress/request.c",
+    "bool sent_all = !request->ready && !is_behind(request);", "bool sent_all = true;",
+    EMBED_WRITABLE },
+  { "an end behind a wait, on the worker thread", "core/ingress/request.c",
+    "  request->await = (segue__await){cb, data};\n  __atomic_store_n(&request->apart, true",
+    "  request->await = (segue__await){cb, data};\n  __atomic_store_n(&request->apart, false",
+    EMBED_WRITABLE },
   { "collecting garbage before it hits a limit", "core/bind/runtime/state.c",
     "state_make_room(lua);", "", DAEMON.garbage },
   { "describing an error object within the budget", "core/bind/runtime/state.c",

@@ -15,7 +15,8 @@ local Front = {}
 Front.__index = Front
 local program, built, running
 
-function M.build()
+--- library: that is linked instead of the static one.
+function M.build(library)
   built = tempdir.new()
   program = built:at("host")
   local libraries = process.run { "pkg-config", "--libs", "libuv", "yaml-0.1", "libxxhash",
@@ -23,8 +24,8 @@ function M.build()
   assert(libraries.code == 0, libraries:describe())
   local cc = process.run { "sh", "-c", table.concat({ "cc -std=c11 -D_GNU_SOURCE -Wall -Wextra",
     "-Werror", os.getenv("SEGUE_SPEC_CFLAGS"), "-Icore -o", program, "spec/embed/ingress.c",
-    "-rdynamic -Wl,--whole-archive", os.getenv("SEGUE_BUILD") .. "/libsegue.a",
-    "-Wl,--no-whole-archive", (libraries.stdout:gsub("\n", " ")),
+    library or "-rdynamic -Wl,--whole-archive " .. os.getenv("SEGUE_BUILD") .. "/libsegue.a "
+    .. "-Wl,--no-whole-archive", (libraries.stdout:gsub("\n", " ")),
     "-lm -ldl -pthread" }, " "), deadline_ms = 120000 }
   assert(cc.code == 0, cc:describe())
 end

@@ -36,13 +36,7 @@ function M.connect(where, soft)
   end
   connections[self] = true
   if not where.socket then self.handle:nodelay(true) end
-  self.handle:read_start(function(err, data)
-    if data then
-      self:add(data)
-    else
-      self.ended, self.error = true, err
-    end
-  end)
+  self:read_on()
   return self
 end
 
@@ -57,6 +51,17 @@ end
 --- Sends bytes as they are.
 function Connection:write(bytes)
   self.handle:write(bytes, function(err) self.write_error = self.write_error or err end)
+end
+
+--- Reads what comes. After connect only for a connection whose handle has stopped reading.
+function Connection:read_on()
+  self.handle:read_start(function(err, data)
+    if data then
+      self:add(data)
+    else
+      self.ended, self.error = true, err
+    end
+  end)
 end
 
 --- Ends our direction; the other one stays open.

@@ -405,8 +405,9 @@ static void end_piece(segue__stream_wait *p) {
 
 /* Writes waiting chunks as far as the client reads. Each chunk leaves the queue before its task
  * continues: the task may end the answer, and must not find waiting chunks then. */
-static void go_on(void *data) {
+static void go_on(void *data, int status) {
   segue__lua_request *x = data;
+  (void)status; /* the write returns it too */
   for (uint64_t serial = x->serial; x->serial == serial && x->waiting;) {
     segue__stream_wait *p = x->waiting;
     p->status = segue_request_write(x->request, p->data, p->len);
