@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- segue_request_on_writable in a host (ingress.c): when its callback runs, with which result, and
--- that it runs once. The host logs "waits: RESULT" of the call and "writable: RESULT" of the callback.
+-- that it runs once. The host logs "waits: RESULT" of the call, "writable: RESULT" of the callback.
 local front = require "spec.support.front"
 local http = require "spec.support.http"
 local plugin = require "spec.support.plugin"
@@ -75,7 +75,7 @@ describe("a host that waits until a stream is writable", function()
     assert.equal("SEGUE_ECANCELLED SEGUE_ECANCELLED", results())
   end)
 
-  it("gets a cancellation if it ends a stream that its client has not read, which arrives", function()
+  it("gets a cancellation if it ends a stream that its client has not read yet", function()
     local client = slow "/writable/full/end"
     logs "waits: OK"
     client:read_on()

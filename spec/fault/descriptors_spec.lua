@@ -166,8 +166,8 @@ describe("without a free descriptor", function()
     all_ok()
   end)
 
-  -- A check with wait: true waits for the file go, which the spec writes when no descriptor is free.
-  -- stat(2) needs none; a file that is opened again and again would hide that the daemon is at rest.
+  -- A check with wait: true waits for the file go, which the spec writes when no descriptor is
+  -- free. stat(2) needs none; a check that opens a file again and again is never seen at rest.
   local waits = [[return { sources = { segue.file "config.yaml" }, %s
     check = function(next)
       if next.wait then
