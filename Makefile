@@ -55,6 +55,7 @@ DEPS += zsh                # tries its completion (bash is there anyway)
 DEPS += patch             # applies the differences of texts, to validate ours
 DEPS += mandoc             # validates and renders the man pages
 DEPS += golang-go          # Go's own text/template, to validate ours
+DEPS += golang-github-masterminds-sprig-dev # sprig's functions, to validate ours
 DEPS += golang-github-burntsushi-toml-dev # TOML as confd reads it, to validate ours
 DEPS += golang-github-hashicorp-hcl-dev # HCL as consul-template reads it, to validate ours
 # What `make lint`, the sanitizers and the fuzzers need on top.

@@ -1,21 +1,24 @@
 -- SPDX-License-Identifier: MIT
 -- Random templates over random data, rendered by Segue and by Go: the same bytes, the same errors
--- at the same places. SEGUE_TEMPLATE_CASES: how many, 10,000 by default; SEGUE_TEMPLATE_SEED: the
--- first seed.
-local cases = require "spec.support.template_cases"
+-- at the same places; the language, and the functions of sprig. SEGUE_TEMPLATE_CASES: how many,
+-- 10,000 by default; SEGUE_TEMPLATE_SEED: the first seed.
 local cjson = require "cjson"
 local process = require "spec.support.process"
 local segue = require "spec.support.segue"
+local sprig_cases = require "spec.support.sprig_cases"
 local tempdir = require "spec.support.tempdir"
+local template_cases = require "spec.support.template_cases"
 
 local PART = 5000 -- cases of one seed
 
-local function build_reference(dir)
-  local program = dir.path .. "/go_template"
-  local p = process.run { "go", "build", "-o", program, "spec/support/go_template.go",
-    deadline_ms = 120000,
-    env = { GOCACHE = dir.path .. "/cache", GO111MODULE = "off",
-      GOTOOLCHAIN = "local" } }
+-- sources: in spec/support.
+local function build_reference(dir, sources)
+  local program = dir.path .. "/reference"
+  local command = { "go", "build", "-o", program, deadline_ms = 300000,
+    env = { GOCACHE = dir.path .. "/cache", GO111MODULE = "off", GOTOOLCHAIN = "local",
+      GOPATH = "/usr/share/gocode" } }
+  for _, source in ipairs(sources) do command[#command + 1] = "spec/support/" .. source end
+  local p = process.run(command)
   assert(p.code == 0, p:describe())
   return program
 end
@@ -27,16 +30,18 @@ local function answers_of(output)
 end
 
 -- Newer versions of Go differ from Debian's here: returns true where a case proves nothing.
--- nothing.
 local function differs_by_version(go, ours)
   if not go.error then return false end
+  -- Templates that were changed may call one another without end.
+  if go.error:find("the output is too large", 1, true) then return ours.error ~= nil end
   -- Newer Go counts up to an integer.
   if go.error:find "range can't iterate over %-?%d+$" then return true end
   -- It has {{else with}}.
   if go.error:find("unexpected <with> in else", 1, true) then return true end
   -- It finds a closing parenthesis too many in the lexer, at its own line.
   if go.error:find('unexpected ")" in ', 1, true) then
-    return ours.error ~= nil and ours.error:find("unexpected right paren", 1, true) ~= nil
+    return ours.error ~= nil and (ours.error:find("unexpected right paren", 1, true) ~= nil
+      or ours.error:find("range can only initialize variables", 1, true) ~= nil)
   end
   return false
 end
@@ -54,35 +59,65 @@ local function same(go, ours)
     and plain(go.error) == plain(ours.error)
 end
 
-describe("random templates", function()
-  it("render as Go renders them", function()
-    local dir = tempdir.new()
-    local reference = build_reference(dir)
-    local count = tonumber(os.getenv "SEGUE_TEMPLATE_CASES") or 10000
-    local seed = tonumber(os.getenv "SEGUE_TEMPLATE_SEED") or 1
-    local compared, errors = 0, 0
-    for first = 1, count, PART do
-      math.randomseed(seed + first)
-      local lines, texts = {}, {}
-      for i = 1, math.min(PART, count - first + 1) do lines[i], texts[i] = cases.one(first + i) end
-      local input = table.concat(lines, "\n") .. "\n"
-      local go = process.run { reference, stdin = input, deadline_ms = 60000 }
-      local ours = segue.cli({ "render", "--batch" }, { stdin = input, deadline_ms = 60000 })
-      assert(go.code == 0 and ours.code == 0, ours:describe())
-      go, ours = answers_of(go.stdout), answers_of(ours.stdout)
-      assert.equal(#lines, #go)
-      assert.equal(#lines, #ours)
-      for i, answer in ipairs(go) do
-        if not differs_by_version(answer, ours[i]) then
-          compared = compared + 1
-          if answer.error then errors = errors + 1 end
-          assert(same(answer, ours[i]), ("%s\n%s\nGo:   %s\nours: %s"):format(texts[i], lines[i],
-            answer.output or answer.error, ours[i].output or ours[i].error))
-        end
+-- Differences by design (lua/segue/template/rows.lua), or in the words of PCRE2 alone. A text that
+-- was cut inside of a character is none for PCRE2.
+local function differs_from_sprig(go, ours, line)
+  local message = ours.error or ""
+  if message:find("the data cannot be changed", 1, true)
+    or message:find("slice index out of bounds", 1, true)
+    or message:find("error parsing regexp: ", 1, true)
+    or message:find("UTF-8 error", 1, true) then
+    return true
+  end
+  if (line:find("initials", 1, true) or line:find("nospace", 1, true))
+    and line:find "[^%z\1-\127]" then
+    return true
+  end
+  return (go.error or ""):find("calling mustFromJson: ", 1, true) ~= nil
+    and message:find("calling mustFromJson: ", 1, true) ~= nil
+end
+
+-- Returns how many were compared, and how many of them are errors.
+local function compare(cases, reference, differs)
+  local count = tonumber(os.getenv "SEGUE_TEMPLATE_CASES") or 10000
+  local seed = tonumber(os.getenv "SEGUE_TEMPLATE_SEED") or 1
+  local compared, errors = 0, 0
+  for first = 1, count, PART do
+    math.randomseed(seed + first)
+    local lines, texts = {}, {}
+    for i = 1, math.min(PART, count - first + 1) do lines[i], texts[i] = cases.one(first + i) end
+    local input = table.concat(lines, "\n") .. "\n"
+    local go = process.run { reference, stdin = input, deadline_ms = 200000 }
+    local ours = segue.cli({ "render", "--batch" }, { stdin = input, deadline_ms = 200000 })
+    for _, p in ipairs { go, ours } do assert(p.code == 0 and p.signal == 0, p:describe()) end
+    go, ours = answers_of(go.stdout), answers_of(ours.stdout)
+    assert.equal(#lines, #go)
+    assert.equal(#lines, #ours)
+    for i, answer in ipairs(go) do
+      if not differs(answer, ours[i], lines[i]) then
+        compared = compared + 1
+        if answer.error then errors = errors + 1 end
+        assert(same(answer, ours[i]), ("%s\n%s\nGo:   %s\nours: %s"):format(texts[i], lines[i],
+          answer.output or answer.error, ours[i].output or ours[i].error))
       end
     end
-    -- The generator makes what it should: good templates, and bad ones, and few that are left out.
-    assert.is_true(compared > count * 0.97)
-    assert.is_true(errors > compared * 0.2 and errors < compared * 0.8)
+  end
+  return compared / count, errors / compared
+end
+
+-- The generators make what they should: good templates, and bad ones, and few that are left out.
+describe("random templates", function()
+  it("render as Go renders them", function()
+    local reference = build_reference(tempdir.new(), { "go_template.go" })
+    local compared, errors = compare(template_cases, reference, differs_by_version)
+    assert.is_true(compared > 0.97)
+    assert.is_true(errors > 0.2 and errors < 0.8)
+  end)
+
+  it("call functions as sprig has them", function()
+    local reference = build_reference(tempdir.new(), { "go_template.go", "go_sprig.go" })
+    local compared, errors = compare(sprig_cases, reference, differs_from_sprig)
+    assert.is_true(compared > 0.95)
+    assert.is_true(errors > 0.05 and errors < 0.5)
   end)
 end)

@@ -8,11 +8,15 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"strconv"
 	"strings"
 	"text/template"
 )
+
+// Of sprig, where go_sprig.go is compiled too.
+var functions template.FuncMap
 
 type testCase struct {
 	Id         interface{} `json:"id"`
@@ -22,6 +26,16 @@ type testCase struct {
 	MissingKey string      `json:"missingkey"`
 	Left       string      `json:"left"`
 	Right      string      `json:"right"`
+}
+
+// A template that calls itself would take all memory of the machine.
+type bounded struct{ bytes.Buffer }
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if b.Len()+len(p) > 64<<20 {
+		return 0, errors.New("the output is too large")
+	}
+	return b.Buffer.Write(p)
 }
 
 type answer struct {
@@ -57,14 +71,14 @@ func convert(v interface{}) interface{} {
 }
 
 func render(c *testCase) (string, error) {
-	t := template.New(c.Name).Delims(c.Left, c.Right)
+	t := template.New(c.Name).Delims(c.Left, c.Right).Funcs(functions)
 	if c.MissingKey != "" {
 		t.Option("missingkey=" + c.MissingKey)
 	}
 	if _, err := t.Parse(c.Template); err != nil {
 		return "", err
 	}
-	var out bytes.Buffer
+	var out bounded
 	err := t.Execute(&out, convert(c.Data))
 	return out.String(), err
 }

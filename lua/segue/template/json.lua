@@ -84,6 +84,7 @@ function encode(v, options, depth)
     return (float(v.v))
   end
   if kind == "list" then
+    if getmetatable(v).is_nil then return "null" end
     local items = {}
     for i = 1, #v do items[i] = encode(v[i], options, depth + 1) end
     return encode_items(items, "[", "]", options, depth)

@@ -75,6 +75,7 @@ local function compile(pattern)
   if not translated then return nil, message end
   local compiled, why, offset = host.regex_new(translated)
   if not compiled then
+    if why == "missing closing parenthesis" then return fail("missing closing )", pattern) end
     return fail(why, pattern:sub(math.max(1, (offset or 0) - 10), (offset or 0) + 10))
   end
   if cached >= 500 then cache, cached = {}, 0 end

@@ -71,13 +71,21 @@ end
 function strings.upper(s) return map_characters(s, unicode.to_upper, string.upper) end
 function strings.lower(s) return map_characters(s, unicode.to_lower, string.lower) end
 
--- Each word begins with a capital letter; the rest is left as it is.
+-- The characters outside of ASCII that separate words.
+local spaces = {}
+for _, code in ipairs { 0x85, 0xa0, 0x1680, 0x2028, 0x2029, 0x202f, 0x205f, 0x3000 } do
+  spaces[quote.encode(code)] = true
+end
+for code = 0x2000, 0x200a do spaces[quote.encode(code)] = true end
+
+-- Each word begins with a capital letter; the rest is left as it is. As Go has words: don't is two.
 function strings.title(s)
   local out, n, at, inside = {}, 0, 1, false
   while at <= #s do
     local _, length = quote.decode(s, at)
     local c = s:sub(at, at + length - 1)
-    local is_word = c:find "^[%w_']" ~= nil or (length > 1 and unicode.is_letter(c))
+    local is_word
+    if length > 1 then is_word = not spaces[c] else is_word = c:find "^[%w_]" ~= nil end
     n = n + 1
     out[n] = is_word and not inside and strings.upper(c) or c
     inside, at = is_word, at + length
@@ -169,19 +177,42 @@ local function digit_table(letters)
 end
 local digits_of, url_digits = digit_table(alphabet), digit_table(url_alphabet)
 
+-- The digits without line breaks and padding; or nil and the index, from 0, that Go reports. Go
+-- decodes four digits at a time: a text that ends too early is reported at the last four.
+local function unbase64_body(s, digits)
+  local breaks = s:gsub("[^\r\n]", " ")
+  local function past_breaks(at) return breaks:find("[^\r\n]", at) or #s + 1 end
+  local count, at, out = 0, past_breaks(1), {}
+  while at <= #s do
+    local c = s:byte(at)
+    if c == 61 then -- "="
+      if count < 2 then return nil, at - 1 end
+      if count == 2 then
+        local second = past_breaks(at + 1)
+        if second > #s then return nil, #s end
+        if s:byte(second) ~= 61 then return nil, second - 2 end
+        at = second
+      end
+      local rest = past_breaks(at + 1)
+      if rest <= #s then return nil, rest - 1 end
+      return table.concat(out)
+    end
+    if not digits[c] then return nil, at - 1 end
+    out[#out + 1] = string.char(c)
+    count, at = (count + 1) % 4, past_breaks(at + 1)
+  end
+  if count > 0 then return nil, #s - count end
+  return table.concat(out)
+end
+
 -- nil and Go's message where the text is none.
 function strings.unbase64(s, url)
   local digits = url and url_digits or digits_of
-  local clean = s:gsub("[\r\n]", "")
-  local body, padding = clean:match "^([^=]*)(=*)$"
-  if not body or #clean % 4 ~= 0 or #padding > 2 then
-    local at = (clean:find "[^%w+/_-]" or #clean + 1) - 1
-    return nil, ("illegal base64 data at input byte %d"):format(at)
-  end
+  local body, wrong = unbase64_body(s, digits)
+  if wrong then return nil, ("illegal base64 data at input byte %d"):format(wrong) end
   local out, bits, count = {}, 0, 0
   for i = 1, #body do
     local d = digits[body:byte(i)]
-    if not d then return nil, ("illegal base64 data at input byte %d"):format(i - 1) end
     bits, count = bits * 64 + d, count + 6
     if count >= 8 then
       count = count - 8

@@ -5,6 +5,7 @@ local calling = require("segue.template.runtime").calling
 local def = require("segue.template.signature").def
 local context = require "segue.template.context"
 local digest = require "segue.template.digest"
+local ffi = require "ffi"
 local gotime = require "segue.template.gotime"
 local json = require "segue.template.json"
 local quote = require "segue.template.quote"
@@ -58,14 +59,20 @@ end)
 sprig.trunc = def({ "int", "string" }, function(_, n, s)
   n = tonumber(n)
   if n < 0 then return #s + n > 0 and s:sub(#s + n + 1) or s end
-  return s:sub(1, n)
+  return s:sub(1, math.min(n, #s)) -- string.sub takes 32 bits
 end)
 sprig.substr = def({ "int", "int", "string" }, function(site, from, to, s)
   from, to = tonumber(from), tonumber(to)
-  if from < 0 then from = 0 elseif to < 0 or to > #s then to = #s end
-  if to < 0 or to > #s or from > to then
-    calling(site, "substr", ("runtime error: slice bounds out of range [%d:%d]"):format(from, to))
+  local wrong
+  if from < 0 then
+    from = 0
+    if to < 0 then wrong = ("[:%d]"):format(to) end
+    if to > #s then wrong = ("[:%d] with length %d"):format(to, #s) end
+  elseif to < 0 or to > #s then
+    to = #s
   end
+  if not wrong and from > to then wrong = ("[%d:%d]"):format(from, to) end
+  if wrong then calling(site, "substr", "runtime error: slice bounds out of range " .. wrong) end
   return s:sub(from + 1, to)
 end)
 sprig.abbrev = def({ "int", "string" }, function(_, n, s)
@@ -269,20 +276,24 @@ sprig.date_in_zone = sprig.dateInZone
 sprig.htmlDate = def({ "any" }, function(_, v) return in_zone("2006-01-02", v, "Local") end)
 sprig.unixEpoch = def({ "any" }, function(_, v) return ("%d"):format(seconds_of(v)) end)
 
--- Whole seconds as Go prints a duration: "1h0m5s".
+-- Seconds as Go prints a duration: "1h0m5s". Go counts nanoseconds in 64 bits, which wrap: then
+-- there is a fraction.
 local function duration(n)
-  if n == 0 then return "0s" end
-  local sign = n < 0 and "-" or ""
-  n = math.abs(n)
-  local h, m, s = math.floor(n / 3600), math.floor(n / 60) % 60, n % 60
-  if h > 0 then return ("%s%dh%dm%ds"):format(sign, h, m, s) end
-  if m > 0 then return ("%s%dm%ds"):format(sign, m, s) end
-  return ("%s%ds"):format(sign, s)
+  local ns = ffi.cast("int64_t", n) * 1000000000LL
+  if ns == 0 then return "0s" end
+  local sign = ns < 0 and "-" or ""
+  local size = ffi.cast("uint64_t", ns < 0 and -ns or ns)
+  local whole, rest = tonumber(size / 1000000000ULL), tonumber(size % 1000000000ULL)
+  local h, m = math.floor(whole / 3600), math.floor(whole / 60) % 60
+  local s = ("%d"):format(whole % 60) .. ((".%09d"):format(rest):gsub("%.?0+$", ""))
+  if h > 0 then return ("%s%dh%dm%ss"):format(sign, h, m, s) end
+  if m > 0 then return ("%s%dm%ss"):format(sign, m, s) end
+  return ("%s%ss"):format(sign, s)
 end
 sprig.duration = def({ "any" }, function(_, v)
   local kind = value.kind(v)
   if kind == "string" then return duration(tonumber(v:match "^[+-]?%d+$") or 0) end
-  return duration(kind == "int64" and tonumber(value.int64_of(v)) or 0)
+  return duration(kind == "int64" and value.int64_of(v) or 0)
 end)
 sprig.ago = def({ "any" }, function(_, v)
   return duration(math.floor(context.now() - seconds_of(v) + 0.5))

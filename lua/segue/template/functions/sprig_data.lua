@@ -2,6 +2,7 @@
 -- sprig's lists and maps. Go changes the maps that it is given; here only a map that a function has
 -- made can be changed, because templates share their data.
 local calling = require("segue.template.runtime").calling
+local cast = require "segue.template.cast"
 local def = require("segue.template.signature").def
 local strings = require "segue.template.strings"
 local text = require "segue.template.format"
@@ -31,6 +32,10 @@ local function need_list(site, name, v, message)
   calling(site, name, message:format(kinds[kind] or kind))
 end
 
+-- A list that Go has no memory for: it prints as an empty one, and is null in JSON.
+local NONE = value.new_type("list", "[]interface {}", { is_nil = true })
+local function no_list() return value.list({}, NONE) end
+
 -- A function of one list, and its must form.
 local function of_list(name, message, call, params, variadic)
   for _, own_name in ipairs { name, "must" .. name:sub(1, 1):upper() .. name:sub(2) } do
@@ -48,16 +53,17 @@ local function of_list(name, message, call, params, variadic)
   end
 end
 
-local function part(list, from, to)
+local function part(list, from, to, list_type)
   local out = {}
   for i = from, to do out[#out + 1] = list[i] end
-  return value.list(out)
+  return value.list(out, list_type)
 end
 
 local function same(a, b)
   if type(a) == "table" and type(b) == "table" then
     if a == b then return true end
-    if getmetatable(a).type ~= getmetatable(b).type then return false end
+    local of_a, of_b = getmetatable(a), getmetatable(b)
+    if of_a.type ~= of_b.type or of_a.is_nil ~= of_b.is_nil then return false end
     for key, v in next, a do
       if b[key] == nil or not same(v, b[key]) then return false end
     end
@@ -102,14 +108,19 @@ of_list("last", "Cannot find last on type %s", function(l)
   if #l == 0 then return NULL end
   return l[#l]
 end)
-of_list("rest", "Cannot find rest on type %s", function(l) return part(l, 2, #l) end)
-of_list("initial", "Cannot find initial on type %s", function(l) return part(l, 1, #l - 1) end)
-of_list("append", "Cannot push on type %s", function(l, v)
-  local out = part(l, 1, #l)
-  out[#out + 1] = v
-  return out
-end, { "any" })
-sprig.push, sprig.mustPush = sprig.append, sprig.mustAppend
+of_list("rest", "Cannot find rest on type %s", function(l)
+  return #l == 0 and no_list() or part(l, 2, #l)
+end)
+of_list("initial", "Cannot find initial on type %s", function(l)
+  return #l == 0 and no_list() or part(l, 1, #l - 1)
+end)
+for _, name in ipairs { "append", "push" } do
+  of_list(name, "Cannot push on type %s", function(l, v)
+    local out = part(l, 1, #l)
+    out[#out + 1] = v
+    return out
+  end, { "any" })
+end
 of_list("prepend", "Cannot prepend on type %s", function(l, v)
   local out = part(l, 1, #l)
   table.insert(out, 1, v)
@@ -128,15 +139,16 @@ of_list("without", "Cannot find without on type %s", function(l, n, ...)
   local omitted = { ... }
   return filter(l, function(v) return not holds(omitted, n, v) end)
 end, {}, "any")
+local function index_of(v) return tonumber(cast.int64(v)) end
 for _, name in ipairs { "slice", "mustSlice" } do
   sprig[name] = def({ "any" }, function(site, n, list, from, to)
     need_list(site, name, list, "list should be type of slice or array but %s")
     if #list == 0 then return NULL end
-    from, to = n > 1 and tonumber(from) or 0, n > 2 and tonumber(to) or #list
+    from, to = n > 1 and index_of(from) or 0, n > 2 and index_of(to) or #list
     if from < 0 or to > #list or from > to then
       calling(site, name, "reflect.Value.Slice: slice index out of bounds")
     end
-    return part(list, from + 1, to)
+    return part(list, from + 1, to, getmetatable(list))
   end, "any")
 end
 
@@ -146,15 +158,22 @@ for _, name in ipairs { "has", "mustHas" } do
     return holds(need_list(site, name, list, "Cannot find has on type %s"), #list, v)
   end)
 end
+local CHUNKS = value.new_type("list", "[][]interface {}", { elem_type = "[]interface {}" })
 for _, name in ipairs { "chunk", "mustChunk" } do
   sprig[name] = def({ "int", "any" }, function(site, size, list)
     local out = {}
     size = tonumber(size)
     need_list(site, name, list, "Cannot chunk type %s")
-    if size < 1 then calling(site, name, "runtime error: integer divide by zero") end
-    for i = 1, #list, size do out[#out + 1] = part(list, i, math.min(i + size - 1, #list)) end
-    return value.list(out, value.new_type("list", "[][]interface {}",
-      { elem_type = "[]interface {}" }))
+    -- A negative size gives what the arithmetic of the original gives.
+    local count = math.floor((#list - 1) / size) + 1
+    for i = 0, size == 0 and 0 or count - 1 do
+      local len = i < count - 1 and size or math.fmod(#list, size)
+      if len == 0 then len = size end
+      if size == 0 or len < 0 then count = -1 break end
+      out[i + 1] = part(list, i * size + 1, i * size + len)
+    end
+    if count < 0 then calling(site, name, "runtime error: makeslice: len out of range") end
+    return value.list(out, CHUNKS)
   end)
 end
 sprig.concat = def({}, function(site, n, ...)
@@ -163,6 +182,7 @@ sprig.concat = def({}, function(site, n, ...)
     local list = need_list(site, "concat", (select(i, ...)), "Cannot concat type %s as list")
     for _, v in ipairs(list) do out[#out + 1] = v end
   end
+  if #out == 0 then return no_list() end
   return value.list(out)
 end, "any")
 
@@ -180,7 +200,7 @@ sprig.join = def({ "string", "any" }, function(_, separator, v)
   return table.concat(texts_of(v), separator)
 end)
 sprig.sortAlpha = def({ "any" }, function(_, v)
-  local out = texts_of(v)
+  local out = (v == nil or v == NULL) and { "<nil>" } or texts_of(v)
   table.sort(out)
   return value.list(out, value.STRINGS)
 end)
@@ -229,6 +249,7 @@ end)
 
 local function need_own(site, name, map)
   if own[map] then return map end
+  if map == nil then calling(site, name, "assignment to entry in nil map") end
   calling(site, name, "the data cannot be changed: change a copy that deepCopy makes")
 end
 sprig.set = def({ "map", "string", "any" }, function(site, map, key, v)
@@ -257,7 +278,8 @@ end)
 sprig.pluck = def({ "string" }, function(_, n, key, ...)
   local out = {}
   for i = 1, n - 1 do
-    local v = (select(i, ...))[key]
+    local map = (select(i, ...))
+    local v = map and map[key]
     if v ~= nil then out[#out + 1] = v end
   end
   return value.list(out)
@@ -266,13 +288,13 @@ sprig.pick = def({ "map" }, function(_, n, map, ...)
   local out = {}
   for i = 1, n - 1 do
     local key = (select(i, ...))
-    out[key] = map[key]
+    out[key] = map and map[key]
   end
   return new_map(out)
 end, "string")
 sprig.omit = def({ "map" }, function(_, n, map, ...)
   local out = {}
-  for key, v in next, map do out[key] = v end
+  for key, v in next, map or {} do out[key] = v end
   for i = 1, n - 1 do out[(select(i, ...))] = nil end
   return new_map(out)
 end, "string")
@@ -287,16 +309,26 @@ local function deep_copy(v)
   if kind == "map" then own[out] = true end
   return out
 end
-sprig.deepCopy = def({ "any" }, function(_, v) return deep_copy(v) end)
-sprig.mustDeepCopy = sprig.deepCopy
+for _, name in ipairs { "deepCopy", "mustDeepCopy" } do
+  sprig[name] = def({ "any" }, function(site, v)
+    if v == nil or v == NULL then
+      calling(site, name, "reflect: call of reflect.Value.Type on zero Value")
+    end
+    return deep_copy(v)
+  end)
+end
 
--- Members that are there win, or with overwrites those of `from`, if they are not empty.
+-- Members that are there and not empty win; with overwrites those of `from`, also empty ones. A map
+-- takes the place of no other value, and a null one is no member unless it overwrites.
 local function merge(into, from, overwrites)
   for key, v in next, from do
     local old = into[key]
-    if value.kind(old) == "map" and value.kind(v) == "map" then
+    local is_map = value.kind(v) == "map"
+    if v == NULL then
+      if overwrites then into[key] = v end
+    elseif is_map and value.kind(old) == "map" then
       into[key] = merge(own[old] and old or deep_copy(old), v, overwrites)
-    elseif not truth(old) or (overwrites and truth(v)) then
+    elseif not truth(old) or (overwrites and not is_map) then
       into[key] = deep_copy(v)
     end
   end
@@ -305,25 +337,33 @@ local function merge(into, from, overwrites)
 end
 for name, overwrites in pairs { merge = false, mergeOverwrite = true } do
   local call = function(_, n, into, ...)
+    if into == nil then into = new_map() end
     if not own[into] then into = deep_copy(into) end
-    for i = 1, n - 1 do merge(into, (select(i, ...)), overwrites) end
+    for i = 1, n - 1 do merge(into, (select(i, ...)) or {}, overwrites) end
     return into
   end
   sprig[name] = def({ "map" }, call, "map")
   sprig["must" .. name:sub(1, 1):upper() .. name:sub(2)] = sprig[name]
 end
 
--- dig KEY ... DEFAULT MAP
+-- Text of Go where a value has another type.
+local function wrong_type(site, v, wanted)
+  calling(site, "dig", ("interface conversion: interface {} is %s, not %s"):format(
+    (v == nil or v == NULL) and "nil" or value.type_name(v), wanted))
+end
+local function need_plain_map(site, v)
+  if value.kind(v) == "map" and getmetatable(v).type == value.MAP.type then return v end
+  wrong_type(site, v, value.MAP.type)
+end
 sprig.dig = def({}, function(site, n, ...)
   if n < 3 then calling(site, "dig", "dig needs at least three arguments") end
   local args = { ... }
-  local at = args[n]
+  local at = need_plain_map(site, args[n])
   for i = 1, n - 2 do
-    if value.kind(at) ~= "map" then
-      calling(site, "dig", ("interface conversion: interface {} is %s, not map[string]interface {}")
-        :format(value.type_name(at)))
-    end
-    at = at[args[i]]
+    if type(args[i]) ~= "string" then wrong_type(site, args[i], "string") end
+  end
+  for i = 1, n - 2 do
+    at = need_plain_map(site, at)[args[i]]
     if at == nil then return args[n - 1] end
   end
   return at

@@ -1,40 +1,16 @@
 -- SPDX-License-Identifier: MIT
 -- sprig's numbers. Whatever is not a number becomes 0, as the library that sprig uses has it.
 local calling = require("segue.template.runtime").calling
+local cast = require "segue.template.cast"
 local def = require("segue.template.signature").def
-local ffi = require "ffi"
 local integers = require "segue.template.integers"
-local number = require "segue.template.number"
 local text = require "segue.template.format"
 local value = require "segue.template.value"
 
+local to_int64, to_float = cast.int64, cast.float
 local sprig = {}
 local INTS = value.new_type("list", "[]int", { elem_type = "int" })
 local ITEMS_MAX = 10000000
-
--- "12", "-0x1f", "12.00"; the fraction has to be zero.
-local function read_integer(s)
-  local constant = number.parse((s:gsub("%.0*$", "")), "number")
-  return constant and constant.int and not constant.is_float and constant.int or 0
-end
-
-local function to_int64(v)
-  local kind = value.kind(v)
-  if kind == "float64" then return ffi.cast("int64_t", v.v) end
-  if kind == "string" then return value.int64_of(read_integer(v)) end
-  if kind == "bool" then return v and 1LL or 0LL end
-  if kind == "int" or kind == "int64" or kind == "uint64" or kind == "uint8" then
-    return value.int64_of(value.uint64_of(v))
-  end
-  return 0LL
-end
-
-local function to_float(v)
-  local kind = value.kind(v)
-  if kind == "float64" then return v.v end
-  if kind == "string" then return number.parse_float(v) or 0 end
-  return tonumber(to_int64(v))
-end
 
 sprig.int = def({ "any" }, function(_, v) return value.int(to_int64(v)) end)
 sprig.int64 = def({ "any" }, function(_, v) return value.int64(to_int64(v)) end)
