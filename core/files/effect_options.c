@@ -3,13 +3,13 @@
  * The options of effects, and effects as JSON. An intent has the same names and forms as a policy,
  * so the rows of the options read both.
  */
-#include <ctype.h>
 #include <stddef.h>
 #include <string.h>
 #include <uv.h>
 
 #include "../config/config.h"
 #include "../config/utf8.h"
+#include "../options/http_rows.h"
 #include "../os/error.h"
 #include "../os/signal_names.h"
 #include "effect_internal.h"
@@ -65,24 +65,9 @@ static const segue_option command_rows[] = {
      .doc = "time limit"},
 };
 static const segue_option tls_rows[] = {
-    {.name = "ca",
-     .type = SEGUE_OPTION_PATH,
-     AT(ca),
-     .absent = "those of the system",
-     .doc = "PEM file of the authorities that are trusted"},
-    {.name = "cert", .type = SEGUE_OPTION_PATH, AT(cert), .doc = "PEM file of our certificate"},
-    {.name = "key", .type = SEGUE_OPTION_PATH, AT(key), .doc = "PEM file of its key"},
-    {.name = "verify",
-     .type = SEGUE_OPTION_BOOLEAN,
-     AT(verify),
-     .fallback = "true",
-     .doc = "whether the certificate of the server is verified"},
+    SEGUE__TLS_FILE_ROWS(SEGUE_OPTION_PATH, AT, ""),
+    SEGUE__TLS_VERIFY_ROW(AT),
 };
-static void tls_check(void *options, segue_option_report *report) {
-  const segue__effect *effect = options;
-  if (!effect->cert != !effect->key)
-    segue_option_wrong(report, NULL, "must have cert and key together");
-}
 static const segue_option_table tls_options = {.size = sizeof(segue_option_table),
                                                .row_size = sizeof(segue_option),
                                                .name = "apply tls",
@@ -91,7 +76,7 @@ static const segue_option_table tls_options = {.size = sizeof(segue_option_table
                                                .count = sizeof tls_rows / sizeof *tls_rows,
                                                .key_offset = SEGUE_OPTION_NOT_STORED,
                                                .kind_offset = SEGUE_OPTION_NOT_STORED,
-                                               .check = tls_check};
+                                               .check = segue__options_check_tls};
 static const segue_option apply_rows[] = {
     {.name = "pidfile",
      .type = SEGUE_OPTION_PATH,
@@ -192,20 +177,8 @@ static void check_check(void *options, segue_option_report *report) {
 static void request_check(const segue__effect *effect, segue_option_report *report) {
   if (strncmp(effect->url, "http://", 7) != 0 && strncmp(effect->url, "https://", 8) != 0)
     segue_option_wrong(report, "url", "must be a URL such as \"http://127.0.0.1:9090/-/reload\"");
-  for (const char *c = effect->method; *c; c++)
-    if (!isupper((unsigned char)*c)) {
-      segue_option_wrong(report, "method", "must be a method such as \"POST\", not \"%s\"",
-                         effect->method);
-      break;
-    }
-  for (size_t i = 0; i < effect->headers.count; i++) {
-    const segue_option_pair *header = &effect->headers.items[i];
-    if (!*header->key || strpbrk(header->key, ": \t\r\n"))
-      segue_option_wrong(report, "headers", "must have names of headers as keys, not \"%s\"",
-                         header->key);
-    if (strpbrk(header->value, "\r\n"))
-      segue_option_wrong(report, "headers", "must have texts of one line, also %s", header->key);
-  }
+  segue__options_check_method(effect->method, report);
+  segue__options_check_headers(effect->headers.items, effect->headers.count, report);
 }
 
 /* An option that belongs to another kind of effect would be without effect. */

@@ -280,6 +280,7 @@ describe("options of apply", function()
       [ [[apply = { url = "http://a/", env = {} }]] ] = "apply%.env has no effect with a request",
       [ [[apply = { url = "http://a/", method = "get" }]] ] = "apply%.method must be a method",
       [ [[apply = { url = "http://a/", headers = { ["a b"] = "c" } }]] ] = "names of headers",
+      [ [[apply = { url = "http://a/", headers = { ["a(b)"] = "c" } }]] ] = "not \"a%(b%)\"",
       [ [[apply = { url = "http://a/", headers = { a = "b\nc" } }]] ] = "texts of one line",
       [ [[apply = { url = "http://a/", tls = { cert = "x" } }]] ] = "must have cert and key",
       [ [[apply = { "a", group = "b" }]] ] = "apply%.group has an effect only with user",

@@ -51,6 +51,7 @@ local EMBED_WRITABLE = "spec/embed/ingress_writable_spec.lua"
 local function daemon(path, filter) return { path = path, filter = filter } end
 
 local DAEMON = {
+  http_rows = daemon("spec/daemon/files_signal_spec.lua", "are validated by their rows"),
   files_intent = daemon("spec/fault/files_apply_spec.lua", "in the undo at files.apply#2"),
   files_recovery = daemon("spec/fault/files_apply_spec.lua", "killed at commit.flip#2"),
   files_undo = daemon("spec/daemon/files_spec.lua", "applied again where its command fails"),
@@ -1121,6 +1122,8 @@ local mutants = {
     DAEMON.outside },
   { "rows of the size of segue.h", "core/options/values.c",
     "table->row_size < sizeof *table->rows ||", "", DAEMON.older_rows },
+  { "names of headers that no request can have", "core/options/http_rows.c",
+    "if (!is_token(headers[i].key))", "if (!*headers[i].key)", DAEMON.http_rows },
   { "the timeout of a source in C", "core/source/remote.c",
     "if (source->kind->remote->timed && source->timeout_ms && source->timeout_ms < ms)", "if (0)",
     DAEMON.fetch_limit },

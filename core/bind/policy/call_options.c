@@ -3,10 +3,10 @@
  * Options of what is written in Lua: the arguments of library functions, and the sources and probes
  * that the library makes of them.
  */
-#include <ctype.h>
 #include <string.h>
 
 #include "../../files/effect.h"
+#include "../../options/http_rows.h"
 #include "../../reload/policy_options.h"
 #include "../../source/kinds.h"
 #include "../../source/source_options.h"
@@ -226,29 +226,13 @@ typedef struct call_fetch {
 
 #define AT(field) .offset = offsetof(call_fetch, field)
 static const segue_option fetch_tls_rows[] = {
-    {.name = "ca",
-     .type = SEGUE_OPTION_TEXT,
-     AT(ca),
-     .absent = "those of the system",
-     .doc = "PEM file of the authorities that are trusted; read for each connection"},
-    {.name = "cert", .type = SEGUE_OPTION_TEXT, AT(cert), .doc = "PEM file of our certificate"},
-    {.name = "key", .type = SEGUE_OPTION_TEXT, AT(key), .doc = "PEM file of its key"},
-    {.name = "verify",
-     .type = SEGUE_OPTION_BOOLEAN,
-     AT(verify),
-     .fallback = "true",
-     .doc = "whether the certificate of the server is verified"},
+    SEGUE__TLS_FILE_ROWS(SEGUE_OPTION_TEXT, AT, "; read for each connection"),
+    SEGUE__TLS_VERIFY_ROW(AT),
 };
 
-static void check_pair(void *options, segue_option_report *report) {
-  (void)options;
-  if (segue_option_given(report, "cert") != segue_option_given(report, "key"))
-    segue_option_wrong(report, NULL, "must have cert and key together");
-}
-
-static const segue_option_table fetch_tls_options = {SEGUE_OPTION_ROWS(call_fetch, fetch_tls_rows),
-                                                     .name = "fetch tls", .check = check_pair,
-                                                     .doc = "TLS of segue.fetch."};
+static const segue_option_table fetch_tls_options = {
+    SEGUE_OPTION_ROWS(call_fetch, fetch_tls_rows), .name = "fetch tls",
+    .check = segue__options_check_tls, .doc = "TLS of segue.fetch."};
 
 static const segue_option fetch_rows[] = {
     {.name = "url",
@@ -306,32 +290,10 @@ static const segue_option fetch_rows[] = {
 };
 #undef AT
 
-static bool is_token(const char *s) {
-  for (const char *c = s; *c; c++)
-    if (!isalnum((unsigned char)*c) && !strchr("!#$%&'*+.^_`|~-", *c)) return false;
-  return *s != 0;
-}
-
-static void check_headers(const segue_option_pair *headers, size_t count,
-                          segue_option_report *report) {
-  for (size_t i = 0; i < count; i++) {
-    if (!is_token(headers[i].key))
-      segue_option_wrong(report, "headers", "must have names of headers as keys, not \"%s\"",
-                         headers[i].key);
-    else if (strpbrk(headers[i].value, "\r\n"))
-      segue_option_wrong(report, "headers", "must have texts of one line, also %s", headers[i].key);
-  }
-}
-
 static void check_fetch(void *options, segue_option_report *report) {
   const call_fetch *fetch = options;
-  check_headers(fetch->headers.items, fetch->headers.count, report);
-  for (const char *s = fetch->method; s && *s; s++)
-    if (!isupper((unsigned char)*s)) {
-      segue_option_wrong(report, "method", "must be a method such as \"POST\", not \"%s\"",
-                         fetch->method);
-      return;
-    }
+  segue__options_check_headers(fetch->headers.items, fetch->headers.count, report);
+  segue__options_check_method(fetch->method, report);
 }
 
 static const segue_option_table fetch_options = {
@@ -436,22 +398,19 @@ const segue_option_table segue__source_plugin_options = {KIND(plugin_rows), .nam
                                                          .include = &segue__remote_options,
                                                          .doc = "A source of a plugin in C."};
 
+#define NOWHERE_FOR(field) NOWHERE
 static const segue_option url_tls_rows[] = {
-    {.name = "ca",
-     .type = SEGUE_OPTION_TEXT,
-     NOWHERE,
-     .absent = "those of the system",
-     .doc = "PEM file of the authorities that are trusted; read for each connection"},
-    {.name = "cert", .type = SEGUE_OPTION_TEXT, NOWHERE, .doc = "PEM file of our certificate"},
-    {.name = "key", .type = SEGUE_OPTION_TEXT, NOWHERE, .doc = "PEM file of its key"},
+    SEGUE__TLS_FILE_ROWS(SEGUE_OPTION_TEXT, NOWHERE_FOR, "; read for each connection"),
     {.name = "insecure",
      .type = SEGUE_OPTION_BOOLEAN,
      NOWHERE,
      .fallback = "false",
      .doc = "the certificate of the server is not verified"},
 };
+#undef NOWHERE_FOR
 static const segue_option_table url_tls_options = {KIND(url_tls_rows), .name = "url tls",
-                                                   .check = check_pair, .doc = "TLS of segue.url."};
+                                                   .check = segue__options_check_tls,
+                                                   .doc = "TLS of segue.url."};
 
 static const segue_option url_rows[] = {
     {.name = "url",
