@@ -255,6 +255,7 @@ RUN_front = $(RUN_COPY)
 RUN_nginx-upstreams = $(RUN_COPY)
 RUN_haproxy = $(RUN_COPY)
 RUN_prometheus = $(RUN_COPY)
+RUN_exec = $(patsubst run,exec -- sh server.sh,$(RUN_COPY))
 RUN_bigpipe = cd $(PIPE) && exec $(abspath $(OUT)/segue) run
 .PHONY: run
 run: ## install what is missing, build, and run an example: make run [EXAMPLE=quickstart]

@@ -41,6 +41,7 @@ enum {
   URL = 16384,
   AUDIT = 32768,
   RENDER = 65536,
+  EXEC = 131072,
   REMOTE = POLICY | STATE | SOCKET | URL
 };
 
@@ -56,6 +57,16 @@ static const command commands[] = {
      "Exit codes: 0 stopped, 3 the first load was rejected, 4 it failed (a port or the state\n"
      "folder is in use, a module does not start), 6 it was held by a guard.",
      segue__cli_run, POLICY | STATE | SOCKET | LUA_DIR | LOG, 0},
+    {"exec", "-- COMMAND [ARG]...", "run the daemon, and a child that follows its configuration",
+     "Starts COMMAND when the first generation is live. After a change that concerns it, COMMAND "
+     "gets\n"
+     "the signal of --reload-signal, or is restarted. It has standard input, output and error and\n"
+     "the terminal. TERM and INT stop it and segue; a signal that is no trigger of the policy is\n"
+     "passed to it. When it ends, segue ends with its exit code.\n"
+     "Exit codes: that of COMMAND (128 and the number of the signal that ended it), 127 COMMAND "
+     "is\n"
+     "not found, 126 it cannot be run; 3, 4 and 6 as segue run, before COMMAND has started.",
+     segue__cli_exec, POLICY | STATE | SOCKET | LUA_DIR | LOG | WAIT | EXEC, 0},
     {"check", "[FILE]", "check the policy with its configuration, without a daemon",
      "Reads the sources as a start does and runs the checks of the policy. The policy is code:\n"
      "its functions may run commands and send requests here too.\n"
@@ -205,6 +216,13 @@ static const option options[] = {
      FIELD(dry_run)},
     {"once", 0, NULL, "with -c: render, check, replace and apply once, then end", RENDER,
      FIELD(once)},
+    {"reload-signal", 0, "SIGNAL", "send it after a change, such as HUP; none: do nothing", EXEC,
+     FIELD(reload_signal)},
+    {"kill-signal", 0, "SIGNAL", "the signal that stops the child (default: TERM)", EXEC,
+     FIELD(kill_signal)},
+    {"kill-timeout", 0, "TIME", "KILL if it has not stopped by then (default: 10s)", EXEC,
+     FIELD(kill_timeout)},
+    {"splay", 0, "TIME", "wait a random part of it before a reload or restart", EXEC, FIELD(splay)},
     {"log-format", 0, "FORMAT", "text or json", LOG, FIELD(log_format)},
     {"log-level", 0, "LEVEL", "error, warn, info or debug", LOG, FIELD(log_level)},
     {"lua-dir", 0, "FOLDER", "Lua files of segue (default: beside the program, or as installed)",
@@ -413,7 +431,12 @@ static int parse_option(segue__cli *cli, const command *c, char **argv, int argc
 static int cli_parse(segue__cli *cli, const command *c, char **argv, int argc) {
   bool only_args = false;
   for (int i = 2; i < argc; i++) {
-    if (!only_args && strcmp(argv[i], "--") == 0) {
+    bool ends = !only_args && strcmp(argv[i], "--") == 0;
+    if (c->options & EXEC && (ends || argv[i][0] != '-')) {
+      cli->command = (const char *const *)&argv[i + ends];
+      return 0;
+    }
+    if (ends) {
       only_args = true;
     } else if (!only_args && argv[i][0] == '-' && argv[i][1]) {
       int rc = parse_option(cli, c, argv, argc, &i);

@@ -28,6 +28,8 @@ typedef struct segue__cli {
       *replay, *limit, *duration, *url, *token_file, *cacert, *cert, *key, *template, *data,
       *functions, *missingkey, *left, *right, *out;
   bool json, force, accept_shrink, help, formats, audit, batch, dry_run, once;
+  const char *reload_signal, *kill_signal, *kill_timeout, *splay; /* of exec */
+  const char *const *command; /* what follows "--"; NULL: none */
   const char *with[32];
   int with_count;
   const char *args[4];
@@ -38,6 +40,7 @@ typedef struct segue__cli {
 
 /* Each returns an exit code. */
 int segue__cli_run(const segue__cli *cli);
+int segue__cli_exec(const segue__cli *cli);
 int segue__cli_check(const segue__cli *cli);
 int segue__cli_help_options(const segue__cli *cli);
 /* Adds the folders in which the policy searches plugins first; evaluates it. */

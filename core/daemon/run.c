@@ -12,8 +12,10 @@
 #include <uv.h>
 
 #include "../instance/instance.h"
+#include "../os/units.h"
 #include "budget.h"
 #include "cli.h"
+#include "exec.h"
 #include "keeper.h"
 #include "signals.h"
 #include "sink.h"
@@ -32,8 +34,12 @@ typedef struct process {
   segue *instance;
   int exit_code;
   bool stopping;
-  bool once;  /* it ends with its first generation */
-  bool stuck; /* a worker thread still runs the code of a module */
+  bool once; /* it ends with its first generation */
+  segue__exec_mode exec;
+  uv_timer_t again;  /* --wait: the next try of the first load */
+  uint64_t until_ms; /* no further try after it */
+  int stopped_by;    /* a signal; 0: none */
+  bool stuck;        /* a worker thread still runs the code of a module */
 } process;
 
 static void log_line(process *d, segue_level level, const char *message) {
@@ -57,10 +63,23 @@ static void daemon_run_stop(process *d) {
 static void on_term(uv_signal_t *handle, int signum) {
   process *d = handle->data;
   if (d->stopping) {
+    segue__exec_mode_kill(&d->exec);
     segue__sink_flush(&d->sink, HASTY_WORDS_MS);
     _exit(128 + signum);
   }
+  d->stopped_by = signum;
   daemon_run_stop(d);
+}
+
+/* The child of `segue exec` has ended. */
+static void on_child_end(void *data) {
+  process *d = data;
+  if (!d->stopping) daemon_run_stop(d);
+}
+
+static bool pass_signal(void *data, int signum) {
+  process *d = data;
+  return segue__exec_mode_pass(&d->exec, signum);
 }
 
 static void on_unwanted_signal(void *data, const char *message) {
@@ -70,6 +89,21 @@ static void on_unwanted_signal(void *data, const char *message) {
 static int exit_code_of(const segue_report *report) {
   if (report && strcmp(report->outcome, "rejected") == 0) return SEGUE__EXIT_REJECTED;
   return report && strcmp(report->outcome, "held") == 0 ? SEGUE__EXIT_REFUSED : SEGUE__EXIT_FAILED;
+}
+
+static void run_on_start(void *data, int status, const segue_report *report);
+
+static void load_again(uv_timer_t *timer) {
+  process *d = timer->data;
+  if (!d->stopping && segue_reload(d->instance, false, run_on_start, d) < 0) daemon_run_stop(d);
+}
+
+/* --wait of `segue exec`: the data of the first generation may come later. A program that cannot be
+ * run is a mistake that no wait corrects. */
+static bool run_tries_again(process *d) {
+  enum { AGAIN_MS = 500 };
+  if (d->exec.code >= 0 || uv_now(&d->loop) >= d->until_ms) return false;
+  return uv_timer_start(&d->again, load_again, AGAIN_MS, 0) == 0;
 }
 
 /* Without a generation there is nothing to serve: the first load decides whether the daemon runs.
@@ -86,6 +120,7 @@ static void run_on_start(void *data, int status, const segue_report *report) {
     segue__signals_started(&d->signals);
     return;
   }
+  if (run_tries_again(d)) return;
   d->exit_code = exit_code_of(report);
   log_line(d, SEGUE_ERROR,
            "the first load did not succeed, so there is nothing to run: correct the mistakes "
@@ -96,6 +131,8 @@ static void run_on_start(void *data, int status, const segue_report *report) {
 static void close_signals(process *d) {
   uv_close((uv_handle_t *)&d->term, NULL);
   uv_close((uv_handle_t *)&d->interrupt, NULL);
+  uv_close((uv_handle_t *)&d->again, NULL);
+  segue__exec_mode_close(&d->exec);
   segue__signals_close(&d->signals);
 }
 
@@ -121,9 +158,13 @@ static int catch_one(process *d, uv_signal_t *handle, int signum, uv_signal_cb c
 }
 
 static int catch_signals(process *d) {
-  int rc = catch_one(d, &d->term, SIGTERM, on_term);
+  int rc = uv_timer_init(&d->loop, &d->again);
+  d->again.data = d;
+  if (rc == 0) rc = catch_one(d, &d->term, SIGTERM, on_term);
   if (rc == 0) rc = catch_one(d, &d->interrupt, SIGINT, on_term);
+  if (rc == 0) rc = segue__exec_mode_open(&d->exec, &d->loop);
   if (rc == 0) rc = segue__signals_open(&d->signals, &d->loop, on_unwanted_signal, d);
+  if (d->exec.on) d->signals.pass = pass_signal;
   return rc;
 }
 
@@ -162,6 +203,7 @@ static int run_begin(process *d, const segue__cli *cli, segue__passed *passed) {
   uint64_t files_before = raise_files();
   int rc = segue_new(&d->instance, &options, &error);
   if (rc == 0) segue__limit_children(d->instance, files_before);
+  if (rc == 0) segue__exec_mode_attach(&d->exec, d->instance);
   if (rc == 0) rc = segue__adopt_sockets(d->instance, passed, &error);
   if (rc == 0) segue__signals_watch(&d->signals, d->instance);
   if (rc == 0) rc = segue_start(d->instance, &error);
@@ -178,6 +220,9 @@ static int run_begin(process *d, const segue__cli *cli, segue__passed *passed) {
 /* A start that failed is closed before the loop runs: the loop then only finishes what was opened.
  * After a good start on_stopped ends the loop, and the instance is freed behind it. */
 static void run_serve(process *d, const segue__cli *cli, segue__passed *passed) {
+  uint64_t wait_ms = 0;
+  if (d->exec.on && cli->wait && segue__duration_of(cli->wait, &wait_ms))
+    d->until_ms = uv_now(&d->loop) + wait_ms;
   segue__systemd_open(&d->systemd, &d->loop, &d->sink);
   d->exit_code = run_begin(d, cli, passed);
   if (d->exit_code != SEGUE__EXIT_OK) segue_close(d->instance);
@@ -199,7 +244,8 @@ int segue__cli_run(const segue__cli *cli) {
   if (kept < 0)
     return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot start the daemon below process 1: %s",
                            segue_strerror(kept));
-  int rc = segue__sink_init(&d.sink, cli);
+  int rc = segue__exec_mode_init(&d.exec, cli, on_child_end, &d);
+  if (!rc) rc = segue__sink_init(&d.sink, cli);
   if (rc) return rc;
   if (uv_loop_init(&d.loop) < 0 || catch_signals(&d) < 0)
     return segue__cli_fail(SEGUE__EXIT_FAILED,
@@ -216,6 +262,8 @@ int segue__cli_run(const segue__cli *cli) {
   run_serve(&d, cli, &passed);
   segue__passed_close(&passed);
   segue__sink_stop(&d.sink, LAST_WORDS_MS);
+  segue__exec_mode_deinit(&d.exec);
+  d.exit_code = segue__exec_mode_code(&d.exec, d.exit_code, d.stopped_by);
   /* exit() would run destructors, and unload code, below a thread that still runs in a module. */
   if (d.stuck) _exit(d.exit_code ? d.exit_code : SEGUE__EXIT_UNEXPECTED);
   return d.exit_code;

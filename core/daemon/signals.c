@@ -43,6 +43,7 @@ static void signals_report(const segue__signals *s, int signum) {
 static void signals_on_signal(uv_signal_t *handle, int signum) {
   segue__signals *s = handle->data;
   if (!s->instance || segue__handles_signal(s->instance, signum)) return;
+  if (s->pass && s->pass(s->data, signum)) return;
   if (s->started)
     signals_report(s, signum);
   else
@@ -73,7 +74,8 @@ void segue__signals_started(segue__signals *s) {
   for (int i = 0; i < SEGUE__DAEMON_SIGNALS; i++) {
     if (!s->early[i]) continue;
     s->early[i] = false;
-    if (s->instance && !segue__deliver_signal(s->instance, caught[i])) signals_report(s, caught[i]);
+    if (!s->instance || segue__deliver_signal(s->instance, caught[i])) continue;
+    if (!s->pass || !s->pass(s->data, caught[i])) signals_report(s, caught[i]);
   }
 }
 

@@ -20,6 +20,7 @@ typedef struct segue__signals {
   bool started;
   segue *instance; /* NULL: signals are dropped */
   void (*on_unwanted)(void *data, const char *message);
+  bool (*pass)(void *data, int signum); /* takes a signal that is no trigger; NULL: none does */
   void *data;
 } segue__signals;
 

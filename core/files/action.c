@@ -386,6 +386,10 @@ static void action_prepare(segue__step *step) {
   segue__step_build(step);
 }
 
+static bool action_changes(const segue__step *step) {
+  return segue__file_set_changed(action_instance(step)->shared->set) > 0;
+}
+
 static void action_report(segue__step *step, segue__file_changes *out) {
   segue__file_instance *instance = segue__step_next(step) ? action_instance(step) : NULL;
   if (instance) (void)segue__file_changes_move(out, &instance->preview);
@@ -396,6 +400,7 @@ const segue__action segue__action_files = {.name = "files",
                                            .builds = true,
                                            .prepare = action_prepare,
                                            .report = action_report,
+                                           .changes = action_changes,
                                            .commit = action_commit,
                                            .undo = action_undo,
                                            .hurry = action_hurry,

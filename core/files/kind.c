@@ -83,6 +83,11 @@ void segue__shared_set_unref(segue__shared_set *shared) {
 
 /* ---- A module ---- */
 
+bool segue__file_module_unapplied(const segue__module_spec *spec) {
+  const segue__file_module *module = spec->userdata;
+  return spec->action == &segue__action_files && !segue__effect_any(&module->apply);
+}
+
 void segue__file_module_unref(segue__file_module *module) {
   if (!module || --module->refs) return;
   segue__file_removal_free(module->removal);

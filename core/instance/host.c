@@ -166,6 +166,14 @@ bool segue__deliver_signal(segue *s, int signum) {
   return s->triggers && segue__triggers_deliver(s->triggers, signum);
 }
 
+void segue__instance_exec(segue *s, const segue__exec_setup *setup) {
+  s->exec_setup = setup;
+}
+
+segue__process *segue__instance_child(const segue *s) {
+  return s->exec ? segue__exec_process(s->exec) : NULL;
+}
+
 void segue__limit_children(segue *s, uint64_t files) {
   s->child_files = files;
 }

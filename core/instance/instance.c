@@ -275,6 +275,7 @@ static int instance_load_policy(void *data, const char *path, segue__policy **ou
   if (rc < 0) return rc;
   rc = segue__last_good_validate(s, *out, errors);
   if (rc == 0) rc = segue__validate_policy(*out, segue__instance_os(s), errors);
+  if (rc == 0 && s->exec) rc = segue__exec_join(s->exec, *out, errors);
   if (rc < 0) {
     segue__policy_unref(*out);
     *out = NULL;
@@ -346,6 +347,8 @@ static int instance_open_lua(segue *s, segue_error *error) {
   rc = open_lua_modules(s, &services);
   if (rc < 0) return segue__errorf(error, rc, "out of memory");
   rc = open_files(s);
+  if (rc == 0 && s->exec_setup)
+    rc = segue__exec_new(&s->exec, s->loop, &s->log, segue__os_default(), s->exec_setup);
   if (rc < 0) return segue__errorf(error, rc, "out of memory");
   segue__module_kinds(s->kinds, &s->registered, s->lua_modules, s->files);
   segue__lua_options options = {
@@ -653,6 +656,8 @@ static void on_threads_ended(void *data) {
   s->sockets = NULL;
   segue__record_free(s->record);
   s->record = NULL;
+  segue__exec_close(s->exec);
+  s->exec = NULL;
   pthread_mutex_lock(&s->life);
   s->inbox = NULL; /* messages that were posted are still delivered */
   pthread_mutex_unlock(&s->life);

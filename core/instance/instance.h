@@ -15,6 +15,7 @@
 #include "../config/snapshot.h"
 #include "../ingress/ingress.h"
 #include "../os/fork.h"
+#include "../process/exec.h"
 #include "../record/recorded_answers.h"
 #include "../record/writer.h"
 #include "../reload/engine.h"
@@ -79,6 +80,8 @@ struct segue {
   pthread_t control; /* atomic; this thread never waits for a log */
   segue__module_kind kinds[SEGUE__MODULE_KINDS];
   segue__file_world *files;
+  const segue__exec_setup *exec_setup; /* segue__instance_exec */
+  segue__exec *exec;                   /* NULL: no child */
   segue__state state;
   segue__loop *loop;
   uint64_t child_files; /* segue__limit_children */
@@ -177,6 +180,10 @@ bool segue__deliver_signal(segue *s, int signum);
 /* Between segue_new and segue_start: listeners use these sockets, which another process passed on;
  * passed is empty afterwards. */
 int segue__adopt_sockets(segue *s, segue__passed *passed, segue_error *error);
+/* Between segue_new and segue_start: a child runs beside the instance. setup is borrowed until the
+ * stop. */
+void segue__instance_exec(segue *s, const segue__exec_setup *setup);
+segue__process *segue__instance_child(const segue *s); /* NULL: there is none */
 /* Between segue_new and segue_start: the soft limit of open files that commands get. */
 void segue__limit_children(segue *s, uint64_t files);
 

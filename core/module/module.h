@@ -108,6 +108,9 @@ typedef struct segue__module_spec {
    * show: the path of a value that it has read elsewhere, and that is another one in next; NULL:
    * none. Borrowed until the instance is destroyed. May be NULL. */
   const char *(*differs)(const void *object, const segue_snapshot *next);
+  /* It has no part of the configuration of its own: the reasons to replace it are `differs`, its
+   * options, and a change of a module that it needs. */
+  bool follows;
   bool on_workers;              /* its code runs on the worker threads, whether it listens or not */
   segue__plugin *plugin;        /* a reference; NULL: the ops are the host's */
   segue_option_kind_value made; /* from the policy's table: the kind's own options */

@@ -5,6 +5,7 @@
  */
 #include "action.h"
 
+#include <string.h>
 #include <uv.h>
 
 #include "../os/fault.h"
@@ -42,6 +43,17 @@ const segue_snapshot *segue__step_next_snapshot(const segue__step *step) {
 
 bool segue__step_plans(const segue__step *step) {
   return step->txn->run->plan_only;
+}
+
+bool segue__step_needs_changed(const segue__step *step) {
+  const segue__module_spec *spec = step->spec;
+  for (size_t i = 0; i < step->txn->set.count; i++) {
+    const segue__step *other = &step->txn->set.steps[i];
+    if (!other->spec || !other->action->changes || !other->next) continue;
+    for (size_t n = 0; n < spec->needs_count; n++)
+      if (!strcmp(other->spec->name, spec->needs[n]) && other->action->changes(other)) return true;
+  }
+  return false;
 }
 
 void segue__step_set_data(segue__step *step, void *data) {

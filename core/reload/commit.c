@@ -97,12 +97,21 @@ void segue__prepare_run(segue__txn *txn) {
   if (commit_stage(txn) == 0) prepare_walk(txn);
 }
 
+/* The undo of an action that comes after those of all commits. It is an entry below them. */
+static void undo_committed(segue__txn *txn, segue__step *step) {
+  if (step->committed)
+    step->action->undo(step);
+  else
+    segue__undo_done(txn);
+}
+
 static void prepare_done(segue__step *step, int status, const segue_error *error) {
   segue__txn *txn = step->txn;
   if (status < 0) {
     segue__txn_step_end(txn, error);
     return;
   }
+  if (step->action->undo_last) segue__undo_push(txn, undo_committed, step);
   txn->set.cursor++;
   prepare_walk(txn);
 }
@@ -153,7 +162,8 @@ static void undo_commit(segue__txn *txn, segue__step *step) {
 /* The inverse is on the undo log before the first effect, and prepare has made room for it. */
 void segue__step_commit(segue__step *step,
                         void (*done)(segue__step *step, int status, const segue_error *error)) {
-  segue__undo_push(step->txn, undo_commit, step);
+  step->committed = true;
+  if (!step->action->undo_last) segue__undo_push(step->txn, undo_commit, step);
   step->done = done;
   step->action->commit(step);
 }

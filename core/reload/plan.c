@@ -69,6 +69,18 @@ const segue__action *segue__action_of(const segue__module_spec *spec) {
   return spec->action ? spec->action : actions[spec->replace];
 }
 
+/* "nginx changed": a module that it needs, whose step comes before this one; NULL: none is
+ * changed. */
+static const char *plan_followed(const segue__txn *txn, const segue__module_spec *spec) {
+  for (size_t n = 0; n < spec->needs_count; n++)
+    for (size_t i = 0; i < txn->set.count; i++) {
+      const segue__step *step = &txn->set.steps[i];
+      if (!step->action->keeps && step->spec && !strcmp(step->spec->name, spec->needs[n]))
+        return spec->needs[n];
+    }
+  return NULL;
+}
+
 /* Chooses the action for one module of the next policy; returns the reason (owned), or NULL if
  * memory runs out. */
 static char *plan_validate(segue__txn *txn, const segue__module_spec *spec, segue__step *step) {
@@ -93,11 +105,12 @@ static char *plan_validate(segue__txn *txn, const segue__module_spec *spec, segu
   if (!segue__hash_equal(was->options, spec->options)) return segue__strdup("its options changed");
   if (!same_text(was->config, spec->config))
     return segue__strdup("its part of the configuration is another one");
-  if (!segue__hash_equal(slice_hash(engine->live, was->config),
-                         slice_hash(txn->next, spec->config)))
+  if (!spec->follows && !segue__hash_equal(slice_hash(engine->live, was->config),
+                                           slice_hash(txn->next, spec->config)))
     return why_slice(txn, spec->config);
   const char *path =
       spec->differs ? spec->differs(segue__instance_object(step->old), txn->next) : NULL;
+  if (!path && spec->follows) path = plan_followed(txn, spec);
   if (path) return why_read(path);
   if (txn->run->force) return segue__strdup("forced");
   if (module->drift.replaces) return segue__strdup("another program has changed its files");

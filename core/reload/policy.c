@@ -110,6 +110,7 @@ void segue__policy_unref(segue__policy *policy) {
     if (policy->triggers[i].free_auth) policy->triggers[i].free_auth(policy->triggers[i].auth);
   }
   free_modules(policy);
+  segue__options_clear(&segue__exec_table, &policy->exec);
   for (size_t i = 0; i < policy->plugin_count; i++)
     segue__free(policy->plugins[i]);
   segue__free(policy->plugins);

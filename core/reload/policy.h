@@ -11,6 +11,7 @@
 #include "../module/module.h"
 #include "../options/options.h"
 #include "../source/sources.h"
+#include "exec_options.h"
 #include "listener_options.h"
 
 typedef struct segue__txn segue__txn;
@@ -109,6 +110,7 @@ struct segue__policy {
   bool confirm_by_operator;  /* a person confirms; the probe is not asked */
   uint64_t history_reloads, history_generations, history_age_ms, history_bytes; /* 0: default */
   uint64_t last_good_age_ms; /* a start does not serve an older one; 0: no limit */
+  segue__exec_options exec;  /* of `segue exec` */
   bool has_check, has_reload, has_probe, has_strategy; /* which hooks the policy has */
   const segue__policy_ops *ops;                        /* NULL: none */
   void *impl;

@@ -46,6 +46,7 @@ struct segue__step {
   segue__module_record *module;   /* NULL: new, until prepare makes it */
   /* commit.c */
   void (*done)(segue__step *step, int status, const segue_error *error); /* of segue__step_done */
+  bool committed;                                                        /* its commit was called */
   segue__step_gate gate;
   /* action.c */
   segue__instance *next, *old;

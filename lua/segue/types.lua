@@ -109,6 +109,8 @@
 ---@field strategy? fun(source: segue.SourceHealth): "pull"|"push"
 --- modules by name
 ---@field modules? table<string, segue.ModuleC|segue.ModuleLua|segue.ModuleFiles>
+--- how the child of segue exec follows the configuration
+---@field exec? segue.Exec
 --- folders that are searched for plugins first
 ---@field plugins? string|(string)[]
 --- threads that serve requests; a change takes effect at the next start. Default: one less than
@@ -228,6 +230,30 @@
 ---@field format? "combined"|"json"
 --- lines contain the part of the URL after "?". Default: true.
 ---@field query? boolean
+
+--- The child of segue exec. Other commands ignore it.
+---@class segue.Exec
+--- the signal for the child after a change; none: a change does not touch the child. Default: the
+--- child is restarted.
+---@field reload_signal? "none"|"HUP"|"INT"|"QUIT"|"ALRM"|"TERM"|"USR1"|"USR2"|"WINCH"|"CONT"
+--- the signal that stops the child. Default: TERM.
+---@field kill_signal? "HUP"|"INT"|"QUIT"|"ALRM"|"TERM"|"USR1"|"USR2"|"WINCH"|"CONT"
+--- how long the child may take to stop, before its process group gets KILL. Default: 10s. Longer
+--- than 0.
+---@field kill_timeout? segue.Duration
+--- the longest random delay before a reload or restart of the child, so that many hosts do not
+--- act at once. Default: 0s.
+---@field splay? segue.Duration
+--- send signals to the whole process group, for a shell that does not pass them on. Default:
+--- false.
+---@field group? boolean
+--- the part of the configuration whose changes reload the child, besides rendered files. Default:
+--- all of it, or nothing where modules render files without apply.
+---@field config? string
+--- variables of the child's environment; false removes one
+---@field env? table<string, string|number|false>
+--- variables by the path of their value in the configuration; a change restarts the child
+---@field env_from? table<string, string>
 
 --- A new generation is undone unless it is confirmed.
 ---@class segue.Confirm

@@ -54,7 +54,7 @@ end
 
 --- Starts the daemon and waits until it is ready. options: policy (text of reload.lua), files (name
 --- -> text), args (more arguments), env, dir (a tempdir to use again),
---- binary (another program that takes run -c),
+--- binary (another program that takes run -c), exec (a command: segue exec runs it as its child),
 --- under (a command that starts it: { "prlimit", ... }),
 --- measured (the spec checks its memory: a sanitizer then keeps less of what was freed),
 --- ready = false (do not wait).
@@ -90,11 +90,14 @@ end
 
 --- Starts the process (again, after it ended) without waiting.
 function Daemon:spawn()
-  local command = { self.options.binary or M.binary, "run", "-c", self.dir:at("reload.lua"),
-    cwd = self.dir.path,
+  local exec = self.options.exec
+  local command = { self.options.binary or M.binary, exec and "exec" or "run", "-c",
+    self.dir:at("reload.lua"), cwd = self.dir.path,
     env = self.options.measured and measured_env(self.options.env) or self.options.env,
     name = "segue run" }
   for _, arg in ipairs(self.options.args or {}) do command[#command + 1] = arg end
+  if exec then command[#command + 1] = "--" end
+  for _, word in ipairs(exec or {}) do command[#command + 1] = word end
   for i, word in ipairs(self.options.under or under) do table.insert(command, i, word) end
   self.process = process.start(command)
   self.baseline = nil
