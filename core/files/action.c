@@ -118,7 +118,7 @@ static void action_applied(void *data, int status, const segue_error *error) {
   segue__step *step = data;
   segue_error failure;
   action_instance(step)->apply = NULL;
-  segue__inventory_apply_end(action_instance(step), &action_instance(step)->module->apply,
+  segue__inventory_apply_end(action_instance(step), &action_instance(step)->module->apply, false,
                              status ? error : NULL);
   if (!status) action_log_applied(step);
   if (!status && (status = SEGUE_FAULT("files.applied"))) {
@@ -192,7 +192,8 @@ static void action_unapplied(void *data, int status, const segue_error *error) {
   segue__step *step = data;
   action_instance(step)->apply = NULL;
   action_instance(step)->ask = NULL;
-  segue__inventory_apply_end(action_instance(step), action_unapply(step), status ? error : NULL);
+  segue__inventory_apply_end(action_instance(step), action_unapply(step), true,
+                             status ? error : NULL);
   if (status)
     action_undo_failed(step, status, error);
   else

@@ -6,6 +6,7 @@
  */
 #include "inventory.h"
 
+#include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -34,6 +35,9 @@ typedef struct inventory_entry {
   const segue__file_instance *live;
   bool changing;
   uint64_t apply_since_ms;
+  /* For metrics: since the module has files. */
+  uint64_t written, unchanged, good[SEGUE__FILE_STEPS], failed[SEGUE__FILE_STEPS],
+      ran_ms[SEGUE__FILE_STEPS];
 } inventory_entry;
 
 struct segue__inventory {
@@ -115,10 +119,18 @@ static bool set_changes(const segue__file_set *set, const char *path) {
   return false;
 }
 
+static void entry_count(inventory_entry *entry, const segue__file_set *set) {
+  for (size_t i = 0; i < set->count; i++) {
+    entry->written += set->files[i].staged && set->files[i].next.kind != SEGUE__FILE_NONE;
+    entry->unchanged += !set->files[i].staged;
+  }
+}
+
 void segue__inventory_settled(segue__file_instance *instance, uint64_t generation) {
   inventory_entry *entry = inventory_get(instance);
   const segue__file_set *set = instance->shared->set;
   if (!entry) return;
+  entry_count(entry, set);
   entry->changing = false;
   entry->live = instance;
   segue__file_rows rows = {.files = segue__calloc(set->count + 1, sizeof *rows.files)};
@@ -156,7 +168,7 @@ void segue__inventory_apply_begin(segue__file_instance *instance) {
 }
 
 void segue__inventory_apply_end(segue__file_instance *instance, const segue__effect *effect,
-                                const segue_error *error) {
+                                bool undo, const segue_error *error) {
   inventory_entry *entry = inventory_get(instance);
   segue__loop *loop = instance->module->world->loop;
   segue__buf by;
@@ -170,7 +182,44 @@ void segue__inventory_apply_end(segue__file_instance *instance, const segue__eff
   segue__buf_deinit(&by);
   entry->rows.applied = true;
   entry->rows.applied_ms = segue__loop_now_ms(loop) - entry->apply_since_ms;
+  segue__inventory_ran(instance, undo ? SEGUE__FILE_UNDO : SEGUE__FILE_APPLY, !error,
+                       entry->rows.applied_ms);
   entry->rows.applied_wall_ms = segue__loop_wall_ms(loop);
+}
+
+void segue__inventory_ran(segue__file_instance *instance, segue__file_step step, bool good,
+                          uint64_t ms) {
+  inventory_entry *entry = inventory_get(instance);
+  if (!entry) return;
+  entry->good[step] += good;
+  entry->failed[step] += !good;
+  entry->ran_ms[step] += ms;
+}
+
+static void metric_head(segue__buf *out, const char *name, const char *module) {
+  segue__buf_addf(out, "%s{module=\"%s\"", name, module);
+}
+
+void segue__inventory_metrics(const segue__file_instance *instance, segue__buf *out) {
+  static const char *const steps[] = {"check", "apply", "undo"};
+  const char *module = instance->module->name;
+  const inventory_entry *entry = inventory_find(instance->module->world->inventory, module);
+  if (!entry) return;
+  metric_head(out, "segue_files_written_total", module);
+  segue__buf_addf(out, "} %" PRIu64 "\n", entry->written);
+  metric_head(out, "segue_files_unchanged_total", module);
+  segue__buf_addf(out, "} %" PRIu64 "\n", entry->unchanged);
+  for (size_t i = 0; i < SEGUE__FILE_STEPS; i++) {
+    metric_head(out, "segue_files_commands_total", module);
+    segue__buf_addf(out, ",step=\"%s\",result=\"good\"} %" PRIu64 "\n", steps[i], entry->good[i]);
+    metric_head(out, "segue_files_commands_total", module);
+    segue__buf_addf(out, ",step=\"%s\",result=\"failed\"} %" PRIu64 "\n", steps[i],
+                    entry->failed[i]);
+  }
+  for (size_t i = 0; i < SEGUE__FILE_STEPS; i++) {
+    metric_head(out, "segue_files_command_seconds_total", module);
+    segue__buf_addf(out, ",step=\"%s\"} %.3f\n", steps[i], (double)entry->ran_ms[i] / 1e3);
+  }
 }
 
 void segue__inventory_remove(segue__file_instance *instance) {

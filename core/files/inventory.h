@@ -10,6 +10,13 @@
 #include "../segue.h"
 #include "module.h"
 
+typedef enum segue__file_step {
+  SEGUE__FILE_CHECK,
+  SEGUE__FILE_APPLY,
+  SEGUE__FILE_UNDO,
+  SEGUE__FILE_STEPS
+} segue__file_step;
+
 /* Each of these keeps less, and fails nothing, without memory. */
 /* The set begins to replace files, or has ended that. */
 void segue__inventory_changing(segue__file_instance *instance, bool changing);
@@ -20,7 +27,12 @@ void segue__inventory_prepared(segue__file_instance *instance, const segue_error
 /* An apply or an undo has begun; it has ended by this effect, with an error or NULL. */
 void segue__inventory_apply_begin(segue__file_instance *instance);
 void segue__inventory_apply_end(segue__file_instance *instance, const segue__effect *effect,
-                                const segue_error *error);
+                                bool undo, const segue_error *error);
+/* A check, an apply or an undo has ended, after this time. Counts it. */
+void segue__inventory_ran(segue__file_instance *instance, segue__file_step step, bool good,
+                          uint64_t ms);
+/* Appends the metrics of the module. */
+void segue__inventory_metrics(const segue__file_instance *instance, segue__buf *out);
 /* The instance is destroyed: if it is the live one, its module has no files any more, unless it
  * could not be undone. */
 void segue__inventory_remove(segue__file_instance *instance);

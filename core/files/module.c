@@ -97,6 +97,9 @@ static void check_done(void *data, int status, const segue_error *error) {
   segue__file_instance *instance = data;
   segue_error refused;
   instance->command = NULL;
+  segue__inventory_ran(instance, SEGUE__FILE_CHECK, !status,
+                       segue__loop_now_ms(instance->module->world->loop) -
+                           instance->check_since_ms);
   if (*instance->check_folder) (void)rmdir(instance->check_folder);
   if (status == SEGUE_EMODULE) {
     refused = *error;
@@ -132,6 +135,7 @@ static int check_start(segue__file_instance *instance, segue_error *err) {
                                          .data = instance};
   bool in_place = !words.names_staged;
   if (in_place) segue__simulation_show(instance->shared->set, true);
+  instance->check_since_ms = segue__loop_now_ms(module->world->loop);
   rc = segue__effect_start(&instance->command, &options, err);
   if (in_place) segue__simulation_show(instance->shared->set, false);
   segue__effect_clear(&words.effect);
@@ -427,6 +431,7 @@ static void module_metrics(void *object, void (*add)(void *sink, const char *tex
                   instance->module->name, instance->renders);
   segue__buf_addf(&out, "segue_templates_unchanged_total{module=\"%s\"} %" PRIu64 "\n",
                   instance->module->name, instance->reuses);
+  segue__inventory_metrics(instance, &out);
   if (!out.failed) add(sink, out.data, out.len);
   segue__buf_deinit(&out);
 }

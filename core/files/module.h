@@ -81,7 +81,7 @@ typedef struct segue__file_instance {
   segue__effect_run *command; /* the check */
   segue__effect_run *apply;   /* of a commit or an undo */
   struct segue__ask *ask;     /* a function of a commit or an undo */
-  uint64_t apply_since_ms;
+  uint64_t apply_since_ms, check_since_ms;
   bool hurried; /* the process stops: apply is not tried again */
   char check_folder[64];
   bool planned;                /* it is one of a plan */

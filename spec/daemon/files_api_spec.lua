@@ -36,6 +36,31 @@ end
 describe("the rendered files of a daemon", function()
   after_each(segue.cleanup)
 
+  it("have metrics: files written and unchanged, commands, results and seconds", function()
+    local d = start "! grep -q 2 out/a"
+    d.dir:save("a.yaml", "a: 2\nb: 1\npw: hunter2hunter\ninner: { c: 1 }\n")
+    assert.equal(500, (d:reload()))
+    d.dir:save("a.yaml", "a: bad\nb: 1\npw: hunter2hunter\ninner: { c: 1 }\n")
+    assert.equal(422, (d:reload()))
+    d.dir:save("a.yaml", "a: 3\nb: 1\npw: hunter2hunter\ninner: { c: 1 }\n")
+    assert.equal(200, (d:reload()))
+    local text = d:control("/metrics").body
+    for name, value in pairs {
+      ["written_total{module=\"web\"}"] = 3, ["unchanged_total{module=\"web\"}"] = 1,
+      ["written_total{module=\"other\"}"] = 1,
+      ["commands_total{module=\"web\",step=\"check\",result=\"good\"}"] = 3,
+      ["commands_total{module=\"web\",step=\"check\",result=\"failed\"}"] = 1,
+      ["commands_total{module=\"web\",step=\"apply\",result=\"good\"}"] = 2,
+      ["commands_total{module=\"web\",step=\"apply\",result=\"failed\"}"] = 1,
+    } do
+      assert.truthy(text:find(("\nsegue_files_%s %d\n"):format(name, value), 1, true),
+        name .. text:match "segue_files.*")
+    end
+    assert.matches("segue_files_commands_total{module=\"web\",step=\"undo\",result=\"good\"} 1",
+      text)
+    assert.matches("segue_files_command_seconds_total{module=\"web\",step=\"check\"} %d", text)
+  end)
+
   it("are listed with the generation that wrote each of them", function()
     local d = start "true"
     local first = files(d)
