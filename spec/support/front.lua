@@ -23,7 +23,7 @@ function M.build(library)
     "libpcre2-8", "sqlite3", "luajit" }
   assert(libraries.code == 0, libraries:describe())
   local cc = process.run { "sh", "-c", table.concat({ "cc -std=c11 -D_GNU_SOURCE -Wall -Wextra",
-    "-Werror", os.getenv("SEGUE_SPEC_CFLAGS"), "-Icore -o", program, "spec/embed/ingress.c",
+    "-Werror", os.getenv("SEGUE_SPEC_CFLAGS") or "", "-Icore -o", program, "spec/embed/ingress.c",
     library or "-rdynamic -Wl,--whole-archive " .. os.getenv("SEGUE_BUILD") .. "/libsegue.a "
     .. "-Wl,--no-whole-archive", (libraries.stdout:gsub("\n", " ")),
     "-lm -ldl -pthread" }, " "), deadline_ms = 120000 }
