@@ -48,6 +48,7 @@ struct segue__file_set {
   size_t made_count;
   segue__drift_mode drift;
   segue__removed_mode removed;
+  bool plan;
   char *side; /* the file of its intent; NULL: the journal has all of it */
   segue__hash side_hash;
   bool begun; /* the commit has */

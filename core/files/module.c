@@ -332,7 +332,8 @@ static int instance_new(segue__file_instance **out, segue__file_module *module) 
                                            .folder = module->folder,
                                            .root = module->root,
                                            .drift = module->drift,
-                                           .removed = module->removed};
+                                           .removed = module->removed,
+                                           .plan = module->planning};
   segue__file_instance *instance = segue__calloc(1, sizeof *instance);
   segue__shared_set *shared = segue__calloc(1, sizeof *shared);
   segue__touched *touched = segue__calloc(module->count + 1, sizeof *touched);

@@ -38,6 +38,7 @@ typedef struct segue__file_set_options {
   segue__drift_mode drift;
   /* The files that the module has written before, and that the set has no longer. */
   segue__removed_mode removed;
+  bool plan; /* it is never committed: its staged files need not reach the disk */
 } segue__file_set_options;
 
 /* A file as it is wanted. Everything is copied. */

@@ -2,6 +2,7 @@
 -- `segue check`, `segue plan` and the history show the difference of each rendered file, and no
 -- secret.
 local cjson = require "cjson"
+local kill = require "spec.support.killed"
 local segue = require "spec.support.segue"
 local wait = require "spec.support.wait"
 
@@ -67,6 +68,20 @@ describe("the difference of rendered files", function()
     assert.is_nil(d.dir:read "out/a.conf")
     assert.is_nil(d.dir:read "runs")
     assert.same({}, d.dir:list "out" or {})
+  end)
+
+  it("is shown by plan without waiting for the disk, which a reload does", function()
+    local d = start {}
+    d:stop()
+    kill.arm(d, "files.stage.sync#1=fail")
+    d:wait_ready()
+    d.dir:save("a.yaml", "host: beta\npw: hunter3hunter\n")
+    local answer = cjson.decode(d:cli("plan", "--json").stdout)
+    assert.same({ 1, {} }, { #answer.files, answer.errors })
+    local status, failed = d:reload()
+    assert.equal(500, status)
+    assert.matches("i/o error", failed.errors[1].message)
+    assert.equal(200, (d:reload()))
   end)
 
   it("is shown by plan, and nothing is changed or applied by that", function()
