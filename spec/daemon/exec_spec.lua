@@ -175,19 +175,32 @@ describe("a change", function()
   end)
 
   it("that is undone reloads the child again, when its files are back", function()
-    -- The probe fails when the child has read the next file: two signals at once would be one.
-    start(loyal, { exec = [[exec = { reload_signal = "HUP" },
+    -- The probe fails when the child has read the next file: two signals at once would be one. The
+    -- daemon stops itself before it restores the file: a signal to the child would be there by then.
+    start("echo $$ > pid\n" .. loyal, { env = { SEGUE_FAULTS = "files.restore#1=stop" },
+      exec = [[exec = { reload_signal = "HUP" },
       confirm = { within = "60s", failures = 1, probe = function()
         if not segue.read("out.conf"):find "2" then return true end
         while not segue.read("log"):find("hup v=2", 1, true) do segue.sleep "10ms" end
         return nil, "bad"
       end },]] })
     has "start v=1"
-    assert.equal("reverted", change("v: 2\nkey: k1\n").outcome)
-    has "hup v=2"
+    d.dir:save("config.yaml", "v: 2\nkey: k1\n")
+    d.process:kill "hup"
+    wait.until_true(function() return process.state(d.process.pid) == "T" end, nil, "the stop")
+    local child = tonumber(d.dir:read "pid")
+    for n = 1, 2 do
+      uv.kill(child, "sigusr1")
+      wait.until_true(function() return count "usr1" == n end, nil, "the child")
+    end
+    assert.equal(1, count "hup")
+    assert.equal("v=2\n", d.dir:read "out.conf")
+    uv.kill(d.process.pid, "sigcont")
     has "hup v=1"
     assert.equal("v=1\n", d.dir:read "out.conf")
     assert.equal(2, count "hup")
+    d:wait_settled()
+    assert.equal("reverted", d:json("/api/v1/reloads")[1].outcome)
     stop()
   end)
 

@@ -78,6 +78,7 @@ describe("the dialect sprig", function()
         "map[a:1 b:] 1 |true" },
       { '{{$d := dict}}{{$_ := set $d "k" 1}}{{$_ = set $d "j" 2}}{{$d}}{{unset $d "k"}}', nil,
         "map[j:2 k:1]map[j:2]" },
+      { '{{unset .none "k"}}', data, "map[]" },
       { '{{keys .m}} {{values .m}} {{pick .m "a" "x"}} {{omit .m "a"}} {{pluck "a" .m .m}}', data,
         "[a b] [1 map[c:2]] map[a:1] map[b:map[c:2]] [1 1]" },
       { '{{merge (dict "a" 0 "b" (dict "d" 4)) .m}} {{.m}}', data,

@@ -185,13 +185,20 @@ function Process:children()
   return list
 end
 
---- Returns whether a process exists and is no zombie.
-function M.is_alive(pid)
+--- The state of a process as the kernel names it ("R", "S", "T": stopped, "Z"); nil if there is
+--- none.
+function M.state(pid)
   local file = io.open("/proc/" .. pid .. "/stat")
-  if not file then return false end
+  if not file then return nil end
   local state = file:read("*a"):match("%) (%a)")
   file:close()
-  return state ~= "Z"
+  return state
+end
+
+--- Returns whether a process exists and is no zombie.
+function M.is_alive(pid)
+  local state = M.state(pid)
+  return state ~= nil and state ~= "Z"
 end
 
 --- Stops everything that was started and still runs: for after_each. Returns how many there were.

@@ -258,6 +258,7 @@ sprig.set = def({ "map", "string", "any" }, function(site, map, key, v)
   return map
 end)
 sprig.unset = def({ "map", "string" }, function(site, map, key)
+  if map == nil then return new_map() end -- as in Go, where delete accepts a nil map
   need_own(site, "unset", map)[key] = nil
   value.forget_keys(map)
   return map
