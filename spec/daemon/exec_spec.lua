@@ -176,8 +176,8 @@ describe("a change", function()
 
   it("that is undone reloads the child again, when its files are back", function()
     -- The probe fails when the child has read the next file: two signals at once would be one. The
-    -- daemon stops itself before it restores the file: a signal to the child would be there by then.
-    start("echo $$ > pid\n" .. loyal, { env = { SEGUE_FAULTS = "files.restore#1=stop" },
+    -- daemon stops itself before it restores the first file: a signal to the child would be there
+    -- by then.
       exec = [[exec = { reload_signal = "HUP" },
       confirm = { within = "60s", failures = 1, probe = function()
         if not segue.read("out.conf"):find "2" then return true end
