@@ -182,7 +182,7 @@ static void report_await(const segue__await *await, int status) {
 static void cancel_await(segue_request *request) {
   pthread_mutex_lock(&request->worker->lock);
   segue__await await = request->await;
-  request->await = (segue__await){NULL};
+  request->await = (segue__await){0};
   pthread_mutex_unlock(&request->worker->lock);
   report_await(&await, SEGUE_ECANCELLED);
 }
@@ -374,7 +374,7 @@ static bool take_off(segue_request *request, size_t delivered, segue__await *awa
   *status = await_status(request);
   *await = request->await;
   if (ends || (sent_all && !request->first))
-    request->await = (segue__await){NULL};
+    request->await = (segue__await){0};
   else
     await->cb = NULL;
   if (!request->first && !request->ready && !request->posted && !request->await.cb)
@@ -564,7 +564,7 @@ int segue_request_on_writable(segue_request *request, void (*cb)(void *data, int
   request->await = (segue__await){cb, data};
   __atomic_store_n(&request->apart, true, __ATOMIC_RELEASE);
   if (segue__worker_thread_post_unlock(request)) return 0;
-  request->await = (segue__await){NULL}; /* the worker thread has ended: no client is left */
+  request->await = (segue__await){0}; /* the worker thread has ended: no client is left */
   return UV_ECONNRESET;
 }
 

@@ -178,6 +178,7 @@ describe("a change", function()
     -- The probe fails when the child has read the next file: two signals at once would be one. The
     -- daemon stops itself before it restores the first file: a signal to the child would be there
     -- by then.
+    start("echo $$ > pid\n" .. loyal, { env = { SEGUE_FAULTS = "files.restore#1=stop" },
       exec = [[exec = { reload_signal = "HUP" },
       confirm = { within = "60s", failures = 1, probe = function()
         if not segue.read("out.conf"):find "2" then return true end

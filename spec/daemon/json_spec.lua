@@ -11,7 +11,7 @@ return { name = "json", sources = { segue.file "config.yaml" }, triggers = {} }
 
 -- Arguments that a command cannot do without.
 local arguments = { why = { "a" }, freeze = { "a reason" }, test = { "." }, help = { "options" },
-  import = { "confd", "confd", "imported" } }
+  import = { "confd", "confd", "imported" }, render = { "--dry-run" } }
 
 local function knows(option)
   local names = {}
@@ -101,7 +101,7 @@ describe("a command without its daemon", function()
     local d = segue.folder { policy = policy, files = { ["config.yaml"] = "a: 1\n" } }
     local count = 0
     for _, name in ipairs(knows "socket") do
-      if name ~= "run" and name ~= "render" then -- these need no daemon
+      if name ~= "run" and name ~= "exec" and name ~= "render" then -- these need no daemon
         local p = d:cli(name, unpack(arguments[name] or {}))
         assert.equal(name == "plan" and 0 or 5, p.code, p:describe())
         if name ~= "plan" then assert.matches("segue run", p.stderr) end
