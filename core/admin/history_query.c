@@ -197,11 +197,21 @@ static void next_side(segue__question *q) {
 
 /* ---- Their rendered files ---- */
 
+/* Without a live generation it is not known which of its lines are secret. */
+static int drop_diff(segue__file_change *change) {
+  segue__free(change->diff);
+  segue__free(change->note);
+  change->diff = NULL;
+  change->note = segue__strdup("no generation is live, whose schema names the secrets");
+  return change->note ? 0 : UV_ENOMEM;
+}
+
 /* Cleans a diff with the mask of the live generation, as hide_as_live. */
 static int clean_diff(const segue__admin *admin, segue__file_change *change) {
   const segue_snapshot *live = segue__engine_live(admin->engine);
   segue__buf clean;
-  if (!change->diff || !live) return 0;
+  if (!change->diff) return 0;
+  if (!live) return drop_diff(change);
   segue__buf_init(&clean);
   segue__mask_lines(live->mask, change->diff, strlen(change->diff), &clean);
   int rc = clean.failed ? UV_ENOMEM : 0;

@@ -38,10 +38,11 @@ static int base64_digit(char c) {
   return c == '+' || c == '-' ? 62 : c == '/' || c == '_' ? 63 : -1;
 }
 
-/* Line breaks stand in long base64: every 64 or 76 characters. */
+/* Line breaks stand in long base64, every 64 or 76 characters; the next line may be indented. */
 static int base64_next_digit(mask_decoder *d) {
-  while (!decoder_ends(d) && (d->text[d->at] == '\n' || d->text[d->at] == '\r'))
-    d->at++;
+  if (!decoder_ends(d) && (d->text[d->at] == '\n' || d->text[d->at] == '\r'))
+    while (!decoder_ends(d) && strchr("\r\n \t", d->text[d->at]) && d->text[d->at])
+      d->at++;
   return decoder_ends(d) ? -1 : base64_digit(d->text[d->at]);
 }
 

@@ -31,13 +31,11 @@ static bool dropped_number_fits(const char *number) {
   return *number && !number[strspn(number, "0123456789TZ-")];
 }
 
-/* A file that is gone is not locked, because its folder may be gone too. */
+/* A file that is not there is left out, and its entry stays in the book: the file system may be one
+ * that is not mounted now. */
 static int dropped_take(segue__file_set *set, const segue__owned_file *owned) {
   struct stat st;
-  if (lstat(owned->path, &st)) {
-    segue__file_book_forget(set->book, owned->path, set->module);
-    return 0;
-  }
+  if (lstat(owned->path, &st)) return 0;
   segue__set_file *file = segue__file_set_grow(set);
   if (!file) return UV_ENOMEM;
   file->dropped = true;
@@ -111,7 +109,8 @@ int segue__file_dropped_stage(segue__file_set *set, segue__set_file *file,
  * the next reload. */
 void segue__file_dropped_settle(const segue__file_set *set, segue__set_file *file) {
   segue__file_version now;
-  if (file->before && !file->why && !segue__file_version_read(file->path, &now, NULL, NULL) &&
+  if (file->before && !file->why && file->next.kind != SEGUE__FILE_NONE &&
+      !segue__file_version_read(file->path, &now, NULL, NULL) &&
       segue__file_version_equal(&now, &file->next))
     (void)unlink(file->before);
   segue__file_book_forget(set->book, file->path, set->module);

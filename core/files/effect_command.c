@@ -137,8 +137,7 @@ static int command_find_user(segue__effect_work *work, segue_error *err) {
 static void command_user_found(segue__effect_run *run, segue__effect_work *work) {
   segue_error error = work->error, named;
   int rc = work->status;
-  run->user = work->user;
-  work->user = (segue__user_entry){0};
+  segue__user_entry_move(&run->user, &work->user);
   if (!rc && !run->stopped) rc = command_spawn(run, &error);
   if (rc) segue__effect_note_failure(run, &error); /* the user was not found */
   if (rc) segue__errorf(&named, rc, "%s: %s", run->options.title, error.message);

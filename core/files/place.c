@@ -200,7 +200,7 @@ static void place_normalize(char path[PATH_MAX]) {
 
 /* In a rehearsal no folder needs to exist, and no link does. */
 static int place_simulated(const segue__file_set *set, segue__set_file *file, segue_error *err) {
-  char path[PATH_MAX], root[PATH_MAX];
+  char path[PATH_MAX] = "", root[PATH_MAX] = "";
   int rc = place_join(set->folder, file->to, path, err);
   if (!rc && set->root) rc = place_join(set->folder, set->root, root, err);
   if (rc) return rc;

@@ -91,6 +91,12 @@ int segue__user_find(const char *name, const char *group, segue__user_entry *out
   return rc;
 }
 
+void segue__user_entry_move(segue__user_entry *to, segue__user_entry *from) {
+  *to = *from;
+  if (to->user.groups) to->user.groups = to->groups;
+  memset(from, 0, sizeof *from);
+}
+
 void segue__user_entry_deinit(segue__user_entry *entry) {
   segue__free(entry->login);
   segue__free(entry->home);

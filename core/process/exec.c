@@ -139,11 +139,13 @@ static void exec_set(segue__exec_instance *instance, const segue__exec_options *
 }
 
 /* A program that is missing is reported before any file is replaced for it. A child that runs and
- * gets a signal does not need its program any more. */
+ * gets a signal does not need its program any more; one whose environment changes is restarted. */
 static int exec_find_program(const segue__exec_instance *instance, segue_error *err) {
   const segue__exec *exec = instance->exec;
   segue__executable found;
-  if (segue__process_runs(exec->process) && !instance->restarts) return 0;
+  if (segue__process_runs(exec->process) && !instance->restarts &&
+      segue__exec_env_equal(exec->env, instance->env))
+    return 0;
   const segue__child_options options = {
       .size = sizeof options, .argv = exec->setup.argv, .env = instance->env->environment.entries};
   int rc = segue__executable_find(&options, &found, err);

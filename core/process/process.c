@@ -152,20 +152,25 @@ void segue__process_free(segue__process *process) {
 
 /* ---- A signal that must not end it ---- */
 
-/* Returns whether the process has a handler for the signal, or ignores it: the bit of the signal in
- * SigCgt or SigIgn of /proc/PID/status. A status that cannot be read holds nothing back. */
+/* Returns whether the process has a handler for the signal, ignores it, or blocks it to read it by
+ * signalfd (it starts with no signal blocked): the bit of the signal in SigCgt, SigIgn or SigBlk of
+ * /proc/PID/status. A status that cannot be read holds nothing back. The C library blocks all
+ * signals for a moment while it starts a process, SIGSEGV too: that means nothing. A process that
+ * waits in sigwait(3) cannot be seen: the kernel shows the signal as not blocked meanwhile. */
 static bool process_handles(int pid, int signum) {
   char path[32], line[128];
   bool handles = false, found = false;
-  uint64_t bit = UINT64_C(1) << (signum - 1);
+  const uint64_t bit = UINT64_C(1) << (signum - 1), fault = UINT64_C(1) << (SIGSEGV - 1);
   if (signum == SIGCONT || signum == SIGWINCH) return true; /* they end no process */
   snprintf(path, sizeof path, "/proc/%d/status", pid);
   FILE *file = fopen(path, "re");
   if (!file) return true;
   while (fgets(line, sizeof line, file)) {
-    if (strncmp(line, "SigCgt:", 7) != 0 && strncmp(line, "SigIgn:", 7) != 0) continue;
+    const bool blocked = strncmp(line, "SigBlk:", 7) == 0;
+    if (!blocked && strncmp(line, "SigCgt:", 7) != 0 && strncmp(line, "SigIgn:", 7) != 0) continue;
     found = true;
-    if (strtoull(line + 7, NULL, 16) & bit) handles = true;
+    const uint64_t set = strtoull(line + 7, NULL, 16);
+    if ((set & bit) && !(blocked && (set & fault))) handles = true;
   }
   fclose(file);
   return handles || !found;

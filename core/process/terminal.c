@@ -58,7 +58,7 @@ static void terminal_set(const segue__terminal *terminal, pid_t group, bool rest
   sigaddset(&stop, SIGTTOU);
   pthread_sigmask(SIG_BLOCK, &stop, &before);
   if (!tcsetpgrp(terminal->fd, group) && restore && terminal->has_modes)
-    (void)tcsetattr(terminal->fd, TCSADRAIN, &terminal->modes);
+    (void)tcsetattr(terminal->fd, TCSANOW, &terminal->modes);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 

@@ -17,7 +17,7 @@
 #include "../os/fault.h"
 #include "history_internal.h"
 
-enum { VERSION = 2, APPLICATION = 0x53454755, PRUNE_EVERY = 64 };
+enum { VERSION = 2, APPLICATION = 0x53454755, PRUNE_EVERY = 64, CHECK_AGAIN_S = 60 };
 
 static const char schema[] =
     "CREATE TABLE blob(id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, data BLOB NOT NULL);"
@@ -69,9 +69,6 @@ int segue__history_code(segue__history *h, int rc) {
   case SQLITE_READONLY:
     h->failed = true;
     return UV_EROFS;
-  case SQLITE_CANTOPEN:
-    h->failed = true;
-    return UV_ENOENT;
   case SQLITE_CORRUPT:
   case SQLITE_NOTADB:
     h->damaged = true;
@@ -190,7 +187,7 @@ static int check_all_pages(segue__history *h, bool *is_whole) {
   sqlite3_stmt *stmt = NULL;
   *is_whole = false;
   int rc = open_database(h);
-  if (!rc) rc = segue__history_prepare(h, &stmt, "PRAGMA integrity_check(1)");
+  if (!rc) rc = segue__history_prepare(h, &stmt, "PRAGMA quick_check(1)");
   if (!rc) {
     int step = sqlite3_step(stmt);
     const char *text = step == SQLITE_ROW ? (const char *)sqlite3_column_text(stmt, 0) : NULL;
@@ -216,13 +213,27 @@ static int start_again(segue__history *h) {
   return open_database(h);
 }
 
+static time_t monotonic_s(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec;
+}
+
 /* SQLite reports damage also where the disk once failed to read a page of a file that is whole. So
- * the file is opened and read again before it is renamed. */
+ * the file is opened and read again before it is renamed. A check of a large file takes seconds in
+ * which the record thread writes nothing else, so damage that shows again within a minute counts
+ * without one; it may also be of a kind that the check does not find. */
 static int repair(segue__history *h) {
-  bool is_whole;
+  bool is_whole = false;
+  int rc = 0;
+  const time_t now = monotonic_s();
+  const bool was_checked = h->checked_at && now - h->checked_at < CHECK_AGAIN_S;
   close_database(h);
   h->damaged = false;
-  int rc = check_all_pages(h, &is_whole);
+  if (!was_checked) {
+    rc = check_all_pages(h, &is_whole);
+    if (!rc) h->checked_at = now;
+  }
   if (!rc && is_whole) {
     SEGUE__LOG(h->log, SEGUE_WARN, "record",
                "the history could not be read for a moment: it was opened again and is whole",
@@ -240,11 +251,12 @@ int segue__history_ready(segue__history *h) {
   if (h->damaged) return repair(h);
   if (h->db && !h->failed && sqlite3_get_autocommit(h->db)) return 0;
   close_database(h);
-  return open_database(h);
+  int rc = open_database(h);
+  return rc == UV_ENOENT ? UV_EIO : rc; /* for a reader ENOENT means that it has no such entry */
 }
 
-/* A damaged file is renamed and the new one opened; damage may show only when the numbers are read,
- * so the loop runs twice at most. */
+/* Damage may show only when the numbers are read; it is repaired twice at most: the first time the
+ * file may be whole, the second time it is a new one. */
 int segue__history_open(segue__history **out, const segue__logger *log, const char *path,
                         unsigned wait_ms, uint64_t *generation, uint64_t *reload) {
   *out = NULL;
@@ -256,7 +268,7 @@ int segue__history_open(segue__history **out, const segue__logger *log, const ch
   segue__history_limit(h, &(segue__history_limits){0});
   int64_t last_generation = 0, last_reload = 0;
   int rc = h->path ? open_database(h) : UV_ENOMEM;
-  for (int tries = 0; tries < 2 && (!rc || h->damaged); tries++) {
+  for (int tries = 0; tries < 3 && (!rc || h->damaged); tries++) {
     if (!rc) rc = history_number(h, "SELECT max(number) FROM generation", &last_generation);
     if (!rc) rc = history_number(h, "SELECT max(id) FROM reload", &last_reload);
     if (!h->damaged) break;

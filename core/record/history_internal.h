@@ -6,6 +6,7 @@
 #define SEGUE_RECORD_HISTORY_INTERNAL_H
 
 #include <sqlite3.h>
+#include <time.h>
 
 #include "history.h"
 
@@ -28,8 +29,9 @@ struct segue__history {
   sqlite3_stmt *statements[SEGUE__HISTORY_STATEMENTS];
   unsigned wait_ms;
   uint64_t added, audited;
-  bool damaged; /* a statement reported corruption */
-  bool failed;  /* a statement failed for a reason that may be one of the connection */
+  time_t checked_at; /* time of the last check of all pages (monotonic clock); 0: none */
+  bool damaged;      /* a statement reported corruption */
+  bool failed;       /* a statement failed for a reason that may be one of the connection */
 };
 
 /* Converts a result of SQLite to an error code, and stores damage. */

@@ -202,8 +202,9 @@ int segue__history_snapshot(segue__history *h, uint64_t generation, segue_snapsh
 static int fold_detail(segue__file_fold *fold, sqlite3_stmt *stmt, int column) {
   segue__document *doc = NULL;
   segue__file_changes changes = {0};
+  const char *detail = (const char *)sqlite3_column_text(stmt, column); /* NULL: no memory */
   size_t len = (size_t)sqlite3_column_bytes(stmt, column);
-  char *text = segue__strndup((const char *)sqlite3_column_text(stmt, column), len);
+  char *text = detail ? segue__strndup(detail, len) : NULL;
   if (!text) return UV_ENOMEM;
   int rc = segue__document_new(&doc, 0, "", "history", SEGUE__JSON, text, len);
   if (!rc) rc = segue__document_parse(doc, NULL, NULL, NULL, NULL);

@@ -398,8 +398,10 @@ void segue__change_set_free(segue__txn *txn) {
   segue__change_set *set = &txn->set;
   for (size_t i = 0; i < set->count; i++) {
     segue__step *step = &set->steps[i];
-    if (step->next && step->module && step->next != step->module->live)
-      segue__instance_release(step->next);
+    if (!step->next || !step->module) continue;
+    /* The record of a module that was removed may be free already. */
+    const bool may_live = step->action->builds || step->action->keeps;
+    if (!may_live || step->next != step->module->live) segue__instance_release(step->next);
   }
   segue__free(set->steps);
   segue__free(set->undo);

@@ -47,7 +47,7 @@ describe("a command of a files module", function()
   end)
 
   it("runs as the user and the group that its options name", function()
-    local who = "'id -un; id -gn; echo $HOME; cat out/a; exit 1'"
+    local who = "'id -un; id -gn; id -Gn; echo $HOME; cat out/a; exit 1'"
     local d = start [[apply = "true"]]
     local home = io.popen("getent passwd nobody | cut -d: -f6"):read "*l"
     for x, text in ipairs {
@@ -57,7 +57,8 @@ describe("a command of a files module", function()
     } do
       local status, answer = change(d, text:format(who), nil, x + 1)
       assert.is_true(status >= 400)
-      assert.matches("exited with code 1: nobody; games; " .. home .. "; %d", message_of(answer))
+      assert.matches("code 1: nobody; games; games[nogroup ]*; " .. home .. "; %d",
+        message_of(answer))
     end
     local _, answer = change(d, [[apply = { "id", user = "no-such" }, undo = "true"]], nil, 5)
     assert.matches("there is no such user: no%-such", message_of(answer))

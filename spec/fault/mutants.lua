@@ -563,7 +563,7 @@ local mutants = {
   { "waiting with a reload signal until the child has a handler", "core/process/process.c",
     "return handles || !found;", "return true;", UNIT.process },
   { "the end of a child with the process that started it", "core/os/child_exec.c",
-    "if (o->dies_with_parent)", "if (0)", UNIT.process },
+    "if (o->dies_with_parent)", "if (0)", "spec/fault/parent_spec.lua" },
   { "the processes that a child leaves in its group", "core/process/process.c",
     ".kill_rest = true", ".kill_rest = false", UNIT.process },
   { "a kill signal for the child alone", "core/process/process.c",

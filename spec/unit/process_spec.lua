@@ -2,9 +2,9 @@
 -- core/process/process.h: a child that is started, signalled, stopped and started again.
 local C = require "spec.support.c"
 local LoopCase = require "spec.support.loop_case"
+local plugin = require "spec.support.plugin"
 local process = require "spec.support.process"
 local uv = require "luv"
-local wait = require "spec.support.wait"
 local ffi = C.ffi
 
 local case, loop, dir, p
@@ -206,6 +206,26 @@ describe("a reload signal", function()
     assert.equal(pid, C.segue__process_pid(p.ptr))
   end)
 
+  it("does not wait for a child that blocks it, to read it by signalfd", function()
+    plugin.program(dir:at "blocks", dir:write("blocks.c", [[
+      #include <signal.h>
+      #include <sys/signalfd.h>
+      #include <unistd.h>
+      int main(void) {
+        struct signalfd_siginfo info;
+        sigset_t set;
+        sigemptyset(&set);
+        sigaddset(&set, SIGHUP);
+        sigprocmask(SIG_BLOCK, &set, NULL);
+        int fd = signalfd(-1, &set, 0);
+        return read(fd, &info, sizeof info) > 0 && info.ssi_signo == SIGHUP ? 7 : 8;
+      }]]))
+    sh("exec " .. dir:at "blocks")
+    local answer = reload(1)
+    assert.equal(7, wait_end().code)
+    assert.equal(0, answer.status)
+  end)
+
   it("fails where no handler comes, and the child lives on", function()
     uv.os_setenv("SEGUE_TEST_HANDLER_MS", "30")
     finally(function() uv.os_unsetenv "SEGUE_TEST_HANDLER_MS" end)
@@ -254,33 +274,5 @@ describe("the watcher of a process", function()
     local bytes = assert(uv.fs_read(ends_of.read, 64))
     ffi.copy(got, bytes, #bytes)
     assert.same({ 16, pids[1], 0, pids[2], 0 }, { #bytes, got[0], got[1], got[2], got[3] })
-  end)
-end)
-
-describe("the end of the process that started it", function()
-  it("ends the child, however it comes", function()
-    local program = dir:write("parent.lua", ([[
-      local C = require "spec.support.c"
-      local Loop, uv = require "spec.support.loop", require "luv"
-      local ffi = C.ffi
-      local loop = Loop.uv()
-      local argv = ffi.new("const char *[4]", { "/bin/sh", "-c", "echo $$ > %s; exec sleep 20" })
-      local o, out = ffi.new "segue__process_options[1]", ffi.new "segue__process *[1]"
-      o[0].size, o[0].loop, o[0].os = ffi.sizeof(o[0]), loop.ptr, C.segue__os_default()
-      o[0].argv = argv
-      o[0].on_end = loop:cb("void (*)(void *, const segue__child_exit *)", function() end)
-      assert(C.segue__process_new(out, o) == 0)
-      local manner, e = ffi.new "segue__process_manner[1]", C.error()
-      assert(C.segue__process_start(out[0], nil, manner, e) == 0, C.text(e))
-      loop:run_until(function() return false end)]]):format(dir:at "pid"))
-    local parent = process.start { "env", "LD_PRELOAD=" .. (os.getenv "SEGUE_SPEC_PRELOAD" or ""),
-      "ASAN_OPTIONS=detect_leaks=0", "luajit", program, name = "a parent" }
-    wait.until_true(function() return (dir:read "pid" or ""):find "%d\n" end, nil, "the child")
-    local child = tonumber(dir:read "pid")
-    assert.equal(0, uv.kill(child, 0))
-    uv.kill(parent.pid, "sigkill")
-    wait.until_true(function() return not process.is_alive(child) end, nil, "the end of the child")
-    parent:wait_exit()
-    process.stop_all()
   end)
 end)
