@@ -215,7 +215,7 @@ static int place_simulated(const segue__file_set *set, segue__set_file *file, se
 }
 
 int segue__file_place(segue__file_set *set, segue__set_file *file, segue_error *err) {
-  char path[PATH_MAX];
+  char path[PATH_MAX] = "";
   int rc = place_check_text(file->to, err);
   if (rc) return rc;
   if (set->root && place_has_parent_step(file->to))
