@@ -61,11 +61,17 @@ function Terminal:wait(text)
   self.seen = to + 1
 end
 
+--- A shell may get the signal just before it reads its next line, and looks for it only behind that
+--- read: so it is sent more than once.
 function Terminal:close()
   if not self.code then
-    uv.kill(self.pid, "sighup")
+    local sent = 0
     wait.until_true(function()
       self:read()
+      if not self.code and uv.hrtime() - sent > 1e8 then
+        uv.kill(self.pid, "sighup")
+        sent = uv.hrtime()
+      end
       return self.code
     end, nil, function() return "the end of the terminal's program: " .. self.text end)
   end
