@@ -12,6 +12,7 @@
  */
 #include <string.h>
 
+#include "../os/text.h"
 #include "mask_internal.h"
 
 /* LEAST: shorter secrets look like chance. FIRST bytes decide whether more is decoded. */
@@ -41,7 +42,7 @@ static int base64_digit(char c) {
 /* Line breaks stand in long base64, every 64 or 76 characters; the next line may be indented. */
 static int base64_next_digit(mask_decoder *d) {
   if (!decoder_ends(d) && (d->text[d->at] == '\n' || d->text[d->at] == '\r'))
-    while (!decoder_ends(d) && strchr("\r\n \t", d->text[d->at]) && d->text[d->at])
+    while (!decoder_ends(d) && segue__is_one_of(d->text[d->at], "\r\n \t"))
       d->at++;
   return decoder_ends(d) ? -1 : base64_digit(d->text[d->at]);
 }

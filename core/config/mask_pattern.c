@@ -7,6 +7,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "../os/text.h"
 #include "mask_internal.h"
 
 static int mask_pattern_bad(const char *text, size_t at, const char *why, segue_error *err) {
@@ -61,7 +62,7 @@ static const char *read_quoted(segue__pattern_step *step, const char *s) {
 
 static bool key_byte(char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-         (unsigned char)c > 127 || (c && strchr("_-/:*", c));
+         (unsigned char)c > 127 || segue__is_one_of(c, "_-/:*");
 }
 
 static const char *mask_pattern_read_key(segue__pattern *p, const char *s) {

@@ -5,6 +5,7 @@
  * (several documents, keys that are not text). Aliases share the subtree of their anchor.
  */
 #include "yaml.h"
+#include "../os/text.h"
 
 #include <string.h>
 #include <uv.h>
@@ -360,7 +361,8 @@ static int check_breaks(reader *r) {
  * In 1.2 it is one only before a blank. `at` is where a node starts; an empty key (`? `) starts
  * right behind its mark. */
 static int check_question(reader *r, const char *at) {
-  if (at == r->parse->text || at[-1] != '?' || strchr(" \t\r\n", *at)) return 0;
+  const char *text = r->parse->text, *end = text + r->parse->len;
+  if (at == text || at[-1] != '?' || at == end || segue__is_one_of(*at, " \t\r\n")) return 0;
   return segue__builder_fail(r->b, SEGUE_ESYNTAX,
                              "a plain value in [ ] or { } cannot start with '?' here: put it in "
                              "quotes");
@@ -389,17 +391,17 @@ static int check_name(reader *r, const yaml_event_t *e, const char *at) {
   const char *name = yaml_name_of(e), *end = r->parse->text + r->parse->len;
   if (!name) return 0;
   if (at < end && *at == '!') {
-    while (at < end && !strchr(" \t\r\n", *at))
+    while (at < end && !segue__is_one_of(*at, " \t\r\n"))
       at++;
-    while (at < end && strchr(" \t\r\n", *at))
+    while (at < end && segue__is_one_of(*at, " \t\r\n"))
       at++;
   }
   size_t len = strlen(name);
   if ((size_t)(end - at) <= len + 1 || memcmp(at + 1, name, len) != 0) return 0;
   const char *next = at + 1 + len;
   bool is_key = e->type == YAML_ALIAS_EVENT && *next == ':' &&
-                (next + 1 == end || strchr(" \t\r\n", next[1]));
-  if (is_key || !strchr(":?%@`", *next)) return 0;
+                (next + 1 == end || segue__is_one_of(next[1], " \t\r\n"));
+  if (is_key || !segue__is_one_of(*next, ":?%@`")) return 0;
   return segue__builder_fail(r->b, SEGUE_ESYNTAX,
                              "the name after '%c' contains '%c': use letters, digits, '-' and '_', "
                              "or put a space behind the name",

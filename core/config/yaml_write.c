@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "../os/text.h"
 #include "config.h"
 #include "scalar.h"
 #include "utf8.h"
@@ -38,7 +39,7 @@ static bool yaml_is_plain(const char *s, size_t len) {
   segue_node node;
   if (!len || !yaml_is_letter(s[0]) || yaml_is_old_word(s, len)) return false;
   for (size_t i = 1; i < len; i++)
-    if (!yaml_is_letter(s[i]) && !(s[i] >= '0' && s[i] <= '9') && !strchr(".-+@", s[i]))
+    if (!yaml_is_letter(s[i]) && !(s[i] >= '0' && s[i] <= '9') && !segue__is_one_of(s[i], ".-+@"))
       return false;
   return segue__scalar_resolve(s, len, &node) == 1;
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../os/text.h"
 #include "cli_table.h"
 
 /* The completion for values with a name: a list of words, or a function of each shell. */
@@ -124,7 +125,7 @@ static void zsh_text(segue__buf *out, const char *s) {
   for (; *s; s++) {
     if (*s == '\'')
       segue__buf_adds(out, "'\\''");
-    else if (strchr("[]:\\", *s))
+    else if (segue__is_one_of(*s, "[]:\\"))
       segue__buf_addf(out, "\\%c", *s);
     else
       segue__buf_addc(out, *s);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "../os/text.h"
 #include "connect.h"
 #include "remote.h"
 #include "table.h"
@@ -129,7 +130,7 @@ static void remote_add_escaped(segue__buf *out, const char *s) {
   for (; *s; s++) {
     unsigned char c = (unsigned char)*s;
     if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-        strchr("-._", c))
+        segue__is_one_of((char)c, "-._"))
       segue__buf_addc(out, (char)c);
     else
       segue__buf_addf(out, "%%%02X", c);

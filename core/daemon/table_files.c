@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../admin/render.h"
+#include "../os/text.h"
 #include "table.h"
 
 /* ---- Colours ---- */
@@ -26,7 +27,7 @@ void segue__table_paint_diffs(segue__buf *out, const char *text, size_t len, boo
   for (const char *at = text, *end = text + len; at < end;) {
     const char *stop = memchr(at, '\n', (size_t)(end - at));
     size_t n = stop ? (size_t)(stop - at) : (size_t)(end - at);
-    inside = n && (inside ? strchr("+-@ \\", *at) != NULL : n > 4 && !memcmp(at, "--- ", 4));
+    inside = n && (inside ? segue__is_one_of(*at, "+-@ \\") : n > 4 && !memcmp(at, "--- ", 4));
     const char *code = colour && inside ? diff_colour(at, n) : NULL;
     if (code) segue__buf_adds(out, code);
     segue__buf_add(out, at, n);

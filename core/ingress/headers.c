@@ -8,6 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "../os/text.h"
 #include "ingress_internal.h"
 
 static bool is_token(segue_text text) {
@@ -15,7 +16,7 @@ static bool is_token(segue_text text) {
   for (size_t i = 0; i < text.len; i++) {
     char c = text.s[i];
     bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-    if (!letter && (!c || !strchr(others, c))) return false;
+    if (!letter && !segue__is_one_of(c, others)) return false;
   }
   return text.len > 0;
 }

@@ -3,6 +3,7 @@
  * Checks that all options of HTTP requests share.
  */
 #include "http_rows.h"
+#include "../os/text.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -16,7 +17,7 @@ void segue__options_check_tls(void *options, segue_option_report *report) {
 /* A token of RFC 9110: with any other byte a server would read another header, or none. */
 static bool is_token(const char *s) {
   for (const char *c = s; *c; c++)
-    if (!isalnum((unsigned char)*c) && !strchr("!#$%&'*+.^_`|~-", *c)) return false;
+    if (!isalnum((unsigned char)*c) && !segue__is_one_of(*c, "!#$%&'*+.^_`|~-")) return false;
   return *s != 0;
 }
 

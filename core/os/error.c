@@ -10,6 +10,7 @@
 #include <uv.h>
 
 #include "mem.h"
+#include "text.h"
 
 const char *segue_error_name(int code) {
   switch (code) {
@@ -77,7 +78,7 @@ const char *segue_type_name(segue_type type) {
 }
 
 static bool of_name(char c) {
-  return isalnum((unsigned char)c) || (c && strchr("_-./[]", c)) || (unsigned char)c > 127;
+  return isalnum((unsigned char)c) || segue__is_one_of(c, "_-./[]") || (unsigned char)c > 127;
 }
 
 /* Returns whether the message already contains the name as a whole word; then it is not repeated. A

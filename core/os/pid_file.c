@@ -21,6 +21,7 @@
 
 #include "error.h"
 #include "fault.h"
+#include "text.h"
 
 enum { PID_TRIES = 5, PID_FILE_BYTES = 4096, NAME_BYTES = 15, LATE_S = 10 };
 
@@ -127,7 +128,8 @@ int segue__pid_file_read(const char *path, int *pid, segue_error *err) {
                          segue_strerror(rc));
   errno = 0;
   long number = strtol(text, &end, 10);
-  if (errno || end == text || number < 1 || number > 4194304 || !strchr(" \t\r\n", *end))
+  if (errno || end == text || number < 1 || number > 4194304 ||
+      (*end && !segue__is_one_of(*end, " \t\r\n")))
     return segue__errorf(err, UV_EINVAL,
                          "the pid file %.200s does not begin with the number of a process", path);
   *pid = (int)number;

@@ -8,6 +8,7 @@
  * (***); for the same reason a removed and an added line with *** in it never count as equal.
  */
 #include "file_fold.h"
+#include "../os/text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -169,7 +170,7 @@ static bool diff_apply(fold_walk *walk, const char *text) {
       if (!hunk_read(text, len, &first) || first < walk->number) return false;
       walk_to(walk, first);
       inside = true;
-    } else if (!inside || !strchr("+- \\", *text)) {
+    } else if (!inside || !segue__is_one_of(*text, "+- \\")) {
       return false;
     } else if (*text == '\\') {
       if (last) last->no_break = true;

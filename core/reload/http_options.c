@@ -3,6 +3,7 @@
  * The options of a listener of the admin API.
  */
 #include "http_options.h"
+#include "../os/text.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -219,7 +220,7 @@ static bool is_address(const char *address) {
 
 static bool is_host(const char *host) {
   for (const char *s = host; *s; s++)
-    if (!isalnum((unsigned char)*s) && !strchr("._%-", *s)) return false;
+    if (!isalnum((unsigned char)*s) && !segue__is_one_of(*s, "._%-")) return false;
   return *host != 0;
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../os/hex.h"
+#include "../os/text.h"
 #include "schema_internal.h"
 
 static bool format_uri_is_digit(char c) {
@@ -15,10 +16,6 @@ static bool format_uri_is_digit(char c) {
 
 static bool format_uri_is_letter(char c) {
   return (c | 32) >= 'a' && (c | 32) <= 'z';
-}
-
-static bool one_of(char c, const char *set) {
-  return c && strchr(set, c);
 }
 
 int segue__format_ipv4(const char *s, size_t len) {
@@ -97,7 +94,7 @@ static bool format_uri_part(const char *s, const char *end, const char *more, bo
       if (end - s < 3 || segue__hex_value(s[1]) < 0 || segue__hex_value(s[2]) < 0) return false;
       s += 2;
     } else if (!(format_uri_is_letter(*s) || format_uri_is_digit(*s) ||
-                 one_of(*s, "-._~!$&'()*+,;=") || one_of(*s, more) ||
+                 segue__is_one_of(*s, "-._~!$&'()*+,;=") || segue__is_one_of(*s, more) ||
                  (wide && (unsigned char)*s >= 128))) {
       return false;
     }
@@ -106,7 +103,7 @@ static bool format_uri_part(const char *s, const char *end, const char *more, bo
 }
 
 static const char *format_uri_until(const char *s, const char *end, const char *stops) {
-  while (s < end && !one_of(*s, stops))
+  while (s < end && !segue__is_one_of(*s, stops))
     s++;
   return s;
 }
@@ -145,8 +142,8 @@ static bool format_uri_authority(const char *s, const char *end, bool wide) {
 
 static int format_uri_reference(const char *s, size_t len, bool absolute, bool wide) {
   const char *end = s + len, *p = s;
-  while (p < end &&
-         (format_uri_is_letter(*p) || (p > s && (format_uri_is_digit(*p) || one_of(*p, "+-.")))))
+  while (p < end && (format_uri_is_letter(*p) ||
+                     (p > s && (format_uri_is_digit(*p) || segue__is_one_of(*p, "+-.")))))
     p++;
   bool scheme = p > s && p < end && *p == ':';
   if (absolute && !scheme) return 0;
@@ -211,7 +208,7 @@ static const char *template_variable(const char *s, const char *end) {
 }
 
 static const char *template_expression(const char *s, const char *end) {
-  if (s < end && one_of(*s, "+#./;?&=,!@|")) s++;
+  if (s < end && segue__is_one_of(*s, "+#./;?&=,!@|")) s++;
   for (;;) {
     s = template_variable(s, end);
     if (!s || s == end) return NULL;
@@ -230,7 +227,7 @@ int segue__format_uri_template(const char *s, size_t len) {
       if (end - s < 3 || segue__hex_value(s[1]) < 0 || segue__hex_value(s[2]) < 0) return 0;
       s += 3;
     } else {
-      if ((unsigned char)*s <= ' ' || one_of(*s, "\"<>\\^`|}") || *s == 127) return 0;
+      if ((unsigned char)*s <= ' ' || segue__is_one_of(*s, "\"<>\\^`|}") || *s == 127) return 0;
       s++;
     }
   }
@@ -253,7 +250,7 @@ static const char *plain_local(const char *s, const char *end, bool wide) {
   for (; s < end && *s != '@'; s++) {
     if (*s == '.' && (s == start || s[-1] == '.' || s + 1 == end || s[1] == '@')) return NULL;
     if (!(format_uri_is_letter(*s) || format_uri_is_digit(*s) ||
-          one_of(*s, ".!#$%&'*+-/=?^_`{|}~") || (wide && (unsigned char)*s >= 128)))
+          segue__is_one_of(*s, ".!#$%&'*+-/=?^_`{|}~") || (wide && (unsigned char)*s >= 128)))
       return NULL;
   }
   return s > start ? s : NULL;

@@ -11,6 +11,7 @@
 
 #include "../config/utf8.h"
 #include "../os/hex.h"
+#include "../os/text.h"
 #include "schema_internal.h"
 
 enum { PATTERN_MAX = 1 << 14, NESTED_MAX = 100 };
@@ -152,7 +153,7 @@ static bool read_escape(reader *r, bool in_class, atom *a) {
   const char *control = memchr(controls, c, sizeof controls - 1);
   if (control && regex_is_letter(c)) {
     a->code = (uint32_t)control[1];
-  } else if (strchr("dDwWsS", c)) {
+  } else if (segue__is_one_of(c, "dDwWsS")) {
     a->set = c;
   } else if (c == 'p' || c == 'P') {
     a->set = c;
@@ -352,7 +353,7 @@ static bool regex_falls(const char *at, const char *end) {
 
 /* Reads the quantifier behind an atom, if there is one. */
 static bool read_quantifier(reader *r, bool repeatable) {
-  if (r->p == r->end || !strchr("*+?{", *r->p) || !*r->p) return true;
+  if (r->p == r->end || !segue__is_one_of(*r->p, "*+?{")) return true;
   const char *at = r->p, *end = *r->p == '{' ? braces_end(r, r->p) : r->p + 1;
   if (!end) return regex_fail(r, at, "a { that is no quantifier must be written \\{");
   if (!repeatable) return regex_fail(r, at, "there is nothing that could be repeated");
@@ -362,7 +363,7 @@ static bool read_quantifier(reader *r, bool repeatable) {
   segue__buf_add(r->out, at, (size_t)(end - at));
   r->p = end;
   if (r->p < r->end && *r->p == '?') segue__buf_addc(r->out, *r->p++);
-  if (r->p < r->end && *r->p && strchr("*+?{", *r->p))
+  if (r->p < r->end && segue__is_one_of(*r->p, "*+?{"))
     return regex_fail(r, r->p, "a quantifier cannot follow a quantifier");
   return true;
 }

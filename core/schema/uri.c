@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../os/hex.h"
+#include "../os/text.h"
 #include "schema_internal.h"
 
 typedef struct span {
@@ -24,7 +25,7 @@ static bool scheme_char(char c, bool first) {
 
 static span uri_until(const char *s, const char *end, const char *stops) {
   const char *p = s;
-  while (p < end && !strchr(stops, *p))
+  while (p < end && !segue__is_one_of(*p, stops))
     p++;
   return (span){s, (size_t)(p - s)};
 }

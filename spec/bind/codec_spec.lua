@@ -143,7 +143,7 @@ describe("segue.yaml", function()
       "a #b", "- a", "? a", "*a", "&a", "!a", "%a", "@a", "a\nb", "a\tb", "'", '"', "\\", "<<",
       "2001-01-01", "1_000", "1:30", "=", "\194\133", "\226\128\168", "\239\187\191x", "a\127",
       "\194\155", "\239\191\191", "\240\159\152\128", ("k"):rep(5000), "a:", ":a", "a,b", "[",
-      "{" } do
+      "{", "a\0", "a\0b" } do
       same(yaml.decode(yaml.encode(text)), text)
       local map = yaml.decode(yaml.encode { [text] = { { [text] = text } } })
       same(map[text][1][text], text)

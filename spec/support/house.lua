@@ -115,6 +115,10 @@ local function check_file(path)
     if line:find("[ \t]$") then breach(path .. ":" .. number, "white space at the end") end
     if line:find("\t") then breach(path .. ":" .. number, "a tab") end
     if path:match("%.[ch]$") then check_include(path, number, line) end
+    -- With a text as its first argument strchr(3) also finds the terminator, a zero byte.
+    if path:match("^core/.*%.c$") and line:find('%f[%w_]strchr%("') then
+      breach(path .. ":" .. number, "strchr() in a literal finds a zero byte: use segue__is_one_of")
+    end
     if line:find("%f[%w]TODO%f[%W]") or line:find("%f[%w]FIXME%f[%W]") then
       breach(path .. ":" .. number, "unfinished: do it or say why not")
     end

@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "../../os/text.h"
 #include "module.h"
 
 typedef struct scan {
@@ -71,7 +72,7 @@ static void skip_blank(scan *s) {
   while (s->at < s->end) {
     if (s->end - s->at > 1 && s->at[0] == '-' && s->at[1] == '-')
       requires_skip_comment(s);
-    else if (strchr(" \t\r\n", *s->at) && *s->at)
+    else if (segue__is_one_of(*s->at, " \t\r\n"))
       requires_step(s);
     else
       return;

@@ -6,6 +6,7 @@
  * everything else that of what it is in.
  */
 #include "lua_config.h"
+#include "../../os/text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,7 +45,8 @@ static const char *copy_literal(evaluation *e, const char *line, const char *end
     at++;
   if (at == end || (*at != '"' && *at != '\'')) return NULL;
   const char *from = at + 1, *to = from;
-  while (to < end && to - from < (int)sizeof e->shown - 1 && !strchr("\\%", *to) && *to != *at)
+  while (to < end && to - from < (int)sizeof e->shown - 1 && !segue__is_one_of(*to, "\\%") &&
+         *to != *at)
     to++;
   while (to > from && to < end && ((unsigned char)*to & 0xc0) == 0x80)
     to--; /* not in the middle of a character */

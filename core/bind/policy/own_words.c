@@ -3,6 +3,7 @@
  * Which words of an error message may be shown. See own_words.h for the rule.
  */
 #include "own_words.h"
+#include "../../os/text.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -85,9 +86,9 @@ static bool is_own(const own_texts *own, const char *word, size_t n) {
 
 static origin origin_of(const own_texts *own, const char *word, size_t n) {
   size_t digits = 0, whole = n;
-  while (n && strchr("'\"([{<`", *word))
+  while (n && segue__is_one_of(*word, "'\"([{<`"))
     word++, n--;
-  while (n && strchr("'\")]}>`.,:;!?", word[n - 1]))
+  while (n && segue__is_one_of(word[n - 1], "'\")]}>`.,:;!?"))
     n--;
   while (digits < n && isdigit((unsigned char)word[digits]))
     digits++;

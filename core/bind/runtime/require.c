@@ -5,8 +5,10 @@
  * same text, and their hash makes a change of the file a reason to reload. Only text is loaded,
  * because Lua does not verify bytecode.
  */
+#include <ctype.h>
 #include <string.h>
 
+#include "../../os/text.h"
 #include "state.h"
 
 enum { FILE_MAX = 4 * 1024 * 1024 };
@@ -149,8 +151,7 @@ static int load_text(lua_State *L) {
 static bool valid_name(const char *name) {
   if (!*name || *name == '.' || strstr(name, "..") || name[strlen(name) - 1] == '.') return false;
   for (; *name; name++) {
-    if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.", *name))
-      return false;
+    if (!isalnum((unsigned char)*name) && !segue__is_one_of(*name, "_-.")) return false;
   }
   return true;
 }

@@ -9,6 +9,7 @@
 #include <stdalign.h>
 #include <string.h>
 
+#include "../../os/text.h"
 #include "pattern.h"
 #include "state.h"
 #include "value.h"
@@ -100,7 +101,7 @@ static size_t start_of(lua_State *L, int index, size_t len) {
 
 static bool string_is_plain(const char *text, size_t len) {
   for (size_t i = 0; i < len; i++)
-    if (text[i] && strchr("^$*+?.([%-", text[i])) return false;
+    if (segue__is_one_of(text[i], "^$*+?.([%-")) return false;
   return true;
 }
 

@@ -16,6 +16,8 @@ return {
     "spec/unit/source_spec.lua" },
   { "refusing line breaks of YAML 1.1", "core/config/yaml.c", "int rc = check_breaks(&r);",
     "int rc = 0;", "spec/unit/config_yaml_spec.lua" },
+  { "quoting a zero byte in YAML", "core/config/yaml_write.c",
+    "!segue__is_one_of(s[i], \".-+@\")", "!strchr(\".-+@\", s[i])", "spec/bind/codec_spec.lua" },
   { "refusing names of anchors that libyaml cuts", "core/config/yaml.c",
     "if (!rc) rc = check_name(r, &event, at);", ";", "spec/unit/config_yaml_spec.lua" },
   { "cleaning the file of an error", "core/config/mask.c",
