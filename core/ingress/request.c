@@ -9,6 +9,7 @@
 
 #include "../module/module.h"
 #include "../module/worker_threads.h"
+#include "../os/fault.h"
 #include "ingress_internal.h"
 
 enum { POOL_MAX = 1024, BEHIND_MAX = 1 << 20, HEAD_GUESS = 4096 };
@@ -399,6 +400,7 @@ static void request_flow(segue_request *request) {
     if (last) return;
   }
   if (request->ready || is_behind(request)) request->http->on_drained = on_drained;
+  (void)SEGUE_FAULT("ingress.delivered");
   segue__await await;
   int status;
   bool ends = take_off(request, delivered, &await, &status);

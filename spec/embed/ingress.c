@@ -230,6 +230,18 @@ static bool is_writable_path(const segue_request *request) {
   return strncmp(segue_request_path(request), "/writable/", 10) == 0;
 }
 
+/* Ends the stream only when all are released: the spec holds the worker thread meanwhile. */
+static void stream_end_late(segue_request *request) {
+  segue_answer head = {.status = 200, .content_type = "text/plain", .body = "begin\n", .len = 6};
+  if (segue_request_stream(request, &head)) abort();
+  pthread_mutex_lock(&lock);
+  while (!released)
+    pthread_cond_wait(&unblock, &lock);
+  pthread_mutex_unlock(&lock);
+  segue_request_end(request);
+  fprintf(stderr, "stream is ended\n");
+}
+
 static void work_off(const job *j) {
   if (j->stream)
     stream_go_on(j->stream);
@@ -243,6 +255,8 @@ static void work_off(const job *j) {
     say(j->request, 200, segue_request_gone(j->request) ? "gone\n" : "released\n");
   else if (path_is(j->request, "/stream/later"))
     stream_begin(j->request, true);
+  else if (path_is(j->request, "/stream/end/later"))
+    stream_end_late(j->request);
   else
     echo(j->request, j->value);
 }
@@ -323,7 +337,8 @@ static void handle(void *data, segue_request *request) {
     release_all();
     say(request, 200, "ok\n");
   } else if (path_is(request, "/later") || is_held(request) || path_is(request, "/stream/later") ||
-             path_is(request, "/who/later") || path_is(request, "/writable/full")) {
+             path_is(request, "/stream/end/later") || path_is(request, "/who/later") ||
+             path_is(request, "/writable/full")) {
     post(request, NULL, s->value);
   } else if (is_writable_path(request)) {
     writable(request, segue_request_path(request) + 10);

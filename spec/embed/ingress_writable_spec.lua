@@ -4,6 +4,7 @@
 local front = require "spec.support.front"
 local http = require "spec.support.http"
 local plugin = require "spec.support.plugin"
+local tempdir = require "spec.support.tempdir"
 
 local WITHIN_MS = front.WITHIN_MS
 
@@ -90,6 +91,23 @@ describe("a host that waits until a stream is writable", function()
     assert.equal(0, (f.host:wait_exit(WITHIN_MS)), f.host:describe())
     assert.matches("writable: ECONNRESET", f.host.output)
     client:reset()
+  end)
+
+  -- The fault point is between the last piece and the look at what the host has done meanwhile.
+  it("ends a stream while the worker thread delivers its last piece", function()
+    front.cleanup()
+    local dir = tempdir.new()
+    f = front.start { dir = dir, env = { SEGUE_FAULTS = "ingress.delivered=hang",
+      SEGUE_FAULTS_END = dir:at "continue" } }
+    local client = http.connect { port = f.at, deadline_ms = WITHIN_MS }
+    client:write(http.format { port = f.at, path = "/stream/end/later" })
+    client:read_until("begin\n", WITHIN_MS)
+    f.host:kill("usr1")
+    logs "stream is ended"
+    dir:write("continue", "")
+    assert.equal("\r\n0\r\n\r\n", client:read_until("0\r\n\r\n", WITHIN_MS))
+    assert.equal("", results())
+    assert.equal(200, f:get("/").status)
   end)
 
   for _, path in ipairs { "/stream", "/stream/later" } do

@@ -70,7 +70,7 @@ function Front:config(value, more)
       self.dir.path)))
 end
 
---- dir: of files that are there already; wrap: words before the program.
+--- dir: of files that are there already; wrap: words before the program; env: more variables.
 function M.start(options)
   local self = setmetatable({ at = port.free(), admin = port.free(),
     dir = options.dir or tempdir.new(), options = { top = "", others = "", config = "",
@@ -78,12 +78,12 @@ function M.start(options)
       module = 'listen = "http://127.0.0.1:@AT@"' } }, Front)
   local path = self:policy(options)
   self:config(1)
-  self:boot(path, options.wrap)
+  self:boot(path, options.wrap, options.env)
   return self
 end
 
-function Front:boot(path, wrap)
-  local command = {}
+function Front:boot(path, wrap, env)
+  local command = { env = env }
   for _, word in ipairs(wrap or {}) do command[#command + 1] = word end
   for _, word in ipairs { program, path or self.dir:at("reload.lua"), self.dir:at("lock") } do
     command[#command + 1] = word

@@ -77,5 +77,5 @@ return {
     "if (settled ? listener->wanted : listener->live) {", "if (settled ? 0 : listener->live) {",
     DAEMON.numbered },
   { "a request that was posted again while it was looked at", "core/ingress/request.c",
-    "request->ending && !request->posted &&", "request->ending &&", DAEMON.numbered },
+    "request->ending && !request->posted &&", "request->ending &&", EMBED_WRITABLE },
 }
