@@ -45,12 +45,7 @@ int segue__admin_new(segue__admin **out, const segue__admin_options *options) {
   admin->log = options->log;
   admin->sockets = options->sockets;
   admin->answers = options->answers;
-  admin->more_metrics = options->more_metrics;
-  admin->more_certificates = options->more_certificates;
-  admin->module_addresses = options->module_addresses;
-  admin->file_report = options->file_report;
-  admin->file_totals = options->file_totals;
-  admin->more_data = options->data;
+  admin->parts = options->parts;
   admin->started_wall_ms = segue__loop_wall_ms(options->loop);
   admin->started_ms = segue__loop_now_ms(options->loop);
   admin->policy_path = segue__strdup(options->policy_path);

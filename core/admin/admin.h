@@ -14,14 +14,9 @@
 
 typedef struct segue__admin segue__admin;
 
-typedef struct segue__admin_options {
-  size_t size;
-  segue__loop *loop; /* on libuv */
-  const segue__logger *log;
-  segue__sockets *sockets;        /* outlives it */
-  const char *policy_path;        /* shown in status; may be NULL */
-  const char *state;              /* shown in status; may be NULL */
-  struct segue__answers *answers; /* borrowed: what a recording takes */
+/* Functions of other parts of the instance that the admin API calls. */
+typedef struct segue__admin_parts {
+  void *data; /* first argument of each */
   /* Adds metrics of other parts to /metrics; NULL: there are none. */
   void (*more_metrics)(void *data, segue__buf *out);
   /* Returns a listener of another part whose certificates are watched too, by its index; NULL past
@@ -34,7 +29,17 @@ typedef struct segue__admin_options {
   int (*file_report)(void *data, void (*done)(void *data, segue__file_report *report),
                      void *done_data);
   void (*file_totals)(void *data, size_t *modules, size_t *files);
-  void *data;
+} segue__admin_parts;
+
+typedef struct segue__admin_options {
+  size_t size;
+  segue__loop *loop; /* on libuv */
+  const segue__logger *log;
+  segue__sockets *sockets;        /* outlives it */
+  const char *policy_path;        /* shown in status; may be NULL */
+  const char *state;              /* shown in status; may be NULL */
+  struct segue__answers *answers; /* borrowed: what a recording takes */
+  segue__admin_parts parts;
 } segue__admin_options;
 
 int segue__admin_new(segue__admin **out, const segue__admin_options *options);

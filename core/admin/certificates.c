@@ -21,8 +21,9 @@ typedef struct round {
 static segue__tls_notice *next_of_others(const segue__admin *admin, round *r) {
   segue__tls_notice *notice = NULL;
   do
-    notice =
-        admin->more_certificates ? admin->more_certificates(admin->more_data, r->index++) : NULL;
+    notice = admin->parts.more_certificates
+                 ? admin->parts.more_certificates(admin->parts.data, r->index++)
+                 : NULL;
   while (notice && !notice->context);
   return notice;
 }

@@ -129,7 +129,7 @@ static void files_reported(void *data, segue__file_report *report) {
 
 void segue__handle_files(segue__admin *admin, segue__http_request *request, const char *rest) {
   (void)rest;
-  if (!admin->file_report) {
+  if (!admin->parts.file_report) {
     files_answer(request, admin->engine, NULL);
     return;
   }
@@ -143,7 +143,7 @@ void segue__handle_files(segue__admin *admin, segue__http_request *request, cons
   admin->file_questions = q;
   request->user = q;
   request->on_gone = files_on_gone;
-  int rc = admin->file_report(admin->more_data, files_reported, q);
+  int rc = admin->parts.file_report(admin->parts.data, files_reported, q);
   if (!rc) return;
   question_leave(q);
   segue__free(q);

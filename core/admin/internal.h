@@ -93,13 +93,7 @@ struct segue__admin {
   uint32_t connections_max; /* through ports, and as many through unix sockets */
   segue__timer certificate_timer;
   char *policy_path, *state;
-  void (*more_metrics)(void *data, segue__buf *out);
-  segue__tls_notice *(*more_certificates)(void *data, size_t index);
-  void (*module_addresses)(void *data, const char *module, segue__buf *out);
-  int (*file_report)(void *data, void (*done)(void *data, segue__file_report *report),
-                     void *done_data);
-  void (*file_totals)(void *data, size_t *modules, size_t *files);
-  void *more_data;
+  segue__admin_parts parts;
   int64_t started_wall_ms;
   uint64_t started_ms;
   void (*closed_cb)(void *data);

@@ -382,7 +382,7 @@ void segue__handle_metrics(segue__admin *admin, segue__http_request *request, co
   prometheus_module_metrics(&body, admin->engine);
   queue_metrics(&body, admin->loop);
   segue__engine_module_metrics(admin->engine, prometheus_add_text, &body);
-  if (admin->more_metrics) admin->more_metrics(admin->more_data, &body);
+  if (admin->parts.more_metrics) admin->parts.more_metrics(admin->parts.data, &body);
   prometheus_number(&body, "segue_http_connections", "gauge", "Open connections of the admin API.",
                     segue__http_connections(admin->server));
   segue__access_metrics(&body, admin);

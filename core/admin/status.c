@@ -237,7 +237,7 @@ static void status_queue(segue__buf *out, const segue__admin *admin) {
 
 static void status_files(segue__buf *out, const segue__admin *admin) {
   size_t modules = 0, files = 0;
-  if (admin->file_totals) admin->file_totals(admin->more_data, &modules, &files);
+  if (admin->parts.file_totals) admin->parts.file_totals(admin->parts.data, &modules, &files);
   segue__buf_addf(out, ",\"files\":{\"modules\":%zu,\"files\":%zu}", modules, files);
 }
 
@@ -308,7 +308,8 @@ static void modules_json(segue__buf *out, const segue__admin *admin) {
       segue__buf_addf(out, "%s\"%s\":%zu", k ? "," : "",
                       segue__module_state_name((segue__module_state)k), module.instances[k]);
     segue__buf_adds(out, "},\"listen\":[");
-    if (admin->module_addresses) admin->module_addresses(admin->more_data, module.name, out);
+    if (admin->parts.module_addresses)
+      admin->parts.module_addresses(admin->parts.data, module.name, out);
     segue__buf_addf(out, "],\"drifted\":%zu,", module.drifted);
     segue__render_clean(out, engine, "drift", module.drift);
     segue__buf_adds(out, ",\"error\":");

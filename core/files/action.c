@@ -40,18 +40,11 @@ static int action_start_effect(segue__step *step, const char *title, const segue
                                segue_error *err) {
   segue__file_instance *instance = action_instance(step);
   const segue__file_module *module = instance->module;
-  const segue__effect_options options = {.size = sizeof options,
-                                         .loop = module->world->loop,
-                                         .os = module->world->os,
-                                         .outside = module->world->outside,
-                                         .answers = module->world->answers,
-                                         .module = module->name,
-                                         .title = title,
-                                         .effect = effect,
-                                         .times = instance->hurried ? 0 : module->retry_times,
-                                         .pause_ms = module->retry_pause_ms,
-                                         .cb = cb,
-                                         .data = step};
+  segue__effect_options options = segue__file_module_effect(module, title, effect);
+  options.times = instance->hurried ? 0 : module->retry_times;
+  options.pause_ms = module->retry_pause_ms;
+  options.cb = cb;
+  options.data = step;
   int rc = SEGUE_FAULT("files.apply");
   if (rc) return segue__errorf(err, rc, "apply: %s", segue_strerror(rc));
   return segue__effect_start(&instance->apply, &options, err);
@@ -396,30 +389,21 @@ static void action_report(segue__step *step, segue__file_changes *out) {
   if (instance) (void)segue__file_changes_move(out, &instance->preview);
 }
 
+#define FILES_STEP                                                                                 \
+  .prepare = action_prepare, .report = action_report, .commit = action_commit,                     \
+  .undo = action_undo, .hurry = action_hurry, .close = action_close, .intend = action_intend,      \
+  .recover = segue__files_recover
+
 const segue__action segue__action_files = {.name = "files",
                                            .untried = "apply",
                                            .builds = true,
-                                           .prepare = action_prepare,
-                                           .report = action_report,
                                            .changes = action_changes,
-                                           .commit = action_commit,
-                                           .undo = action_undo,
-                                           .hurry = action_hurry,
                                            .settle = action_settle,
-                                           .close = action_close,
-                                           .intend = action_intend,
-                                           .recover = segue__files_recover};
+                                           FILES_STEP};
 
 /* The step that drops a module: its set has the files of the book, and no others. The instance of
  * the step is never live. */
 const segue__action segue__action_files_remove = {.name = "files remove",
                                                   .untried = "remove the files of",
-                                                  .prepare = action_prepare,
-                                                  .report = action_report,
-                                                  .commit = action_commit,
-                                                  .undo = action_undo,
-                                                  .hurry = action_hurry,
                                                   .settle = action_settle_remove,
-                                                  .close = action_close,
-                                                  .intend = action_intend,
-                                                  .recover = segue__files_recover};
+                                                  FILES_STEP};

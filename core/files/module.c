@@ -93,6 +93,19 @@ static void instance_cancelled(segue__file_instance *instance) {
   instance_end(instance, SEGUE_ECANCELLED, &error);
 }
 
+segue__effect_options segue__file_module_effect(const segue__file_module *module, const char *title,
+                                                const segue__effect *effect) {
+  const segue__file_world *world = module->world;
+  return (segue__effect_options){.size = sizeof(segue__effect_options),
+                                 .loop = world->loop,
+                                 .os = world->os,
+                                 .outside = world->outside,
+                                 .answers = world->answers,
+                                 .module = module->name,
+                                 .title = title,
+                                 .effect = effect};
+}
+
 static void check_done(void *data, int status, const segue_error *error) {
   segue__file_instance *instance = data;
   segue_error refused;
@@ -122,17 +135,10 @@ static int check_start(segue__file_instance *instance, segue_error *err) {
   int rc = segue__check_words_make(&words, instance->shared->set, &module->check, err);
   if (rc) return rc;
   memcpy(instance->check_folder, words.folder, sizeof words.folder);
-  const segue__effect_options options = {.size = sizeof options,
-                                         .loop = module->world->loop,
-                                         .os = module->world->os,
-                                         .outside = module->world->outside,
-                                         .answers = module->world->answers,
-                                         .module = module->name,
-                                         .title = "check",
-                                         .effect = &words.effect,
-                                         .shown = &module->check,
-                                         .cb = check_done,
-                                         .data = instance};
+  segue__effect_options options = segue__file_module_effect(module, "check", &words.effect);
+  options.shown = &module->check;
+  options.cb = check_done;
+  options.data = instance;
   bool in_place = !words.names_staged;
   if (in_place) segue__simulation_show(instance->shared->set, true);
   instance->check_since_ms = segue__loop_now_ms(module->world->loop);

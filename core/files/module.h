@@ -91,6 +91,10 @@ extern const segue_module_ops segue__file_module_ops;
 /* The path of a value that a template of the instance has read by a function, and that is another
  * one in next; NULL: none. */
 const char *segue__file_module_differs(const void *object, const segue_snapshot *next);
+/* The options of an effect of this module; the caller adds the callback, and tries if it wants
+ * them. The result borrows from its arguments. */
+segue__effect_options segue__file_module_effect(const segue__file_module *module, const char *title,
+                                                const segue__effect *effect);
 
 /* A job of the queue "files" on a set; `done` always runs, on the control thread: with
  * SEGUE_ECANCELLED if the loop closes before the job ran. */

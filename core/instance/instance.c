@@ -486,12 +486,13 @@ static int open_admin(segue *s, segue_error *error) {
           s->options.policy && realpath(s->options.policy, policy) ? policy : s->options.policy,
       .state = s->state.folder,
       .answers = s->answers,
-      .more_metrics = more_metrics,
-      .more_certificates = more_certificates,
-      .module_addresses = module_addresses,
-      .file_report = s->files ? file_report : NULL, /* only policies in Lua render files */
-      .file_totals = s->files ? file_totals : NULL,
-      .data = s,
+      .parts = {.data = s,
+                .more_metrics = more_metrics,
+                .more_certificates = more_certificates,
+                .module_addresses = module_addresses,
+                .file_report =
+                    s->files ? file_report : NULL, /* only policies in Lua render files */
+                .file_totals = s->files ? file_totals : NULL},
   };
   int rc = segue__admin_new(&s->admin, &options);
   if (rc < 0) return segue__errorf(error, rc, "cannot open the admin API: %s", segue_strerror(rc));

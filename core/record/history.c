@@ -17,7 +17,8 @@
 #include "../os/fault.h"
 #include "history_internal.h"
 
-enum { VERSION = 2, APPLICATION = 0x53454755, PRUNE_EVERY = 64, CHECK_AGAIN_S = 60 };
+enum { VERSION = 2, APPLICATION = 0x53454755, PRUNE_EVERY = 64 };
+#define CHECK_AGAIN_NS UINT64_C(60000000000)
 
 static const char schema[] =
     "CREATE TABLE blob(id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, data BLOB NOT NULL);"
@@ -213,12 +214,6 @@ static int start_again(segue__history *h) {
   return open_database(h);
 }
 
-static time_t monotonic_s(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec;
-}
-
 /* SQLite reports damage also where the disk once failed to read a page of a file that is whole. So
  * the file is opened and read again before it is renamed. A check of a large file takes seconds in
  * which the record thread writes nothing else, so damage that shows again within a minute counts
@@ -226,13 +221,13 @@ static time_t monotonic_s(void) {
 static int repair(segue__history *h) {
   bool is_whole = false;
   int rc = 0;
-  const time_t now = monotonic_s();
-  const bool was_checked = h->checked_at && now - h->checked_at < CHECK_AGAIN_S;
+  const uint64_t now_ns = uv_hrtime();
+  const bool was_checked = h->checked_at_ns && now_ns - h->checked_at_ns < CHECK_AGAIN_NS;
   close_database(h);
   h->damaged = false;
   if (!was_checked) {
     rc = check_all_pages(h, &is_whole);
-    if (!rc) h->checked_at = now;
+    if (!rc) h->checked_at_ns = now_ns;
   }
   if (!rc && is_whole) {
     SEGUE__LOG(h->log, SEGUE_WARN, "record",

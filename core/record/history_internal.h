@@ -29,9 +29,9 @@ struct segue__history {
   sqlite3_stmt *statements[SEGUE__HISTORY_STATEMENTS];
   unsigned wait_ms;
   uint64_t added, audited;
-  time_t checked_at; /* time of the last check of all pages (monotonic clock); 0: none */
-  bool damaged;      /* a statement reported corruption */
-  bool failed;       /* a statement failed for a reason that may be one of the connection */
+  uint64_t checked_at_ns; /* time of the last check of all pages (uv_hrtime); 0: none */
+  bool damaged;           /* a statement reported corruption */
+  bool failed;            /* a statement failed for a reason that may be one of the connection */
 };
 
 /* Converts a result of SQLite to an error code, and stores damage. */

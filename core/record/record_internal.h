@@ -61,7 +61,7 @@ struct segue__record {
   segue__history_limits limits;
   segue__history *history; /* atomic: the control thread checks whether it is NULL */
   bool stuck;              /* another process owns the folder */
-  time_t opened_at;        /* time of the last attempt to open it (monotonic clock) */
+  uint64_t opened_at_ns;   /* time of the last attempt to open it (uv_hrtime) */
   int open_status;         /* result of that attempt */
 };
 

@@ -20,7 +20,7 @@ enum { BUSY_TRIES = 100, BUSY_PAUSE_MS = 50, PATHS_MAX = 1000, WAITING_MAX = 100
 /* A flood of requests must leave room in the queue for the entries of reloads. */
 enum { AUDITS_MAX = WAITING_MAX / 2 };
 /* How long a start waits for a history that another process locks; how often it is tried again. */
-enum { OPEN_WAIT_MS = 1000, OPEN_AGAIN_S = 1 };
+enum { OPEN_WAIT_MS = 1000, OPEN_AGAIN_MS = 1000 };
 /* Added to the last known number where the history and the numbers are lost. */
 enum { RELOAD_GAP = 1000 };
 
@@ -167,16 +167,10 @@ static void *writer_thread(void *data) {
 
 /* ---- On the record thread -------------------------------------------------------------------- */
 
-static time_t now_s(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec;
-}
-
 static int open_history(segue__record *record, unsigned wait_ms, uint64_t *generation,
                         uint64_t *reload) {
   segue__history *history = NULL;
-  record->opened_at = now_s();
+  record->opened_at_ns = uv_hrtime();
   int rc =
       segue__history_open(&history, record->log, record->history_path, wait_ms, generation, reload);
   record->open_status = rc;
@@ -389,7 +383,7 @@ static int compare_with_last(segue__record *record, task *t) {
 /* Opens a history that could not be opened at the start, at most once a second. */
 static int open_late(segue__record *record) {
   uint64_t generation, reload;
-  if (now_s() - record->opened_at < OPEN_AGAIN_S) return UV_EBUSY;
+  if (uv_hrtime() - record->opened_at_ns < OPEN_AGAIN_MS * UINT64_C(1000000)) return UV_EBUSY;
   int rc = open_history(record, 0, &generation, &reload);
   if (!rc)
     SEGUE__LOG(record->log, SEGUE_INFO, "record", "the history is open again",

@@ -359,29 +359,16 @@ void segue__step_remove(segue__step *step) {
 
 const segue__action segue__action_keep = {.name = "keep", .keeps = true};
 
-const segue__action segue__action_add = {.name = "add",
-                                         .untried = "start",
-                                         .builds = true,
-                                         .prepare = segue__step_build,
-                                         .commit = segue__step_start,
-                                         .undo = segue__step_unstart,
-                                         .settle = segue__step_retire};
+#define STARTS_NEXT                                                                                \
+  .untried = "start", .builds = true, .prepare = segue__step_build, .commit = segue__step_start
+#define STARTS_BESIDE STARTS_NEXT, .undo = segue__step_unstart, .settle = segue__step_retire
 
-const segue__action segue__action_swap = {.name = "swap",
-                                          .untried = "start",
-                                          .builds = true,
-                                          .prepare = segue__step_build,
-                                          .commit = segue__step_start,
-                                          .undo = undo_swap,
-                                          .settle = settle_swap};
+const segue__action segue__action_add = {.name = "add", STARTS_BESIDE};
 
-const segue__action segue__action_handover = {.name = "handover",
-                                              .untried = "start",
-                                              .builds = true,
-                                              .prepare = segue__step_build,
-                                              .commit = segue__step_start,
-                                              .undo = segue__step_unstart,
-                                              .settle = segue__step_retire};
+const segue__action segue__action_swap = {
+    .name = "swap", STARTS_NEXT, .undo = undo_swap, .settle = settle_swap};
+
+const segue__action segue__action_handover = {.name = "handover", STARTS_BESIDE};
 
 const segue__action segue__action_restart = {.name = "restart",
                                              .untried = "restart",

@@ -36,29 +36,30 @@ static void schema_describe(const segue__compile *c, segue_error *err, const cha
   segue__error_set_place(err, doc ? doc->name : NULL, line, column);
 }
 
-int segue__compile_fail(segue__compile *c, const char *format, ...) {
-  if (segue__compile_stopped(c)) return c->status;
+static void schema_add(const segue__compile *c, segue__errors *errors, const char *format,
+                       va_list args) {
   char text[400];
   segue_error err;
+  vsnprintf(text, sizeof text, format, args);
+  schema_describe(c, &err, text);
+  segue__errors_add(errors, &err);
+}
+
+int segue__compile_fail(segue__compile *c, const char *format, ...) {
+  if (segue__compile_stopped(c)) return c->status;
   va_list args;
   va_start(args, format);
-  vsnprintf(text, sizeof text, format, args);
+  schema_add(c, c->errors, format, args);
   va_end(args);
-  schema_describe(c, &err, text);
-  segue__errors_add(c->errors, &err);
   return c->status = SEGUE_ESCHEMA;
 }
 
 void segue__compile_warn(segue__compile *c, const char *format, ...) {
   if (!c->options || !c->options->warnings) return;
-  char text[400];
-  segue_error err;
   va_list args;
   va_start(args, format);
-  vsnprintf(text, sizeof text, format, args);
+  schema_add(c, c->options->warnings, format, args);
   va_end(args);
-  schema_describe(c, &err, text);
-  segue__errors_add(c->options->warnings, &err);
 }
 
 int segue__compile_memory(segue__compile *c) {

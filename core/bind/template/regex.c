@@ -101,14 +101,13 @@ static int regex_groups(lua_State *L) {
 }
 
 void segue__template_regex_open(lua_State *L) {
+  static const luaL_Reg functions[] = {{"regex_new", regex_new},
+                                       {"regex_match", regex_match},
+                                       {"regex_groups", regex_groups},
+                                       {NULL, NULL}};
   luaL_newmetatable(L, regex_metatable);
   lua_pushcfunction(L, regex_free);
   lua_setfield(L, -2, "__gc");
   lua_pop(L, 1);
-  lua_pushcfunction(L, regex_new);
-  lua_setfield(L, -2, "regex_new");
-  lua_pushcfunction(L, regex_match);
-  lua_setfield(L, -2, "regex_match");
-  lua_pushcfunction(L, regex_groups);
-  lua_setfield(L, -2, "regex_groups");
+  luaL_setfuncs(L, functions, 0);
 }

@@ -619,6 +619,14 @@ static const luaL_Reg methods[] = {{"file", put_file},
                                    {"close", close_rehearsal},
                                    {NULL, NULL}};
 
+static const luaL_Reg functions[] = {{"new", new_rehearsal},
+                                     {"folder", real_folder},
+                                     {"json", parse_json},
+                                     {"delivery", segue__testing_delivery},
+                                     {"duration", segue__lua_duration},
+                                     {"hint", segue__lua_hint},
+                                     {NULL, NULL}};
+
 static int open_core(lua_State *L) {
   const segue__testing_options *options = options_of(L);
   char here[PATH_MAX];
@@ -629,18 +637,7 @@ static int open_core(lua_State *L) {
   lua_pushcfunction(L, close_rehearsal);
   lua_setfield(L, -2, "__gc");
   lua_newtable(L);
-  lua_pushcfunction(L, new_rehearsal);
-  lua_setfield(L, -2, "new");
-  lua_pushcfunction(L, real_folder);
-  lua_setfield(L, -2, "folder");
-  lua_pushcfunction(L, parse_json);
-  lua_setfield(L, -2, "json");
-  lua_pushcfunction(L, segue__testing_delivery);
-  lua_setfield(L, -2, "delivery");
-  lua_pushcfunction(L, segue__lua_duration);
-  lua_setfield(L, -2, "duration");
-  lua_pushcfunction(L, segue__lua_hint);
-  lua_setfield(L, -2, "hint");
+  luaL_setfuncs(L, functions, 0);
   lua_pushlightuserdata(L, NULL);
   lua_setfield(L, -2, "null");
   /* A relative path of the command line is relative to the current folder, not to the spec. */
