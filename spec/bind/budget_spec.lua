@@ -3,20 +3,12 @@
 -- memory, and the policy works again afterwards.
 local bind = require "spec.support.bind"
 local cpu = require "spec.support.cpu"
+local fresh = require "spec.support.fresh"
 
 local ends_in = cpu.ends_in
 
 local b
-local function open(options)
-  if b then b:close() end
-  b = bind.open(options)
-end
-before_each(function() open() end)
-after_each(function()
-  local opened = b
-  b = nil
-  if opened then opened:close() end
-end)
+local open = fresh(bind.open, function(opened) b = opened end)
 
 describe("a pattern that would run for ever", function()
   local bombs = {

@@ -2,14 +2,10 @@
 -- segue.json, segue.yaml, segue.base64, segue.percent, segue.hash: both ways, exact, and within the
 -- limits of the state whatever the text is.
 local bind = require "spec.support.bind"
+local fresh = require "spec.support.fresh"
 
 local b
-before_each(function() b = bind.open() end)
-after_each(function()
-  local open = b
-  b = nil
-  if open then open:close() end
-end)
+local open = fresh(bind.open, function(opened) b = opened end)
 
 local prelude = [[
 local json, yaml, base64 = segue.json, segue.yaml, segue.base64
@@ -224,8 +220,7 @@ describe("a document that is too large", function()
     lines = table.concat(lines, "\n")]]
 
   local function with_memory(bytes)
-    b:close()
-    b = bind.open { memory = bytes, slice_ms = 5000 }
+    open { memory = bytes, slice_ms = 5000 }
   end
 
   it("of aliases of aliases is an error of the document, and the state stays usable", function()
@@ -273,8 +268,7 @@ end)
 
 describe("a conversion without an end", function()
   local function with_time(ms)
-    b:close()
-    b = bind.open { slice_ms = ms }
+    open { slice_ms = ms }
   end
 
   local endless = {

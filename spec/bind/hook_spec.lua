@@ -2,18 +2,10 @@
 -- Hooks: what check may return, errors of every shape, limits, and what a policy cannot reach.
 local C = require "spec.support.c"
 local bind = require "spec.support.bind"
+local fresh = require "spec.support.fresh"
 
 local b
-local function open(options)
-  if b then b:close() end
-  b = bind.open(options)
-end
-before_each(function() open() end)
-after_each(function()
-  local opened = b
-  b = nil
-  if opened then opened:close() end
-end)
+local open = fresh(bind.open, function(opened) b = opened end)
 
 it("an error of a hook is answered with its place; its traceback is for debugging", function()
   local answer = b:run("error('broken')")

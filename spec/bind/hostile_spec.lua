@@ -2,18 +2,11 @@
 -- Loops in places that once had no budget: descriptions of error objects, error handlers, C
 -- functions, finalizers. Each case would take minutes; each ends within the time of its call.
 local bind = require "spec.support.bind"
+local fresh = require "spec.support.fresh"
 local cpu = require "spec.support.cpu"
 
 local b
-local function open(options)
-  if b then b:close() end
-  b = bind.open(options)
-end
-after_each(function()
-  local opened = b
-  b = nil
-  if opened then opened:close() end
-end)
+local open = fresh(bind.open, function(opened) b = opened end, false)
 
 -- Runs fn; it must take less than ten seconds of CPU time.
 local function in_time(fn) return cpu.ends_in(10000, fn) end

@@ -1,18 +1,10 @@
 -- SPDX-License-Identifier: MIT
 -- segue.lua_file: configuration written in Lua, from the file to the tree.
 local bind = require "spec.support.bind"
+local fresh = require "spec.support.fresh"
 
 local b
-local function open(options)
-  if b then b:close() end
-  b = bind.open(options)
-end
-before_each(function() open { slice_ms = 60000 } end)
-after_each(function()
-  local opened = b
-  b = nil
-  if opened then opened:close() end
-end)
+local open = fresh(bind.open, function(opened) b = opened end, { slice_ms = 60000 })
 
 -- The first reload of a policy that reads this text, and runs the assertions of `check`.
 local function start(text, check, options)

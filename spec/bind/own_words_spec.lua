@@ -3,14 +3,10 @@
 -- mask knows it. Messages of policies and of Segue stay readable.
 local C = require "spec.support.c"
 local bind = require "spec.support.bind"
+local fresh = require "spec.support.fresh"
 
 local b
-before_each(function() b = bind.open() end)
-after_each(function()
-  local opened = b
-  b = nil
-  if opened then opened:close() end
-end)
+fresh(bind.open, function(opened) b = opened end)
 
 local function start(body, more, options)
   b:write("reload.lua", ([[

@@ -2,14 +2,10 @@
 -- segue.source { plugin = ... }: sources that plugins bring, in Lua, of several files.
 local C = require "spec.support.c"
 local bind = require "spec.support.bind"
+local fresh = require "spec.support.fresh"
 
 local b
-before_each(function() b = bind.open() end)
-after_each(function()
-  local opened = b
-  b = nil
-  if opened then opened:close() end
-end)
+fresh(bind.open, function(opened) b = opened end)
 
 local function plugin(text, more)
   b:write("lua/../plugins/kv/init.lua", text)

@@ -2,16 +2,12 @@
 -- reload.lua: what is taken over, what is refused, and how the refusal is worded.
 local C = require "spec.support.c"
 local bind = require "spec.support.bind"
+local fresh = require "spec.support.fresh"
 local ffi = C.ffi
 
 local head = 'local segue = require "segue"\n'
 local b
-before_each(function() b = bind.open() end)
-after_each(function()
-  local open = b
-  b = nil
-  if open then open:close() end
-end)
+local open = fresh(bind.open, function(opened) b = opened end)
 
 local function returns(body) return head .. "return {\n" .. body .. "\n}\n" end
 local function with(body) return returns("sources = { segue.value { a = 1 } },\n" .. body) end
@@ -480,8 +476,7 @@ end)
 
 describe("modules of a policy", function()
   it("have the drain options: time limit, and the action when it has passed", function()
-    b:close()
-    b = bind.open { modules = { { "m", C.new("segue_module_ops"), nil } } }
+    open { modules = { { "m", C.new("segue_module_ops"), nil } } }
     local function drain(text, replace)
       return b:load(with(('modules = { m = { kind = "c", replace = "%s",\ndrain = %s } }'):format(
         replace or "restart", text)))
@@ -520,8 +515,7 @@ describe("modules of a policy", function()
 
   it("are resolved by name or plugin, with all their options", function()
     local ops = C.new("segue_module_ops")
-    b:close()
-    b = bind.open { modules = { { "log", ops, nil }, { "bid", ops, nil } } }
+    open { modules = { { "log", ops, nil }, { "bid", ops, nil } } }
     local p = assert(b:load(with [[modules = {
       second = { kind = "c", plugin = "bid", replace = "restart", config = "x.y", needs = { "log" },
                  prepare = "1s", start = "2s", drain = "3s", stop = "4s",

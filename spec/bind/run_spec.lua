@@ -2,15 +2,11 @@
 -- segue.run: commands from policies, with real children: what they print, how they end, whom they
 -- run as, and that nothing of them outlives the task that wanted them.
 local async = require "spec.support.async"
+local fresh = require "spec.support.fresh"
 
 describe("segue.run", function()
   local a
-  before_each(function() a = async.open() end)
-  after_each(function()
-    local open = a
-    a = nil
-    if open then open:close() end
-  end)
+  local open, close = fresh(async.open, function(opened) a = opened end)
 
   it("returns the exit and the output of a command", function()
     a:run [[
@@ -177,8 +173,7 @@ describe("segue.run", function()
       ]]
     end)
     it("does not exceed the policy's memory limit by memory outside of Lua", function()
-      a:close()
-      a = async.open { memory = 16 * 1024 * 1024 }
+      open { memory = 16 * 1024 * 1024 }
       a:run [[
         local r, why, code = segue.run { shell = "head -c 100000000 /dev/zero",
           max_output = 1000000000 }
@@ -248,8 +243,7 @@ describe("segue.run", function()
         segue.run { shell = "trap '' TERM; echo $$ > pid; while :; do sleep 1; done",
           kill_after = "200ms" }]]))
       local pid = started()
-      a:close()
-      a = nil
+      close()
       assert.is_true(call ~= nil)
       assert.is_false(async.alive(pid))
     end)

@@ -3,18 +3,10 @@
 -- policy does to them; and every key of segue.source, segue.url and guards.
 local C = require "spec.support.c"
 local bind = require "spec.support.bind"
+local fresh = require "spec.support.fresh"
 
 local b
-local function open(options)
-  if b then b:close() end
-  b = bind.open(options)
-end
-before_each(function() open() end)
-after_each(function()
-  local opened = b
-  b = nil
-  if opened then opened:close() end
-end)
+fresh(bind.open, function(opened) b = opened end)
 
 local function value(path) return b:value(path) end
 local function status(name) return b:source_status(name) end

@@ -2,14 +2,10 @@
 -- Tasks: hooks that wait, under a simulated clock: sleep, limit, cancel, and where waiting is
 -- refused.
 local bind = require "spec.support.bind"
+local fresh = require "spec.support.fresh"
 
 local b
-before_each(function() b = bind.open() end)
-after_each(function()
-  local open = b
-  b = nil
-  if open then open:close() end
-end)
+local open = fresh(bind.open, function(opened) b = opened end)
 
 local function policy(body, more)
   return assert(b:load(([[local segue = require "segue"
@@ -134,8 +130,7 @@ describe("a task", function()
     assert.is_true(answer.ok, answer.text)
   end)
   it("leaves nothing behind when its policy's state is broken by another", function()
-    b:close()
-    b = bind.open { slice_ms = 30 }
+    open { slice_ms = 30 }
     local p = policy [[if next.wait then segue.sleep "4s" return true end
       if next.spin then while true do end end
       return true]]

@@ -2,16 +2,12 @@
 -- Tasks of tasks: segue.spawn, all, any, race and timeout; files and names.
 local async = require "spec.support.async"
 local bind = require "spec.support.bind"
+local fresh = require "spec.support.fresh"
 local C = require "spec.support.c"
 
 describe("tasks of tasks", function()
   local b
-  before_each(function() b = bind.open() end)
-  after_each(function()
-    local open = b
-    b = nil
-    if open then open:close() end
-  end)
+  local open = fresh(bind.open, function(opened) b = opened end)
 
   local prelude = [[
 local function eq(want, got)
@@ -215,8 +211,7 @@ local _ = after and log and fails
   end)
 
   it("are contained: one that never returns ends the hook, and no other task", function()
-    b:close()
-    b = bind.open { slice_ms = 50 }
+    open { slice_ms = 50 }
     local answer = b:run [[segue.all { function() while true do end end,
       function() segue.sleep(1) end }]]
     assert.is_false(answer.ok)
@@ -224,9 +219,8 @@ local _ = after and log and fails
   end)
 
   it("work with a collector that stops the world", function()
-    b:close()
     bind.stress = true
-    b = bind.open()
+    open()
     bind.stress = false
     run [[
       local r = segue.all { after(1, "a"), function() return segue.timeout(1, after(5)) end }
@@ -240,12 +234,7 @@ end)
 
 describe("files and names", function()
   local a
-  before_each(function() a = async.open() end)
-  after_each(function()
-    local open = a
-    a = nil
-    if open then open:close() end
-  end)
+  fresh(async.open, function(opened) a = opened end)
 
   it("are relative to the policy's folder", function()
     a.dir:mkdir("d")

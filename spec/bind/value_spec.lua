@@ -1,14 +1,10 @@
 -- SPDX-License-Identifier: MIT
 -- Config values in Lua: they behave as plain tables that cannot be written.
 local bind = require "spec.support.bind"
+local fresh = require "spec.support.fresh"
 
 local b
-before_each(function() b = bind.open() end)
-after_each(function()
-  local open = b
-  b = nil
-  if open then open:close() end
-end)
+fresh(bind.open, function(opened) b = opened end)
 
 local yaml = [[
 port: 80

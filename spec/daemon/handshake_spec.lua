@@ -60,7 +60,10 @@ end
 
 describe("a client whose handshake ends after the listener", function()
   local at
-  before_each(function() at = front.prepare() end)
+  before_each(function()
+    front.prepare()
+    at = front.at
+  end)
   after_each(front.cleanup)
 
   local GET = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"

@@ -7,16 +7,11 @@ local uv = require "luv"
 local wait = require "spec.support.wait"
 
 local WITHIN_MS = front.WITHIN_MS
+local get, metric, handler, start = front.get, front.metric, front.handler, front.start
 
 describe("a module in Lua", function()
-  local d, at
-  before_each(function() at = front.prepare() end)
-  after_each(front.cleanup)
-  local get, metric, handler = front.get, front.metric, front.handler
-  local function start(...)
-    d = front.start(...)
-    return d
-  end
+  local d
+  front.for_each_spec(function(daemon) d = daemon end)
 
   describe("answers", function()
     it("with status, headers and body in every form", function()
@@ -37,7 +32,7 @@ describe("a module in Lua", function()
       assert.equal("text/plain; charset=utf-8", text.headers["content-type"])
       assert.equal("7", get("/number").body)
       assert.equal("a1b", get("/pieces").body)
-      local connection = http.connect { port = at }
+      local connection = http.connect { port = front.at }
       connection:write("GET /headers HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
       local raw = connection:read_all(WITHIN_MS)
       for _, line in ipairs { "HTTP/1.1 201 Created", "Content-Type: application/json",
@@ -98,7 +93,7 @@ describe("a module in Lua", function()
         if request.path == "/fails" then error "no more" end
       ]])
       assert.equal("a beginning", get("/").body)
-      local connection = http.connect { port = at }
+      local connection = http.connect { port = front.at }
       connection:write("GET /fails HTTP/1.1\r\nHost: x\r\n\r\n")
       wait.until_true(function() return connection.ended end, WITHIN_MS)
       assert.matches("a beginning", connection.input)
@@ -113,7 +108,7 @@ describe("a module in Lua", function()
         if request.path == "/fails" then error "no more" end
       ]])
       for path, well in pairs { ["/"] = true, ["/fails"] = false } do
-        local connection = http.connect { port = at }
+        local connection = http.connect { port = front.at }
         connection.handle:read_stop()
         connection:write("GET " .. path .. " HTTP/1.0\r\n\r\n")
         assert.equal(well, connection:ends_well(WITHIN_MS))
@@ -128,7 +123,7 @@ describe("a module in Lua", function()
           if not ok then return end
         end
       ]], 'memory = "16MiB"')
-      local connection = http.connect { port = at }
+      local connection = http.connect { port = front.at }
       connection.handle:read_stop()
       connection:write("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
       assert.equal(200, get("/").status) -- while the first one does not read
@@ -141,7 +136,7 @@ describe("a module in Lua", function()
 
     -- Opens a connection, sends a request, and reads nothing until `read_on` is called.
     local function unread(path)
-      local connection = http.connect { port = at }
+      local connection = http.connect { port = front.at }
       connection.handle:read_stop()
       connection:write(("GET %s HTTP/1.1\r\nHost: x\r\n\r\n"):format(path))
       return connection

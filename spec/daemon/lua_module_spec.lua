@@ -8,16 +8,11 @@ local uv = require "luv"
 local wait = require "spec.support.wait"
 
 local WITHIN_MS = front.WITHIN_MS
+local get, metric, handler, start = front.get, front.metric, front.handler, front.start
 
 describe("a module in Lua", function()
-  local d, at
-  before_each(function() at = front.prepare() end)
-  after_each(front.cleanup)
-  local get, metric, handler = front.get, front.metric, front.handler
-  local function start(...)
-    d = front.start(...)
-    return d
-  end
+  local d
+  front.for_each_spec(function(daemon) d = daemon end)
 
   describe("gets", function()
     it("every part of a request", function()
@@ -85,7 +80,7 @@ describe("a module in Lua", function()
         return 200, "to nobody"
       ]], "local segue, reported = require 'segue', {}"))
       for i, path in ipairs { "/once", "/twice" } do
-        local connection = http.connect { port = at }
+        local connection = http.connect { port = front.at }
         connection:write("GET " .. path .. " HTTP/1.1\r\nHost: x\r\n\r\n")
         wait.until_true(function() return metric 'segue_gate_inside{module="front"}' == 1 end,
           WITHIN_MS, "the request")
@@ -131,7 +126,7 @@ describe("a module in Lua", function()
         released = request.path == "/release"
         return 200, "others"
       ]], 'local segue, released = require "segue", false'))
-      local connection = http.connect { port = at }
+      local connection = http.connect { port = front.at }
       connection:write("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
       for _ = 1, 20 do assert.equal("others", get("/").body) end
       get "/release"
@@ -145,7 +140,7 @@ describe("a module in Lua", function()
         return answer and 200 or 502, answer and answer.body or why
       ]], 'local segue = require "segue"'))
       for _ = 1, 3 do
-        local answer = get("/?p=" .. at)
+        local answer = get("/?p=" .. front.at)
         assert.equal("from inside", answer.body)
         assert.equal(200, answer.status)
       end
@@ -161,7 +156,7 @@ describe("a module in Lua", function()
             return 200, value .. " " .. request.generation
           end,
         }]], 'drain = "30s"')
-      local connection = http.connect { port = at }
+      local connection = http.connect { port = front.at }
       connection:write("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
       wait.until_true(function() return metric 'segue_gate_inside{module="front"}' == 1 end,
         WITHIN_MS, "the request")
@@ -203,7 +198,7 @@ describe("a module in Lua", function()
 
     it("in an endless loop is ended and answered 500, and its state is built again", function()
       start(code, 'budget = "50ms"')
-      local waiting = http.connect { port = at }
+      local waiting = http.connect { port = front.at }
       waiting:write("GET /sleep HTTP/1.1\r\nHost: x\r\n\r\n")
       wait.until_true(function() return metric 'segue_gate_inside{module="front"}' == 1 end,
         WITHIN_MS, "the request")
@@ -342,7 +337,7 @@ describe("a module in Lua", function()
     for i = 1, count do
       local handle, input = uv.new_tcp(), ""
       load.connections[i] = handle
-      handle:connect("127.0.0.1", at, function(err)
+      handle:connect("127.0.0.1", front.at, function(err)
         assert(not err, err)
         ask(handle)
         handle:read_start(function(_, data)
@@ -498,7 +493,7 @@ describe("a module in Lua", function()
     ]], "local segue = require 'segue'"), 'memory = "4MiB"')
     local waiting, refused = {}, nil
     while not refused do
-      local connection = http.connect { port = at }
+      local connection = http.connect { port = front.at }
       connection:write(http.format { method = "POST", path = "/wait", body = ("x"):rep(500000) })
       waiting[#waiting + 1] = connection
       wait.until_true(function()
@@ -521,7 +516,7 @@ describe("a module in Lua", function()
 
   it("that waits for ever is cancelled when its daemon ends, and answered", function()
     start(handler("segue.sleep '1h'", "local segue = require 'segue'"), 'drain = "100ms"')
-    local connection = http.connect { port = at }
+    local connection = http.connect { port = front.at }
     connection:write("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     wait.until_true(function() return metric 'segue_gate_inside{module="front"}' == 1 end,
       WITHIN_MS, "the request")
@@ -536,7 +531,7 @@ describe("a module in Lua", function()
   it("that waits for ever is answered 503 when its drain is over", function()
     start(handler("if request.path == '/wait' then segue.sleep '1h' end return 200, 'new'",
       "local segue = require 'segue'"), 'drain = "100ms"')
-    local connection = http.connect { port = at }
+    local connection = http.connect { port = front.at }
     connection:write("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
     wait.until_true(function() return metric 'segue_gate_inside{module="front"}' == 1 end,
       WITHIN_MS, "the request")
@@ -554,7 +549,7 @@ describe("a module in Lua", function()
       return 200, sum
     ]], "jit = true", { env = { SEGUE_TEST_STALL_MS = "200", SEGUE_TEST_LOOK_MS = "50" } })
     assert.equal(200, get("/").status)
-    local connection = http.connect { port = at }
+    local connection = http.connect { port = front.at }
     connection:write("GET /loop HTTP/1.1\r\nHost: x\r\n\r\n")
     d:wait_log("a module keeps its worker thread busy.*module=front thread=0", WITHIN_MS)
     assert.equal(200, d:http("/-/healthy").status)

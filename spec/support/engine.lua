@@ -466,6 +466,7 @@ end
 
 --- The same with a source "net" that has delivered n = 1 at the revision r1. spec.net: its options.
 function M.started_with_net(spec)
+  spec = spec or {}
   local net, before = { "net", pushes = false }, spec.before
   for key, value in pairs(spec.net or {}) do net[key] = value end
   spec.sources = spec.sources or { "a.yaml", net }
@@ -474,6 +475,11 @@ function M.started_with_net(spec)
     if before then before(e) end
   end
   return M.started(spec)
+end
+
+--- How often a text stands in another one, for example in a journal.
+function M.count(text, what)
+  return select(2, text:gsub(what:gsub("%p", "%%%0"), ""))
 end
 
 --- For the setup of specs whose thread passes gates: the first gates that a thread passes give it

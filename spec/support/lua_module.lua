@@ -1,23 +1,36 @@
 -- SPDX-License-Identifier: MIT
 -- A daemon whose one module is Lua code behind a listener:
---   before_each(function() at = front.prepare() end); after_each(front.cleanup)
---   local d = front.start(front.handler 'return 200, "text"'); front.get("/").status
+--   local d
+--   front.for_each_spec(function(daemon) d = daemon end)
+--   front.start(front.handler 'return 200, "text"'); front.get("/").status; front.at
+local busted = require "busted"
 local http = require "spec.support.http"
 local port = require "spec.support.port"
 local segue = require "spec.support.segue"
 
 local M = { WITHIN_MS = 60000 }
-local d, at
+local d
+local function on_start() end
 
---- Chooses the port of the module's listener and returns it.
-function M.prepare()
-  at = port.free()
-  return at
-end
+--- Chooses the port of the module's listener.
+function M.prepare() M.at = port.free() end
 
 function M.cleanup()
   http.close_all()
   segue.cleanup()
+end
+
+--- Prepares each spec of the current describe and cleans up after it; calls started(d) with each
+--- daemon that start has started.
+function M.for_each_spec(started)
+  busted.before_each(function()
+    on_start = started
+    M.prepare()
+  end)
+  busted.after_each(function()
+    on_start = function() end
+    M.cleanup()
+  end)
 end
 
 --- code: of the module; more: further keys of it; options: files, top (of the policy), threads,
@@ -37,17 +50,18 @@ return {
       listen = "http://127.0.0.1:%d", %s },
   },
 }
-]]):format(options.threads or 1, options.top or "", at, more or "") }
+]]):format(options.threads or 1, options.top or "", M.at, more or "") }
   -- libuv opens one for each loop, with its first connection.
   if d.baseline then
     local held = d.baseline.files
     held["/dev/null"] = (held["/dev/null"] or 0) + (options.threads or 1)
   end
+  on_start(d)
   return d
 end
 
 function M.get(path, more)
-  local request = { port = at, path = path or "/", deadline_ms = M.WITHIN_MS }
+  local request = { port = M.at, path = path or "/", deadline_ms = M.WITHIN_MS }
   for key, value in pairs(more or {}) do request[key] = value end
   local ok, answer = pcall(http.request, request)
   if not ok then error(tostring(answer) .. "\n" .. d.process:describe(), 2) end

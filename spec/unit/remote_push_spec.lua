@@ -6,17 +6,12 @@ local C = require "spec.support.c"
 
 local e
 local function started(spec)
-  spec = spec or {}
-  spec.net = { pushes = spec.pushes or false }
   e = engine.started_with_net(spec)
   return e
 end
 
 local function reload(options) return e:reload_now(options) end
 
-local function count(text, what)
-  return select(2, text:gsub(what:gsub("%p", "%%%0"), ""))
-end
 describe("a source that pushes", function()
   after_each(function()
     if e then e:close() end
@@ -25,7 +20,7 @@ describe("a source that pushes", function()
 
   local function pushing(spec)
     spec = spec or {}
-    spec.pushes = true
+    spec.net = { pushes = true }
     started(spec)
     e:step()
     return e
@@ -89,7 +84,7 @@ describe("a source that pushes", function()
     end
     e:advance(60)
     assert.equal("30", e:value("n"))
-    assert.equal(1, count(e:journal(), "settled applied"))
+    assert.equal(1, engine.count(e:journal(), "settled applied"))
   end)
 
   it("overtakes a fetch that began before", function()
@@ -135,7 +130,7 @@ describe("a source that pushes", function()
     e:advance(2000)
     assert.equal("2", e:value("n"))
     e:advance(300000)
-    local tries = count(e:journal(), "net.watch")
+    local tries = engine.count(e:journal(), "net.watch")
     assert.is_true(tries >= 5 and tries < 40, tostring(tries))
     s.watch = engine.LATER
     e:advance(70000)
@@ -186,7 +181,7 @@ describe("the strategy of a source that can push", function()
   end)
 
   it("is called when the watch fails and when it is back", function()
-    started { pushes = true, strategy = engine.OK }
+    started { net = { pushes = true }, strategy = engine.OK }
     e:advance(6000)
     assert.equal("watching", e:source_status("net").activity)
     e:journal()

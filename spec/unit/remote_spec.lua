@@ -6,17 +6,12 @@ local C = require "spec.support.c"
 
 local e
 local function started(spec)
-  spec = spec or {}
-  spec.net = { pushes = spec.pushes or false }
   e = engine.started_with_net(spec)
   return e
 end
 
 local function reload(options) return e:reload_now(options) end
 
-local function count(text, what)
-  return select(2, text:gsub(what:gsub("%p", "%%%0"), ""))
-end
 
 describe("a source that is pulled", function()
   after_each(function()
@@ -81,7 +76,7 @@ describe("a source that is pulled", function()
     assert.is_true(next_ms >= 9000 and next_ms <= 11000, tostring(next_ms))
     e:advance(11000)
     local journal = e:journal()
-    assert.equal(1, count(journal, "net.fetch r1"))
+    assert.equal(1, engine.count(journal, "net.fetch r1"))
     assert.falsy(journal:find("collect", 1, true))
     e:deliver("net", "n: 2\n", "r2")
     e:advance(12000)
@@ -105,7 +100,7 @@ describe("a source that is pulled", function()
     assert.equal("applied", a:outcome())
     assert.equal("applied", b:outcome())
     assert.equal("unchanged", late:outcome())
-    assert.equal(2, count(e:journal(), "net.fetch"))
+    assert.equal(2, engine.count(e:journal(), "net.fetch"))
   end)
 
   it("that is broken rejects, and the same bytes are not tried again by themselves", function()
@@ -212,7 +207,7 @@ describe("a source that is away", function()
     e:advance(60000)
     assert.is_true(e:source_status("net").up)
     local journal = e:journal()
-    assert.equal(1, count(journal, "the source is back"))
+    assert.equal(1, engine.count(journal, "the source is back"))
     -- a run reports to all sources that no document is held any more
     assert.truthy(journal:find("settled unchanged", 1, true))
   end)
@@ -276,7 +271,7 @@ describe("a policy that changes", function()
   end)
 
   it("moves a watch, keeps the delivery, and leaves no gap", function()
-    started { pushes = true }
+    started { net = { pushes = true } }
     local s = e:source("net")
     e:set_policy { sources = { "a.yaml", { "net", pushes = true } } }
     assert.equal("applied", reload():outcome())
@@ -293,7 +288,7 @@ describe("a policy that changes", function()
   end)
 
   it("that is refused does not change the watch and the delivery", function()
-    started { pushes = true }
+    started { net = { pushes = true } }
     e:advance(6000)
     e:journal()
     e:set_policy { sources = { "a.yaml", { "net", pushes = true, spec = 2 } },
@@ -332,7 +327,7 @@ describe("a policy that changes", function()
   end)
 
   it("removes a source with its clock and its watch", function()
-    started { pushes = true }
+    started { net = { pushes = true } }
     e:set_policy { sources = { "a.yaml" } }
     assert.equal("applied", reload():outcome())
     assert.is_nil(e:source_status("net"))
@@ -347,7 +342,7 @@ describe("a policy that changes", function()
     e:journal()
     e:set_policy { sources = { "a.yaml", { "net", spec = 2 } } }
     reload()
-    assert.equal(1, count(e:journal(), "net.fetch"))
+    assert.equal(1, engine.count(e:journal(), "net.fetch"))
   end)
 end)
 
