@@ -2,21 +2,11 @@
 -- Files that a policy drops: one of a module, or all with their module; in this process or while no
 -- process runs. They stay, are removed, or are as before, together with the rest of the change set.
 local cjson = require "cjson"
+local files_module = require "spec.support.files_module"
 local kill = require "spec.support.killed"
 local segue = require "spec.support.segue"
 local uv = require "luv"
 local wait = require "spec.support.wait"
-
-local head = [[
-local segue = require "segue"
-local function file(name)
-  return { to = "out/" .. name, content = function(config) return name .. config.x .. "\n" end }
-end
-return {
-  sources = { segue.file "a.yaml" },
-  triggers = { segue.signal "HUP" },
-  modules = { %s },
-}]]
 
 -- A module with these files. apply fails where out/a has a 9.
 local function module(names, removed, more)
@@ -27,7 +17,7 @@ local function module(names, removed, more)
     removed and ('"%s"'):format(removed) or "nil", table.concat(files, ", "), more or "")
 end
 
-local function modules(list) return head:format(list) end
+local function modules(list) return files_module.named("{ " .. list .. " }") end
 
 -- Another module, so that a policy without "web" has one.
 local other = [[rest = { kind = "files", files = { file "rest" } }]]

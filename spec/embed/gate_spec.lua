@@ -3,6 +3,7 @@
 -- gate.c; and the metrics and status of a gate in the admin API.
 local cjson = require "cjson"
 local http = require "spec.support.http"
+local plugin = require "spec.support.plugin"
 local port = require "spec.support.port"
 local process = require "spec.support.process"
 local tempdir = require "spec.support.tempdir"
@@ -13,14 +14,7 @@ describe("a host with a gate", function()
   setup(function()
     dir = tempdir.new()
     program = dir:at("host")
-    local libraries = process.run { "pkg-config", "--libs", "libuv", "yaml-0.1", "libxxhash",
-      "libpcre2-8", "sqlite3", "luajit" }
-    assert(libraries.code == 0, libraries:describe())
-    local cc = process.run { "sh", "-c", table.concat({ "cc -std=c11 -D_GNU_SOURCE -Wall -Wextra",
-      "-Werror", os.getenv("SEGUE_SPEC_CFLAGS"), "-Icore -o", program, "spec/embed/gate.c",
-      os.getenv("SEGUE_BUILD") .. "/libsegue.a", (libraries.stdout:gsub("\n", " ")),
-      "-lm -ldl -pthread" }, " "), deadline_ms = 120000 }
-    assert(cc.code == 0, cc:describe())
+    plugin.static_host(program, "spec/embed/gate.c")
     dir:write("a.yaml", "a: 1\n")
   end)
   teardown(tempdir.remove_all)

@@ -2,6 +2,7 @@
 -- A host whose module is reached by HTTP, see ingress.c: what requests say and get, the order and
 -- number of answers while reloads happen, listeners that come and go, clients that misbehave.
 local http = require "spec.support.http"
+local plugin = require "spec.support.plugin"
 local port = require "spec.support.port"
 local process = require "spec.support.process"
 local tempdir = require "spec.support.tempdir"
@@ -15,14 +16,7 @@ describe("a module that listens", function()
   setup(function()
     dir = tempdir.new()
     program = dir:at("host")
-    local libraries = process.run { "pkg-config", "--libs", "libuv", "yaml-0.1", "libxxhash",
-      "libpcre2-8", "sqlite3", "luajit" }
-    assert(libraries.code == 0, libraries:describe())
-    local cc = process.run { "sh", "-c", table.concat({ "cc -std=c11 -D_GNU_SOURCE -Wall -Wextra",
-      "-Werror", os.getenv("SEGUE_SPEC_CFLAGS"), "-Icore -o", program, "spec/embed/ingress.c",
-      os.getenv("SEGUE_BUILD") .. "/libsegue.a", (libraries.stdout:gsub("\n", " ")),
-      "-lm -ldl -pthread" }, " "), deadline_ms = 120000 }
-    assert(cc.code == 0, cc:describe())
+    plugin.static_host(program, "spec/embed/ingress.c")
   end)
   teardown(tempdir.remove_all)
   after_each(function()

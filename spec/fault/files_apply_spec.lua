@@ -2,20 +2,12 @@
 -- kill -9 at every step of a files module in the daemon: moved, applied, undone, recovered. After
 -- the next start the files are those of the last good generation, all of them, and the command has
 -- applied just these.
+local files_module = require "spec.support.files_module"
 local kill = require "spec.support.killed"
 local segue = require "spec.support.segue"
 
-local policy = [[
-local segue = require "segue"
-local function file(name)
-  return { to = "out/" .. name, content = function(config) return name .. config.x .. "\n" end }
-end
-return {
-  sources = { segue.file "a.yaml" },
-  triggers = { segue.signal "HUP" },
-  modules = { web = { kind = "files", files = { file "a", file "b" }, apply = "cat out/a out/b "
-    .. "> applied.new && mv applied.new applied && ! grep -q 9 applied" } },
-}]]
+local policy = files_module.two [[apply = "cat out/a out/b > applied.new "
+  .. "&& mv applied.new applied && ! grep -q 9 applied"]]
 
 describe("a files module of a daemon that is killed", function()
   local d

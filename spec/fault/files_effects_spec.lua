@@ -2,26 +2,16 @@
 -- kill -9 at every step of files that a signal or a request applies, that are verified, or that
 -- have an undo of their own. After the next start the files are those of the last good generation,
 -- and the server was asked last to use just these.
+local files_module = require "spec.support.files_module"
 local kill = require "spec.support.killed"
 local process = require "spec.support.process"
 local segue = require "spec.support.segue"
 local wait = require "spec.support.wait"
 local web = require "spec.support.web"
 
-local policy = [[
-local segue = require "segue"
-local function file(name)
-  return { to = "out/" .. name, content = function(config) return name .. config.x .. "\n" end }
-end
-return {
-  sources = { segue.file "a.yaml" },
-  triggers = { segue.signal "HUP" },
-  modules = { web = { kind = "files", files = { file "a", file "b" }, @MODULE@ } },
-}]]
-
 local d, server
 local function folder(module)
-  d = segue.start { policy = (policy:gsub("@MODULE@", function() return module end)),
+  d = segue.start { policy = files_module.two(module),
     files = { ["a.yaml"] = "x: 1\n" }, ready = false }
   d:wait_ready()
   d:stop()
@@ -93,7 +83,7 @@ describe("files that are applied by", function()
   for name, make in pairs(kinds) do
     local function start()
       local module, ready = make()
-      d = segue.folder { policy = (policy:gsub("@MODULE@", function() return module end)),
+      d = segue.folder { policy = files_module.two(module),
         files = { ["a.yaml"] = "x: 1\n" } }
       if ready then ready() end
       d:spawn()
@@ -143,8 +133,8 @@ describe("a pid file that changes while a signal is sent", function()
   end
 
   it("leads to the process that it names then, and not to the one before", function()
-    d = segue.folder { policy = (policy:gsub("@MODULE@", [[apply = segue.hup("s.pid",
-      { name = "sh" })]])), files = { ["a.yaml"] = "x: 1\n" } }
+    d = segue.folder { policy = files_module.two([[apply = segue.hup("s.pid",
+      { name = "sh" })]]), files = { ["a.yaml"] = "x: 1\n" } }
     d.dir:save("s.pid", start("old").pid .. "\n")
     d:spawn()
     d:wait_ready()

@@ -21,6 +21,27 @@ return {
   end
 end
 
+--- The policy of files out/NAME, each with its name and the value x, which the function file(name)
+--- describes; modules: the table of modules, as a text.
+function M.named(modules)
+  local text = [==[
+local segue = require "segue"
+local function file(name)
+  return { to = "out/" .. name, content = function(config) return name .. config.x .. "\n" end }
+end
+return {
+  sources = { segue.file "a.yaml" },
+  triggers = { segue.signal "HUP" },
+  modules = @MODULES@,
+}]==]
+  return (text:gsub("@MODULES@", function() return modules end))
+end
+
+--- The same with one module that has the files a and b; module: its other options.
+function M.two(module)
+  return M.named('{ web = { kind = "files", files = { file "a", file "b" }, ' .. module .. " } }")
+end
+
 --- Writes x and reloads: status and answer.
 function M.put(d, x)
   d.dir:save("a.yaml", ("x: %s\n"):format(x))

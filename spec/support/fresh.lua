@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- An object that each spec gets anew, and that is closed after the spec:
+-- An object that is opened for each spec and closed after it:
 --   local b
 --   local open = fresh(bind.open, function(opened) b = opened end)
 -- The returned functions: one closes the object of the current spec and opens one with other

@@ -4,6 +4,7 @@
 --   local f = front.start { module = 'listen = "http://127.0.0.1:@AT@"' }
 --   f:get("/"); f:config(2); f:reload()
 local http = require "spec.support.http"
+local plugin = require "spec.support.plugin"
 local port = require "spec.support.port"
 local process = require "spec.support.process"
 local tempdir = require "spec.support.tempdir"
@@ -19,15 +20,7 @@ local program, built, running
 function M.build(library)
   built = tempdir.new()
   program = built:at("host")
-  local libraries = process.run { "pkg-config", "--libs", "libuv", "yaml-0.1", "libxxhash",
-    "libpcre2-8", "sqlite3", "luajit" }
-  assert(libraries.code == 0, libraries:describe())
-  local cc = process.run { "sh", "-c", table.concat({ "cc -std=c11 -D_GNU_SOURCE -Wall -Wextra",
-    "-Werror", os.getenv("SEGUE_SPEC_CFLAGS") or "", "-Icore -o", program, "spec/embed/ingress.c",
-    library or "-rdynamic -Wl,--whole-archive " .. os.getenv("SEGUE_BUILD") .. "/libsegue.a "
-    .. "-Wl,--no-whole-archive", (libraries.stdout:gsub("\n", " ")),
-    "-lm -ldl -pthread" }, " "), deadline_ms = 120000 }
-  assert(cc.code == 0, cc:describe())
+  plugin.static_host(program, "spec/embed/ingress.c", library or plugin.whole_library)
 end
 
 M.remove = tempdir.remove_all

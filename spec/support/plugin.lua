@@ -37,6 +37,9 @@ function M.library(path, source, flags) compile("-shared -fPIC", flags, "-o", pa
 --- Builds a program that needs nothing of segue.
 function M.program(path, source) compile("-o", path, source) end
 
+--- The static library as a whole, for plugins that the host loads.
+M.whole_library = "-rdynamic -Wl,--whole-archive " .. build .. "/libsegue.a -Wl,--no-whole-archive"
+
 --- The library with fault points and shorter times (SEGUE_TEST_...), for M.host.
 M.spec_library = absolute(os.getenv("SEGUE_SPEC_BUILD") or "build/spec") .. "/libsegue-spec.so"
 
@@ -45,6 +48,15 @@ M.spec_library = absolute(os.getenv("SEGUE_SPEC_BUILD") or "build/spec") .. "/li
 function M.host(path, source, flags, library)
   compile(flags or "", "-o", path, source, library or build .. "/libsegue.so",
     "-Wl,-rpath," .. build, "-pthread -lm")
+end
+
+--- Builds a host program that links the static library, or `link`.
+function M.static_host(path, source, link)
+  local libraries = process.run { "pkg-config", "--libs", "libuv", "yaml-0.1", "libxxhash",
+    "libpcre2-8", "sqlite3", "luajit" }
+  assert(libraries.code == 0, libraries:describe())
+  compile("-o", path, source, link or build .. "/libsegue.a",
+    (libraries.stdout:gsub("\n", " ")), "-lm -ldl -pthread")
 end
 
 --- Builds a host program that links the library with fault points; returns its path. flags: the
