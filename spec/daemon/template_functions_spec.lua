@@ -90,7 +90,8 @@ describe("the dialect consul-template", function()
       { '{{range tree "app/"}}{{.Key}}={{.Value}} {{end}}', "port=8080 sub/a=1 sub/b=2 " },
       { '{{(tree "app" | explode).sub.b}}', "2" },
       { '{{range $k, $v := tree "app/" | byKey}}{{$k}}'
-        .. "{{range $p, $x := $v}} {{$p}}={{$x.Value}}{{end}}{{end}}", "sub a=1 b=2" },
+        .. "{{range $p, $x := $v}} {{$p}}={{$x.Value}}={{$x.Key}}{{end}}{{end}}",
+        "sub a=1=a b=2=b" },
       { '{{key "a@b@c"}}', { 'kv.get: invalid format: "a@b@c"' } },
       { '{{range service "api"}}{{.ID}} {{.Address}}:{{.Port}} {{.Tags}} {{end}}',
         "a1 1.1.1.1:81 [a] a2 10.0.0.2:80 [a b] " },
@@ -121,6 +122,17 @@ describe("the dialect consul-template", function()
       { '{{"a b" | replaceAll " " "_"}} {{trim "x" "xax"}} {{trimPrefix "a" "ab"}} '
         .. '{{trimSuffix "b" "ab"}}',
         "a_b a b a" },
+      { [[{{toTitle "don't stop a.b x_y 3rd é foo-bar a..b ﬁx\n“word” …and"}}]],
+        "Don't Stop A.b X_y 3Rd É Foo-Bar A..B Fix\n“Word” …And" },
+      { '{{$a := parseJSON `{"k":1,"e":"","m":{"x":1}}`}}'
+        .. '{{$b := parseJSON `{"k":2,"e":3,"m":{"x":2,"y":3},"n":null}`}}'
+        .. "{{$b | mergeMap $a | toJSON}} {{$b | mergeMapWithOverride $a | toJSON}} {{$a.k}}",
+        '{"e":3,"k":1,"m":{"x":1,"y":3}} {"e":3,"k":2,"m":{"x":2,"y":3},"n":null} 1' },
+      { "{{maximum 1000000 2.0}} {{minimum 2 1.5}} {{maximum 3 3.0 | printf `%T`}} "
+        .. '{{parseUint "18446744073709551615" | minimum 2}}',
+        "1000000 1.5 int64 18446744073709551615" },
+      { '{{parseFloat "inf"}} {{parseFloat "-Infinity"}} {{parseFloat "NaN"}}', "+Inf -Inf NaN" },
+      { '{{toYAML "a\\nb"}} {{explodeMap (parseJSON "null")}}', "|-\n  a\n  b map[]" },
       { '{{toTitle "hello wOrld"}} {{indent 2 "a\\n\\nb"}}', "Hello WOrld   a\n\n  b" },
       { '{{regexMatch "^a+$" "aaa"}} {{regexReplaceAll "x*" "-" "abc"}} '
         .. '{{regexReplaceAll "(a)(b)" "${2}$1x$$" "ab"}}', "true -a-b-c- b$" },
@@ -157,6 +169,8 @@ describe("the dialect consul-template", function()
         "2024-02-29T12:34:56Z 1709210096 29.02.24 12:34PM" },
       { '{{with secret "kv/db"}}{{.Data.password}}{{.LeaseID}}{{end}} {{secrets "kv"}}',
         "hush [db]" },
+      { '{{with secret "none"}}x{{else}}-{{end}}{{$s := secret "none"}}{{$s.Data.x}}',
+        "-<no value>" },
       { '{{secret "none" "a=b"}}', { "writing is not supported" } },
       { '{{range $k, $v := nomadVar "app"}}{{$k}}={{$v}}{{end}}{{(nomadVar "none").x}}',
         "a=b<no value>" },

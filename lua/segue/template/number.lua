@@ -71,9 +71,18 @@ function number.parse_uint(text)
   return total
 end
 
+-- strconv.ParseFloat.
+local not_finite = { nan = 0 / 0 }
+for _, name in ipairs { "inf", "infinity" } do
+  not_finite[name], not_finite["+" .. name] = math.huge, math.huge
+  not_finite["-" .. name] = -math.huge
+end
+
 ---@param text string
 ---@return number?
 function number.parse_float(text)
+  local named = not_finite[text:lower()]
+  if named then return named end
   if not underscores_are_good(text) then return nil end
   local plain = text:gsub("_", "")
   local mantissa = plain:match "^[+-]?0[xX](.*)$"

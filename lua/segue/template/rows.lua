@@ -51,6 +51,9 @@ rows.differs = {
     parseYAML = "YAML 1.2: yes, on, y and 010 are the texts that they are, dates too, and keys are "
       .. "texts",
     regexMatch = RE2, regexReplaceAll = RE2,
+    toTitle = "in some scripts of Asia words begin elsewhere",
+    mergeMap = "changes a copy where the first map is data",
+    mergeMapWithOverride = "changes a copy where the first map is data",
     file = "is read by each reload, and not watched",
     env = "of the process of segue", mustEnv = "of the process of segue",
     envOrDefault = "of the process of segue",

@@ -93,6 +93,50 @@ function strings.title(s)
   return table.concat(out)
 end
 
+-- Title case where it is not upper case.
+local titles = { ["ß"] = "Ss", ["ﬀ"] = "Ff", ["ﬁ"] = "Fi", ["ﬂ"] = "Fl", ["ﬃ"] = "Ffi",
+  ["ﬄ"] = "Ffl", ["ﬅ"] = "St", ["ﬆ"] = "St" }
+for title, others in pairs { ["ǅ"] = "Ǆǅǆ", ["ǈ"] = "Ǉǈǉ", ["ǋ"] = "Ǌǋǌ", ["ǲ"] = "Ǳǲǳ" } do
+  for other in others:gmatch "[\194-\244][\128-\191]*" do titles[other] = title end
+end
+
+-- Letters of Georgian have an upper case, but begin no word with it.
+local function title_of(c)
+  local code = quote.decode(c, 1)
+  if code >= 0x10d0 and code <= 0x10ff then return c end
+  return titles[c] or quote.encode(unicode.to_upper(code))
+end
+
+-- Characters between two letters of one word.
+local mids = { ["."] = true, ["'"] = true, [":"] = true }
+for _, code in ipairs { 0xb7, 0x387, 0x55f, 0x5f4, 0x2018, 0x2019, 0x2024, 0x2027, 0xfe13, 0xfe52,
+  0xfe55, 0xff07, 0xff0e, 0xff1a } do
+  mids[quote.encode(code)] = true
+end
+
+-- cases.Title(language.Und, cases.NoLower) of golang.org/x/text, which finds words by a part of the
+-- rules of UAX #29. A digit and "_" neither begin a word nor end one.
+---@param s string
+---@return string
+function strings.title_words(s)
+  local out, n, at, inside, was_mid = {}, 0, 1, false, false
+  while at <= #s do
+    local _, length = quote.decode(s, at)
+    local c = s:sub(at, at + length - 1)
+    local is_mid = mids[c] ~= nil
+    if is_mid and was_mid then inside = false end
+    n, at, was_mid = n + 1, at + length, is_mid
+    out[n] = c
+    if unicode.is_cased(c) then
+      if not inside then out[n] = title_of(c) end
+      inside = true
+    elseif not is_mid and not unicode.is_part(c) then
+      inside = false
+    end
+  end
+  return table.concat(out)
+end
+
 -- strings.Trim: the characters of a set, on both sides.
 function strings.trim(s, set)
   local within = {}

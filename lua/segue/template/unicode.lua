@@ -23,6 +23,13 @@ unicode.is_letter = class "^[\\p{L}\\p{Nd}]"
 ---@type fun(character: string): boolean
 unicode.is_printable = class "^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}]"
 
+-- Cased letters, and what continues a word of UAX #29 without being one of them.
+---@type fun(character: string): boolean
+unicode.is_cased = class "^[\\p{Lu}\\p{Ll}\\p{Lt}\u{2160}-\u{217f}\u{24b6}-\u{24e9}]"
+---@type fun(character: string): boolean
+unicode.is_part = class("^(?![\\p{Han}\\p{Hiragana}\\p{Katakana}\\p{Thai}\\p{Lao}\\p{Khmer}"
+  .. "\\p{Myanmar}])[\\p{L}\\p{Nd}\\p{M}\\p{Pc}\\p{Cf}]")
+
 -- Each takes and returns a code point.
 unicode.to_upper, unicode.to_lower = host.to_upper, host.to_lower
 

@@ -132,7 +132,8 @@ end
 ---@return string
 function yaml.encode(v)
   local out = {}
-  local one = encode(out, v, "")
+  local is_text = value.kind(v) == "string"
+  local one = encode(out, v, is_text and "  " or "")
   return one and one .. "\n" or table.concat(out, "\n") .. "\n"
 end
 

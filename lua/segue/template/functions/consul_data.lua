@@ -151,7 +151,7 @@ end, "any")
 local Secret = structs.new("*dependency.Secret", { "LeaseID", "LeaseDuration", "Renewable", "Data",
   "Metadata" })
 
--- A map at NAME/PATH, from any source; an empty one where it is not there.
+-- A map at NAME/PATH, from any source; nil where it is not there.
 local function document(site, name, root, path)
   local plain = strings.trim_space(path):gsub("^/+", "")
   if plain == "" then calling(site, name, ("%s: no path given"):format(name)) end
@@ -159,25 +159,26 @@ local function document(site, name, root, path)
   local v = context.find(full)
   local is_map = value.kind(v) == "map"
   context.touch(full, true, not is_map)
-  return is_map and v or value.map {}
+  return is_map and v or nil
 end
 
 -- Arguments behind the path would be written to Vault.
 data.secret = def({ "string" }, function(site, n, path)
   if n > 1 then calling(site, "secret", "secret: writing is not supported") end
   local found = document(site, "secret", "secrets", path)
-  return setmetatable({ LeaseID = "", LeaseDuration = 0, Renewable = false, Data = found,
+  return found and setmetatable({ LeaseID = "", LeaseDuration = 0, Renewable = false, Data = found,
     Metadata = value.map {} }, Secret)
 end, "string")
 data.secrets = def({ "string" }, function(site, path)
   local names = {}
-  for _, name in ipairs(value.sorted_keys(document(site, "secrets", "secrets", path))) do
+  for _, name in ipairs(value.sorted_keys(
+    document(site, "secrets", "secrets", path) or value.map {})) do
     names[#names + 1] = name
   end
   return value.list(names, value.STRINGS)
 end)
 data.nomadVar = def({ "string" }, function(site, path)
-  return document(site, "nomadVar", "nomadVars", path)
+  return document(site, "nomadVar", "nomadVars", path) or value.map {}
 end)
 
 return data

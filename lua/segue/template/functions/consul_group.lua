@@ -4,6 +4,7 @@ local calling = require("segue.template.runtime").calling
 local def = require("segue.template.signature").def
 local context = require "segue.template.context"
 local integers = require "segue.template.integers"
+local maps = require "segue.template.maps"
 local printf = require("segue.template.printf").print
 local quote = require "segue.template.quote"
 local services = require "segue.template.services"
@@ -110,14 +111,18 @@ group.byMeta = def({ "string", "any" }, function(site, keys, list)
   return value.map(out, Grouped)
 end)
 
--- Pairs "a/b" as a map of "a" to a map of "b"; pairs without "/" are left out.
+-- Pairs "a/b" as a map of "a" to a map of "b", where the key of the pair is "b", too; pairs without
+-- "/" are left out.
 group.byKey = def({ "any" }, function(_, pairs_list)
   local out = {}
   for _, pair in ipairs(value.kind(pairs_list) == "list" and pairs_list or {}) do
     local top, rest = pair.Key:match "^([^/]+)/(.+)$"
     if top then
       out[top] = out[top] or value.map {}
-      out[top][rest] = pair
+      local copy = {}
+      for field, v in next, pair do copy[field] = v end
+      copy.Key = rest
+      out[top][rest] = setmetatable(copy, getmetatable(pair))
     end
   end
   return value.map(out)
@@ -144,36 +149,19 @@ group.explode = def({ "any" }, function(site, pairs_list)
   return out
 end)
 
-group.explodeMap = def({ "any" }, function(site, map)
+group.explodeMap = def({ "map" }, function(site, map)
   local out = value.map {}
-  if value.kind(map) ~= "map" then calling(site, "explodeMap", "explodeMap: not a map") end
-  for _, key in ipairs(value.sorted_keys(map)) do
+  for _, key in ipairs(map and value.sorted_keys(map) or {}) do
     put_deep(site, "explodeMap", out, text.value(key), map[key])
   end
   return out
 end)
 
-local function merge(into, from, overrides)
-  local out = value.map {}
-  for key, v in next, into do out[key] = v end
-  for key, v in next, from do
-    if value.kind(out[key]) == "map" and value.kind(v) == "map" then
-      out[key] = merge(out[key], v, overrides)
-    elseif out[key] == nil or overrides then
-      out[key] = v
-    end
-  end
-  return out
-end
-
--- The map that is piped in is the one that the other is merged into.
-for name, overrides in pairs { mergeMap = false, mergeMapWithOverride = true } do
-  group[name] = def({ "any" }, function(site, n, from, into)
-    if n ~= 2 or value.kind(from) ~= "map" or value.kind(into) ~= "map" then
-      calling(site, name, name .. ": two maps are needed")
-    end
-    return merge(into, from, overrides)
-  end, "any")
+-- {{$b | mergeMap $a}}: $a with what $b adds.
+for name, overwrites in pairs { mergeMap = false, mergeMapWithOverride = true } do
+  group[name] = def({ "map", "map" }, function(_, into, from)
+    return maps.merge(into or maps.new(), from or {}, overwrites)
+  end)
 end
 
 -- ---- loop ---------------------------------------------------------------------------------------

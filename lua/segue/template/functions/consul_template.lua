@@ -38,7 +38,7 @@ ct.replaceAll = def({ "string", "string", "string" }, function(_, old, new, s)
 end)
 ct.toLower = def({ "string" }, function(_, s) return strings.lower(s) end)
 ct.toUpper = def({ "string" }, function(_, s) return strings.upper(s) end)
-ct.toTitle = def({ "string" }, function(_, s) return strings.title(s) end)
+ct.toTitle = def({ "string" }, function(_, s) return strings.title_words(s) end)
 ct.indent = def({ "int", "string" }, function(site, n, s)
   n = tonumber(n)
   if n < 0 then calling(site, "indent", "indent value must be a positive integer") end
@@ -103,13 +103,13 @@ ct.parseJSON = def({ "string" }, function(site, s)
   local v, message = json.decode(s)
   if message then calling(site, "parseJSON", message) end
   return v
-end)
+end, nil, "value")
 ct.parseYAML = def({ "string" }, function(site, s)
   if s == "" then return value.map {} end
   local v, message = host.parse(s, "value.yaml")
   if message then calling(site, "parseYAML", message) end
   return v
-end)
+end, nil, "value")
 
 -- ---- Numbers ------------------------------------------------------------------------------------
 
@@ -143,7 +143,6 @@ end)
 local float_operations = {
   add = function(a, b) return a + b end, sub = function(a, b) return a - b end,
   mul = function(a, b) return a * b end, div = function(a, b) return a / b end,
-  min = math.min, max = math.max,
 }
 
 local function as_float(v, kind)
@@ -151,17 +150,19 @@ local function as_float(v, kind)
   return tonumber(kind == "int" and value.int64_of(v) or value.uint64_of(v))
 end
 
+-- Raises an error unless v is a number.
+local function need_number(site, name, v, kind, no_floats)
+  if kind == "int" or kind == "uint" or (kind == "float" and not no_floats) then return end
+  local shown = type(v) == "string" and quote.quote(v) or '"' .. tostring(v) .. '"'
+  calling(site, name, ("%s: unknown type for %s (%s)"):format(name, shown, value.type_name(v)))
+end
+
 -- b comes first: {{subtract 1 3}} is 2.
 local function calculate(name, operation)
   return def({ "any", "any" }, function(site, b, a)
     local ka, kb = value.basic_kind(a), value.basic_kind(b)
-    for _, v in ipairs { { a, ka }, { b, kb } } do
-      if v[2] ~= "int" and v[2] ~= "uint" and (v[2] ~= "float" or operation == "mod") then
-        local shown = type(v[1]) == "string" and quote.quote(v[1]) or '"' .. tostring(v[1]) .. '"'
-        calling(site, name, ("%s: unknown type for %s (%s)"):format(name, shown,
-          value.type_name(v[1])))
-      end
-    end
+    need_number(site, name, a, ka, operation == "mod")
+    need_number(site, name, b, kb, operation == "mod")
     if ka == "float" or kb == "float" then
       return value.float(float_operations[operation](as_float(a, ka), as_float(b, kb)))
     end
@@ -173,8 +174,28 @@ local function calculate(name, operation)
   end)
 end
 for name, operation in pairs { add = "add", subtract = "sub", multiply = "mul", divide = "div",
-  modulo = "mod", minimum = "min", maximum = "max" } do
+  modulo = "mod" } do
   ct[name] = calculate(name, operation)
 end
+
+-- An int is compared with a uint as int64, and with a float as a float; the result is one of both
+-- numbers, with its type.
+local function choose(name, is_better)
+  return def({ "any", "any" }, function(site, b, a)
+    local ka, kb = value.basic_kind(a), value.basic_kind(b)
+    need_number(site, name, a, ka)
+    need_number(site, name, b, kb)
+    local convert = ka == "uint" and kb == "uint" and value.uint64_of or value.int64_of
+    if ka == "float" or kb == "float" then
+      if is_better(as_float(a, ka), as_float(b, kb)) then b, kb = a, ka end
+    elseif is_better(convert(a), convert(b)) then
+      b, kb = a, ka
+    end
+    if kb == "float" then return value.float(b.v) end
+    return kb == "uint" and value.uint64_of(b) or value.int64(value.int64_of(b))
+  end)
+end
+ct.minimum = choose("minimum", function(a, b) return a < b end)
+ct.maximum = choose("maximum", function(a, b) return a > b end)
 
 return ct

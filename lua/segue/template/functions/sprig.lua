@@ -299,4 +299,9 @@ sprig.ago = def({ "any" }, function(_, v)
   return duration(math.floor(context.now() - seconds_of(v) + 0.5))
 end)
 
+-- Their result is a value of any type, so that null is nothing for the next function.
+for _, name in ipairs { "default", "coalesce", "ternary", "fromJson", "mustFromJson" } do
+  sprig[name].result = "value"
+end
+
 return sprig

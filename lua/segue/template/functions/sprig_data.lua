@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: MIT
--- sprig's lists and maps. Go changes the maps that it is given; here only a map that a function has
--- made can be changed, because templates share their data.
+-- sprig's lists and maps.
 local calling = require("segue.template.runtime").calling
 local cast = require "segue.template.cast"
 local def = require("segue.template.signature").def
+local maps = require "segue.template.maps"
 local strings = require "segue.template.strings"
 local text = require "segue.template.format"
 local value = require "segue.template.value"
@@ -11,14 +11,6 @@ local value = require "segue.template.value"
 local NULL, truth = value.NULL, value.truth
 
 local sprig = {}
-
--- Maps that functions have made.
-local own = setmetatable({}, { __mode = "k" })
-local function new_map(members)
-  local map = value.map(members or {})
-  own[map] = true
-  return map
-end
 
 -- ---- Lists --------------------------------------------------------------------------------------
 
@@ -236,7 +228,7 @@ sprig.dict = def({}, function(_, n, ...)
     if i == n then v = "" end
     out[text.value(args[i])] = v
   end
-  return new_map(out)
+  return maps.new(out)
 end, "any")
 sprig.get = def({ "map", "string" }, function(_, map, key)
   local v = map and map[key]
@@ -248,7 +240,7 @@ sprig.hasKey = def({ "map", "string" }, function(_, map, key)
 end)
 
 local function need_own(site, name, map)
-  if own[map] then return map end
+  if maps.is_own(map) then return map end
   if map == nil then calling(site, name, "assignment to entry in nil map") end
   calling(site, name, "the data cannot be changed: change a copy that deepCopy makes")
 end
@@ -258,7 +250,7 @@ sprig.set = def({ "map", "string", "any" }, function(site, map, key, v)
   return map
 end)
 sprig.unset = def({ "map", "string" }, function(site, map, key)
-  if map == nil then return new_map() end -- as in Go, where delete accepts a nil map
+  if map == nil then return maps.new() end -- as in Go, where delete accepts a nil map
   need_own(site, "unset", map)[key] = nil
   value.forget_keys(map)
   return map
@@ -291,56 +283,28 @@ sprig.pick = def({ "map" }, function(_, n, map, ...)
     local key = (select(i, ...))
     out[key] = map and map[key]
   end
-  return new_map(out)
+  return maps.new(out)
 end, "string")
 sprig.omit = def({ "map" }, function(_, n, map, ...)
   local out = {}
   for key, v in next, map or {} do out[key] = v end
   for i = 1, n - 1 do out[(select(i, ...))] = nil end
-  return new_map(out)
+  return maps.new(out)
 end, "string")
 
--- A copy of a map or list, with all that is in it.
-local function deep_copy(v)
-  local kind = value.kind(v)
-  if kind ~= "map" and kind ~= "list" then return v end
-  local out = {}
-  for key, item in next, v do out[key] = deep_copy(item) end
-  setmetatable(out, getmetatable(v))
-  if kind == "map" then own[out] = true end
-  return out
-end
 for _, name in ipairs { "deepCopy", "mustDeepCopy" } do
   sprig[name] = def({ "any" }, function(site, v)
     if v == nil or v == NULL then
       calling(site, name, "reflect: call of reflect.Value.Type on zero Value")
     end
-    return deep_copy(v)
+    return maps.copy(v)
   end)
 end
 
--- Members that are there and not empty win; with overwrites those of `from`, also empty ones. A map
--- takes the place of no other value, and a null one is no member unless it overwrites.
-local function merge(into, from, overwrites)
-  for key, v in next, from do
-    local old = into[key]
-    local is_map = value.kind(v) == "map"
-    if v == NULL then
-      if overwrites then into[key] = v end
-    elseif is_map and value.kind(old) == "map" then
-      into[key] = merge(own[old] and old or deep_copy(old), v, overwrites)
-    elseif not truth(old) or (overwrites and not is_map) then
-      into[key] = deep_copy(v)
-    end
-  end
-  value.forget_keys(into)
-  return into
-end
 for name, overwrites in pairs { merge = false, mergeOverwrite = true } do
   local call = function(_, n, into, ...)
-    if into == nil then into = new_map() end
-    if not own[into] then into = deep_copy(into) end
-    for i = 1, n - 1 do merge(into, (select(i, ...)) or {}, overwrites) end
+    into = into == nil and maps.new() or maps.changeable(into)
+    for i = 1, n - 1 do into = maps.merge(into, (select(i, ...)) or {}, overwrites) end
     return into
   end
   sprig[name] = def({ "map" }, call, "map")
@@ -371,5 +335,9 @@ sprig.dig = def({}, function(site, n, ...)
 end, "any")
 
 sprig.deepEqual = def({ "any", "any" }, function(_, a, b) return same(a, b) end)
+
+for _, name in ipairs { "first", "last", "mustFirst", "mustLast", "get", "dig" } do
+  sprig[name].result = "value" -- null is nothing for the next function
+end
 
 return sprig
