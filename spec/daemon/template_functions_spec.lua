@@ -52,6 +52,8 @@ describe("the dialect confd", function()
       { '{{(json "{\\"a\\":1500000}").a}} {{index (jsonArray "[8080]") 0}}', "1.5e+06 8080" },
       { '{{json "[]"}}',
         { "json: cannot unmarshal array into Go value of type map[string]interface {}" } },
+      { '{{json "null"}} {{(json "null").a}} {{jsonArray "null"}} {{printf "%T" (json "null")}}',
+        "map[] <no value> [] map[string]interface {}" },
       { '{{json ""}}', { "unexpected end of JSON input" } },
       { '{{map "a" 1 "b" 2}}', "map[a:1 b:2]" }, { '{{map "a"}}', { "invalid map call" } },
       { '{{map 1 2}}', { "map keys must be strings" } },

@@ -28,6 +28,7 @@ rows.differs = {
     gets = "reads the configuration", getvs = "reads the configuration",
     exists = "reads the configuration", ls = "reads the configuration",
     lsdir = "reads the configuration",
+    json = "its error has other words", jsonArray = "its error has other words",
     datetime = "has Format, Unix, UTC, String, Year, Day, Hour, Minute, Second and YearDay",
     sortKVByLength = "keys of one length keep their order",
     lookupIP = "gives no addresses: templates use no network",

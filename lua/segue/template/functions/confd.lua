@@ -24,9 +24,14 @@ local function texts(list) return value.list(list, value.STRINGS) end
 
 -- ---- The store ----------------------------------------------------------------------------------
 
+-- A key is looked up as it is written: "/app//port" and "/app/port/" are not "/app/port".
+local function is_plain(key)
+  return key:sub(1, 1) == "/" and key:sub(-1) ~= "/" and not key:find("//", 1, true)
+end
+
 -- Keys begin with "/"; the store has them without. held: the output makes no sense without it.
 local function lookup(key, held)
-  if key:sub(1, 1) ~= "/" then return nil end
+  if not is_plain(key) then return nil end
   local v = context.text(key:sub(2))
   context.touch(key:sub(2), true, held and v == nil)
   return v
@@ -41,6 +46,7 @@ end
 local function matching(site, name, pattern)
   local found = {}
   if store.match(pattern, "") == nil then calling(site, name, "syntax error in pattern") end
+  if not is_plain(pattern) then return found end
   -- The folder is the part before the first special character, up to its last "/".
   local keys, folder = context.below(pattern:match "^/?([^*?%[\\]*)/" or "")
   local head = folder == "" and "/" or "/" .. folder .. "/"
@@ -70,8 +76,9 @@ confd.getvs = def({ "string" }, function(site, pattern)
 end)
 
 -- The names one level below a folder. Of "/" confd lists the leaves only.
-local function list(folder, only_folders)
-  folder = "/" .. folder:gsub("^/+", ""):gsub("/+$", "")
+local function list(given, only_folders)
+  if given == "" or given:find("//", 1, true) then return texts {} end
+  local folder = "/" .. given:gsub("^/+", ""):gsub("/+$", "")
   local names, seen = {}, {}
   local function add(name)
     if not seen[name] then names[#names + 1] = name end
@@ -84,7 +91,7 @@ local function list(folder, only_folders)
     if folder == "/" then
       if not only_folders and not key:find("/", 2, true) then add(key:sub(2)) end
     elseif key == folder then
-      if not only_folders then add(strings.base(key)) end
+      if not only_folders and given == key then add(strings.base(key)) end
     elseif strings.has_prefix(key, folder .. "/") then
       local name, rest = key:sub(#folder + 2):match "^([^/]*)(.*)$"
       if rest ~= "" or not only_folders then add(name) end
@@ -103,7 +110,7 @@ local function decode(name, wanted, go_type)
   return def({ "string" }, function(site, s)
     local v, message = json.decode(s)
     if message then calling(site, name, message) end
-    if v == value.NULL then return value.NULL end
+    if v == value.NULL then return value[wanted] {} end -- Go: a nil one
     local kind = value.kind(v)
     if kind == wanted then return v end
     local found = ({ list = "array", map = "object", string = "string", bool = "bool",
