@@ -325,7 +325,7 @@ static size_t action_add_names(const segue__file_set *set, const char *verb, boo
   size_t count = 0;
   for (size_t i = 0; i < segue__file_set_count(set); i++) {
     segue__file_set_get(set, i, &file);
-    if (!file.changed || (file.next.kind == SEGUE__FILE_NONE) != removed) continue;
+    if (!file.changed || !file.shown || (file.next.kind == SEGUE__FILE_NONE) != removed) continue;
     if (count < NAMED) segue__buf_addf(out, "%s%.200s", count ? ", " : verb, file.path);
     count++;
   }

@@ -129,6 +129,15 @@ static int book_lock_open(segue__file_book *book, const char *path, book_folder 
   }
 }
 
+/* The module of the entry, without a lock. */
+static int book_set_module(book_entry *entry, const char *module) {
+  char *copy = segue__strdup(module);
+  if (!copy) return UV_ENOMEM;
+  segue__free(entry->module);
+  entry->module = copy;
+  return 0;
+}
+
 static int book_take_first(segue__file_book *book, book_entry *entry, const char *module,
                            segue_error *err) {
   book_folder *folder;
@@ -163,17 +172,8 @@ static void book_untake(segue__file_book *book, book_entry *entry) {
   book_folder_close(book, folder);
 }
 
-/* A module that was given another name: the lock stays, because the old one is still live. */
-static int book_pass_on(book_entry *entry, const char *module) {
-  char *copy = segue__strdup(module);
-  if (!copy) return UV_ENOMEM;
-  segue__free(entry->module);
-  entry->module = copy;
-  return 0;
-}
-
 int segue__file_book_take(segue__file_book *book, const char *path, const char *module,
-                          segue_error *err) {
+                          segue__file_part part, segue_error *err) {
   char shown[SEGUE__SHOWN_MAX];
   pthread_mutex_lock(&book->mutex);
   book_entry *entry = book_get(book, path);
@@ -181,10 +181,12 @@ int segue__file_book_take(segue__file_book *book, const char *path, const char *
   if (err) memset(err, 0, sizeof *err);
   if (!entry)
     rc = UV_ENOMEM;
+  else if (!entry->module && part == SEGUE__PART_MEMBER)
+    rc = book_set_module(entry, module);
   else if (!entry->module)
     rc = book_take_first(book, entry, module, err);
   else if (strcmp(entry->module, module) != 0 && segue__book_leaves(book, entry))
-    rc = book_pass_on(entry, module);
+    rc = book_set_module(entry, module); /* renamed; the lock stays: the old one is still live */
   else if (strcmp(entry->module, module) != 0)
     rc = segue__errorf(err, UV_EBUSY, "%s is written by module '%s' too: give it to one of them",
                        segue__shown(path, shown), entry->module);
@@ -200,7 +202,7 @@ void segue__file_book_release(segue__file_book *book, const char *path) {
   if (entry && entry->module && !--entry->taken)
     book_untake(book, entry);
   else if (entry && entry->module && entry->owner && strcmp(entry->module, entry->owner) != 0)
-    (void)book_pass_on(entry, entry->owner); /* the reload that gave it away has failed */
+    (void)book_set_module(entry, entry->owner); /* the reload that gave it away has failed */
   pthread_mutex_unlock(&book->mutex);
 }
 

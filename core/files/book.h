@@ -25,10 +25,19 @@ int segue__file_book_new(segue__file_book **out, const char *record);
 const char *segue__file_book_record(const segue__file_book *book); /* its path, or NULL */
 void segue__file_book_free(segue__file_book *book); /* releases all locks; NULL allowed */
 
-/* Locks a destination for a module. A module may take one several times, because its next instance
- * takes it while the live one has it. UV_EBUSY: another module, or another process, has it. */
+/* The way in which a destination changes. */
+typedef enum segue__file_part {
+  SEGUE__PART_FILE,  /* it is replaced by its staged file */
+  SEGUE__PART_LINK,  /* a symbolic link to a folder of files, which is replaced by another link */
+  SEGUE__PART_MEMBER /* a file in such a folder: it changes with the link, whose lock covers it */
+} segue__file_part;
+
+/* Locks a destination for a module; a member is noted without a lock, because a lock file in its
+ * folder would be one of the files there. A module may take one several times, because its next
+ * instance takes it while the live one has it. UV_EBUSY: another module, or another process, has
+ * it. */
 int segue__file_book_take(segue__file_book *book, const char *path, const char *module,
-                          segue_error *err);
+                          segue__file_part part, segue_error *err);
 void segue__file_book_release(segue__file_book *book, const char *path);
 
 /* Returns false if no version of this destination is known. */
@@ -53,10 +62,11 @@ typedef enum segue__removed_mode {
  * no file; NULL: not known. A module that has the file already keeps its `before`. Call it before
  * note. */
 void segue__file_book_own(segue__file_book *book, const char *path, const char *module,
-                          segue__removed_mode removed, const char *before);
+                          segue__file_part part, segue__removed_mode removed, const char *before);
 /* A file of a module, as it was noted. */
 typedef struct segue__owned_file {
   char *path, *before;
+  segue__file_part part;
   segue__removed_mode removed;
 } segue__owned_file;
 typedef struct segue__owned_files {

@@ -24,6 +24,7 @@ typedef struct book_entry {
   segue__file_version version, accepted;
   char *owner;  /* the module that wrote the version; NULL: not known */
   char *before; /* of segue__file_book_own */
+  segue__file_part part;
   segue__removed_mode removed;
   segue__drift_mode mode;
   bool guarded;

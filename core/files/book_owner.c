@@ -13,7 +13,12 @@
 static const char *const owner_modes[] = {[SEGUE__REMOVED_KEEP] = "keep",
                                           [SEGUE__REMOVED_REMOVE] = "remove",
                                           [SEGUE__REMOVED_RESTORE] = "restore"};
-enum { OWNER_MODES = sizeof owner_modes / sizeof *owner_modes };
+static const char *const owner_parts[] = {
+    [SEGUE__PART_FILE] = "file", [SEGUE__PART_LINK] = "link", [SEGUE__PART_MEMBER] = "member"};
+enum {
+  OWNER_MODES = sizeof owner_modes / sizeof *owner_modes,
+  OWNER_PARTS = sizeof owner_parts / sizeof *owner_parts
+};
 
 static bool owner_same(const char *a, const char *b) {
   return a && b ? !strcmp(a, b) : a == b;
@@ -30,14 +35,16 @@ static bool owner_set(char **at, const char *text) {
 }
 
 void segue__file_book_own(segue__file_book *book, const char *path, const char *module,
-                          segue__removed_mode removed, const char *before) {
+                          segue__file_part part, segue__removed_mode removed, const char *before) {
   pthread_mutex_lock(&book->mutex);
   book_entry *entry = segue__book_find(book, path);
   if (entry) {
     bool first = !entry->known;
     if (first) book->changed |= owner_set(&entry->before, before);
     book->changed |= owner_set(&entry->owner, module) || entry->removed != removed;
+    book->changed |= entry->part != part;
     entry->removed = removed;
+    entry->part = part;
     /* The end of the previous module may have passed the file back to it meanwhile. */
     if (entry->module) (void)owner_set(&entry->module, module);
   }
@@ -49,6 +56,7 @@ void segue__book_disown(book_entry *entry) {
   segue__free(entry->before);
   entry->owner = entry->before = NULL;
   entry->removed = SEGUE__REMOVED_KEEP;
+  entry->part = SEGUE__PART_FILE;
 }
 
 void segue__file_book_forget(segue__file_book *book, const char *path, const char *module) {
@@ -80,6 +88,7 @@ static int owned_add(segue__owned_files *out, const book_entry *entry) {
   segue__owned_file *item = &out->items[out->count++];
   *item = (segue__owned_file){.path = segue__strdup(entry->path),
                               .before = segue__strdup(entry->before),
+                              .part = entry->part,
                               .removed = entry->removed};
   return item->path && (item->before || !entry->before) ? 0 : UV_ENOMEM;
 }
@@ -147,6 +156,7 @@ void segue__book_write_owner(const book_entry *entry, segue__buf *json) {
   owner_member(json, "module", entry->owner);
   owner_member(json, "removed", owner_modes[entry->removed]);
   if (entry->before) owner_member(json, "before", entry->before);
+  if (entry->part) owner_member(json, "part", owner_parts[entry->part]);
 }
 
 static const char *owner_text(const segue_node *node, const char *name) {
@@ -156,9 +166,11 @@ static const char *owner_text(const segue_node *node, const char *name) {
 
 /* A record of an older version has no owners: nothing of it is ever dropped. */
 void segue__book_read_owner(const segue_node *node, book_entry *entry) {
-  const char *mode = owner_text(node, "removed");
+  const char *mode = owner_text(node, "removed"), *part = owner_text(node, "part");
   (void)owner_set(&entry->owner, owner_text(node, "module"));
   (void)owner_set(&entry->before, owner_text(node, "before"));
   for (int i = 0; mode && i < OWNER_MODES; i++)
     if (!strcmp(mode, owner_modes[i])) entry->removed = (segue__removed_mode)i;
+  for (int i = 0; part && i < OWNER_PARTS; i++)
+    if (!strcmp(part, owner_parts[i])) entry->part = (segue__file_part)i;
 }

@@ -29,7 +29,8 @@ static const char check_script[] =
     "  f=$2; shift 2; n=$((n+1)); d=$t/$n; mkdir \"$d\" \"$d.top\" || exit 125\n"
     "  chown \"$(stat -c %u:%g \"$f\")\" \"$d\"; chmod \"$(stat -c %a \"$f\")\" \"$d\"\n"
     "  while [ \"$1\" != + ] && [ \"$1\" != -- ]; do\n"
-    "    if [ \"$1\" = - ]; then mknod \"$d/$2\" c 0 0; else cp -p -- \"$1\" \"$d/$2\"; fi || exit "
+    "    if [ \"$1\" = - ]; then mknod \"$d/$2\" c 0 0; else cp -dp -- \"$1\" \"$d/$2\"; fi || "
+    "exit "
     "125\n"
     "    shift 2\n"
     "  done\n"
@@ -158,7 +159,7 @@ static int check_only(const segue__file_set *set, check_line *line, segue_error 
   size_t count = 0;
   for (size_t i = 0; i < segue__file_set_count(set); i++) {
     segue__file_set_get(set, i, &file);
-    if (!file.dropped && !count++) only = file;
+    if (!file.dropped && file.part != SEGUE__PART_LINK && !count++) only = file;
   }
   if (count != 1)
     return segue__errorf(err, SEGUE_EUSAGE,
@@ -237,6 +238,11 @@ static bool check_same_folder(const segue__file_status *a, const segue__file_sta
   return !strncmp(a->path, b->path, len + 1) && !strchr(b->path + len + 1, '/');
 }
 
+/* A member is seen behind its link. */
+static bool check_moves(const segue__file_status *file) {
+  return file->changed && file->part != SEGUE__PART_MEMBER;
+}
+
 static int check_add_folder(segue__effect_texts *out, const segue__file_set *set, size_t first) {
   segue__file_status file, other;
   segue__file_set_get(set, first, &file);
@@ -245,8 +251,8 @@ static int check_add_folder(segue__effect_texts *out, const segue__file_set *set
   if (!rc) rc = check_push(out, file.path, len ? len : 1);
   for (size_t i = first; i < segue__file_set_count(set) && !rc; i++) {
     segue__file_set_get(set, i, &other);
-    if (!other.changed || !check_same_folder(&file, &other)) continue;
-    rc = check_add(out, other.next.kind == SEGUE__FILE_NONE ? "-" : other.source);
+    if (!check_moves(&other) || !check_same_folder(&file, &other)) continue;
+    rc = check_add(out, other.next.kind == SEGUE__FILE_NONE ? "-" : set->files[i].staged);
     if (!rc) rc = check_add(out, other.path + len + 1);
   }
   return rc;
@@ -261,10 +267,10 @@ static size_t check_folder_len(const segue__file_set *set, size_t index) {
 static bool check_is_first(const segue__file_set *set, size_t index) {
   segue__file_status file, other;
   segue__file_set_get(set, index, &file);
-  if (!file.changed) return false;
+  if (!check_moves(&file)) return false;
   for (size_t i = 0; i < index; i++) {
     segue__file_set_get(set, i, &other);
-    if (other.changed && check_same_folder(&file, &other)) return false;
+    if (check_moves(&other) && check_same_folder(&file, &other)) return false;
   }
   return true;
 }

@@ -84,7 +84,7 @@ static int commit_replace(segue__set_file *file, segue_error *err) {
   char *spare = segue__file_beside(file->staged, "old");
   if (!spare) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", file->to);
   int rc = file->in_place ? UV_EBUSY : segue__file_exchange(file->path, file->staged, spare);
-  if (rc == UV_EBUSY || rc == UV_EXDEV)
+  if ((rc == UV_EBUSY || rc == UV_EXDEV) && file->part != SEGUE__PART_LINK)
     rc = commit_in_place(file, spare, err);
   else if (rc)
     rc = commit_failed(file, rc, err);
@@ -100,9 +100,11 @@ static int commit_remove(segue__set_file *file, segue_error *err) {
   return rc ? commit_failed(file, rc, err) : commit_replaced(file, err);
 }
 
-static int commit_file(const segue__file_set *set, segue__set_file *file, segue_error *err) {
+static int commit_file(segue__file_set *set, segue__set_file *file, segue_error *err) {
   int rc = SEGUE_FAULT("files.commit");
   if (rc) return segue__explain(err, rc, "write", file->path);
+  rc = file->part == SEGUE__PART_LINK ? segue__folder_begin(set, file, err) : 0;
+  if (rc) return rc;
   segue__file_book_begin(set->book, file->path);
   file->busy = true;
   file->moved = true;
@@ -140,7 +142,8 @@ int segue__file_set_commit(segue__file_set *set, segue_error *err) {
   set->begun = true;
   segue__file_side_sweep(set);
   for (size_t i = 0; i < set->count && !rc; i++)
-    if (set->files[i].staged) rc = commit_file(set, &set->files[i], err);
+    if (set->files[i].staged && set->files[i].part != SEGUE__PART_MEMBER)
+      rc = commit_file(set, &set->files[i], err);
   return rc ? rc : commit_sync(set, err);
 }
 
@@ -170,6 +173,7 @@ int segue__file_set_undo(segue__file_set *set, segue_error *err) {
     if (!set->files[i].moved) continue;
     int failed = undo_file(&set->files[i], &error);
     if (!failed) segue__file_set_unbusy(set, &set->files[i]);
+    if (!failed && set->files[i].part == SEGUE__PART_LINK) segue__folder_end(set, &set->files[i]);
     if (failed && !rc) first = error;
     if (failed && !rc) rc = failed;
   }
@@ -226,6 +230,21 @@ static int settle_replaced(segue__set_file *file, const char *replaced, segue_er
   return rc;
 }
 
+static void settle_member(segue__set_file *file) {
+  segue__free(file->staged);
+  file->staged = NULL;
+}
+
+/* The folders that no link leads to any more. */
+static void settle_folders(const segue__file_set *set, segue__set_file *link) {
+  char *kept = link->taken ? segue__folder_collect(set, link) : NULL;
+  segue__free(link->generation);
+  link->generation = NULL;
+  if (!kept) return;
+  segue__free(link->kept);
+  link->kept = kept;
+}
+
 static int settle_file(segue__set_file *file, segue_error *err) {
   char *spare = segue__file_beside(file->staged, "old");
   if (!spare) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", file->to);
@@ -251,7 +270,7 @@ static void settle_note(const segue__file_set *set, const segue__set_file *file,
     before = segue__file_hidden_number(file->kept, "changed");
   else if (replaced && file->previous.kind == SEGUE__FILE_NONE)
     before = "";
-  segue__file_book_own(set->book, file->path, set->module, set->removed, before);
+  segue__file_book_own(set->book, file->path, set->module, file->part, set->removed, before);
   if (!file->left) segue__file_book_note(set->book, file->path, &file->next);
   segue__file_book_guard(set->book, file->path, set->drift);
 }
@@ -264,12 +283,12 @@ int segue__file_set_settle(segue__file_set *set, segue_error *err) {
     segue__free(set->made[--set->made_count]); /* they stay */
   for (size_t i = 0; i < set->count; i++) {
     segue__set_file *file = &set->files[i];
-    bool replaced = file->staged != NULL;
-    int failed = replaced ? settle_file(file, &error) : 0;
-    if (file->dropped)
-      segue__file_dropped_settle(set, file);
-    else
-      settle_note(set, file, replaced);
+    bool replaced = file->staged != NULL, member = file->part == SEGUE__PART_MEMBER;
+    int failed = replaced && !member ? settle_file(file, &error) : 0;
+    if (member) settle_member(file);
+    if (!file->dropped) settle_note(set, file, replaced);
+    if (file->part == SEGUE__PART_LINK && !failed) settle_folders(set, file);
+    if (file->dropped) segue__file_dropped_settle(set, file);
     segue__file_set_unbusy(set, file);
     if (failed && !rc && err) *err = error;
     if (failed && !rc) rc = failed;

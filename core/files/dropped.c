@@ -35,13 +35,20 @@ static bool dropped_number_fits(const char *number) {
  * that is not mounted now. */
 static int dropped_take(segue__file_set *set, const segue__owned_file *owned) {
   struct stat st;
-  if (lstat(owned->path, &st)) return 0;
+  size_t len = strlen(owned->path);
+  /* The end of a member is decided where its link is there. */
+  if (owned->part == SEGUE__PART_MEMBER) len = (size_t)(strrchr(owned->path, '/') - owned->path);
+  char *path = segue__strndup(owned->path, len);
+  bool gone = path && lstat(path, &st);
+  segue__free(path);
+  if (!path || gone) return path ? 0 : UV_ENOMEM;
   segue__set_file *file = segue__file_set_grow(set);
   if (!file) return UV_ENOMEM;
   file->dropped = true;
+  file->part = owned->part;
   file->to = segue__strdup(owned->path);
   file->path = segue__strdup(owned->path);
-  bool restores = set->removed == SEGUE__REMOVED_RESTORE;
+  bool restores = set->removed == SEGUE__REMOVED_RESTORE && file->part != SEGUE__PART_MEMBER;
   if (restores && owned->before && dropped_number_fits(owned->before))
     file->before = segue__file_hidden(owned->path, "changed", owned->before);
   else if (restores && !(owned->before && !*owned->before))

@@ -18,6 +18,7 @@ typedef struct segue__set_file {
   size_t len;
   unsigned mode, backups;
   bool replace_link;
+  segue__file_part part;
 
   char *path;       /* resolved; NULL: not yet */
   segue__hash name; /* of path */
@@ -33,7 +34,8 @@ typedef struct segue__set_file {
   char *kept;
   bool dropped; /* it is in the book, and not wanted any more */
   char *before; /* dropped: the copy that is restored, beside path; NULL: it is removed or stays */
-  const char *why; /* dropped: it stays against the wish of the policy; a constant */
+  const char *why;  /* dropped: it stays against the wish of the policy; a constant */
+  char *generation; /* a link that changes: the folder that it will lead to */
   segue__file_version previous, next;
 } segue__set_file;
 
@@ -43,8 +45,10 @@ struct segue__file_set {
   char *module, *folder, *root;
   char id[SEGUE__FILE_ID + 1];
   segue__set_file *files;
-  size_t count, capacity, changed;
-  char **made; /* folders that stage has made, outermost first */
+  size_t count, capacity;
+  size_t changed; /* files that differ, with members */
+  size_t moves;   /* of these, those that commit moves: each has a staged name of its own */
+  char **made;    /* folders that stage has made, outermost first */
   size_t made_count;
   segue__drift_mode drift;
   segue__removed_mode removed;
@@ -57,9 +61,31 @@ struct segue__file_set {
 /* set.c */
 /* Makes room for one more file, and returns it empty; NULL: no memory. */
 segue__set_file *segue__file_set_grow(segue__file_set *set);
-/* Before a file differs: whether its live version is foreign, and its staged name. */
+/* A file differs: whether its live version is foreign, and its staged name. */
 int segue__file_set_differs(segue__file_set *set, segue__set_file *file,
                             const segue__file_version *known, segue_error *err);
+
+/* folder.c: folders that a link leads to. */
+/* "FOLDER/NAME". NULL: no memory. */
+char *segue__folder_inside(const char *folder, const char *name);
+/* Sets the path of a member. The link has its path already. */
+int segue__folder_place(const segue__file_set *set, segue__set_file *member, segue_error *err);
+/* Compares the links and members of the set with what is live, and writes the next folder. */
+int segue__folder_stage(segue__file_set *set, segue_error *err);
+/* Before the link moves: fails if something else is there now. The book does not look at the
+ * members until segue__folder_end. */
+int segue__folder_begin(segue__file_set *set, const segue__set_file *link, segue_error *err);
+void segue__folder_end(segue__file_set *set, const segue__set_file *link);
+/* Removes folders of generations that no link beside them leads to. One that was changed since it
+ * was written gets a link ".NAME.changed-TIME" instead, which is returned, owned; NULL: none. */
+char *segue__folder_collect(const segue__file_set *set, const segue__set_file *link);
+/* The link is not live, and its staged name is removed: removes what staging has written. */
+void segue__folder_discard(const segue__file_set *set, const segue__set_file *link);
+/* Removes a folder of files that staging, or a removal, has left. Returns whether the name is one
+ * of these. */
+bool segue__folder_remove_left(int parent, const char *name);
+/* Fails if path is inside of the folder of a generation. */
+int segue__folder_check_path(const char *to, const char *path, segue_error *err);
 
 /* dropped.c */
 /* Adds the files of the book that the set does not want any more, with their paths. */
@@ -72,11 +98,19 @@ int segue__file_dropped_stage(segue__file_set *set, segue__set_file *file,
 /* Settled: the module no longer has it. */
 void segue__file_dropped_settle(const segue__file_set *set, segue__set_file *file);
 
-/* The previous version is known: fills in the next one, and a staged name if they differ. */
+/* The previous version is known: fills in the next one, and a staged name if they differ. A member
+ * gets none: its folder is written as a whole. */
 int segue__file_set_decide(segue__file_set *set, segue__set_file *file, segue_error *err);
 /* Reads a file, live or staged, of the disk or of the simulation. */
 int segue__file_set_read(const segue__file_set *set, const char *path, segue__file_version *version,
                          segue__bytes *bytes, segue_error *err);
+/* Writes the file with its next version to `at`, and syncs it. */
+int segue__file_set_write(const segue__file_set *set, const segue__set_file *file, const char *at,
+                          segue_error *err);
+/* uid and gid of an owner as a policy writes it. */
+int segue__file_set_owner(const segue__set_file *file, unsigned *uid, unsigned *gid,
+                          segue_error *err);
+bool segue__file_set_known(const segue__file_set *set, const char *path, segue__file_version *out);
 /* The book may look at the file again. */
 void segue__file_set_unbusy(const segue__file_set *set, segue__set_file *file);
 

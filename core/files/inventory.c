@@ -104,6 +104,7 @@ static int entry_fill(segue__file_rows *rows, inventory_file *files, const segue
   for (size_t i = 0; i < set->count; i++) {
     const segue__set_file *file = &set->files[i];
     if (file->dropped || file->next.kind == SEGUE__FILE_NONE) continue;
+    if (file->part == SEGUE__PART_LINK) continue; /* its members are listed */
     segue__file_row *row = &rows->files[rows->count];
     row->path = segue__strdup(file->path);
     if (!row->path) return UV_ENOMEM;
@@ -121,6 +122,7 @@ static bool set_changes(const segue__file_set *set, const char *path) {
 
 static void entry_count(inventory_entry *entry, const segue__file_set *set) {
   for (size_t i = 0; i < set->count; i++) {
+    if (set->files[i].part == SEGUE__PART_LINK) continue;
     entry->written += set->files[i].staged && set->files[i].next.kind != SEGUE__FILE_NONE;
     entry->unchanged += !set->files[i].staged;
   }

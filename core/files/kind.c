@@ -12,6 +12,7 @@
 #include "../os/error.h"
 #include "../reload/policy_options.h"
 #include "check.h"
+#include "internal.h"
 #include "module.h"
 #include "simulation.h"
 
@@ -99,6 +100,8 @@ void segue__file_module_unref(segue__file_module *module) {
   segue__effect_clear(&module->check);
   segue__effect_clear(&module->apply);
   segue__effect_clear(&module->undo);
+  segue__free((char *)module->members.path);
+  segue__free((char *)module->members.owner);
   segue__free(module->files);
   segue__free(module->templates);
   segue__free(module->config);
@@ -109,6 +112,15 @@ void segue__file_module_unref(segue__file_module *module) {
   segue__free(module);
 }
 
+static int kind_copy_folder(segue__file_module *module, const segue__files_options *options) {
+  if (!options->folder || !options->count) return 0;
+  module->members = (segue__file_folder){.path = segue__strdup(options->folder),
+                                         .mode = options->folder_mode,
+                                         .owner = segue__strdup(options->folder_owner),
+                                         .backups = (unsigned)options->folder_backups};
+  return module->members.path && (module->members.owner || !options->folder_owner) ? 0 : UV_ENOMEM;
+}
+
 static int kind_copy_files(segue__file_module *module, const segue__files_options *options) {
   module->files = segue__calloc(options->count + 1, sizeof *module->files);
   module->templates = segue__calloc(options->count + 1, sizeof *module->templates);
@@ -116,9 +128,12 @@ static int kind_copy_files(segue__file_module *module, const segue__files_option
   for (size_t i = 0; i < options->count; i++) {
     const segue__file_options *from = &options->files[i];
     segue__file_want *to = &module->files[module->count++];
-    *to = (segue__file_want){
-        .mode = from->mode, .backups = (unsigned)from->backups, .replace_link = from->replace_link};
-    to->to = segue__strdup(from->to);
+    *to = (segue__file_want){.mode = from->mode,
+                             .backups = (unsigned)from->backups,
+                             .replace_link = from->replace_link,
+                             .member = from->name != NULL};
+    to->to =
+        from->name ? segue__folder_inside(options->folder, from->name) : segue__strdup(from->to);
     to->owner = segue__strdup(from->owner);
     if (!to->to || (from->owner && !to->owner)) return UV_ENOMEM;
   }
@@ -171,7 +186,8 @@ static int kind_fill(segue__file_module *module, const segue__files_options *opt
   module->removed = (segue__removed_mode)options->removed;
   if (!module->name || !module->config || !module->folder || (options->root && !module->root))
     return UV_ENOMEM;
-  int rc = kind_copy_files(module, options);
+  int rc = kind_copy_folder(module, options);
+  if (!rc) rc = kind_copy_files(module, options);
   if (!rc) rc = kind_copy_effect(module, options, &options->check, &module->check);
   if (!rc) rc = kind_copy_effect(module, options, &options->apply, &module->apply);
   if (!rc) rc = kind_copy_effect(module, options, &options->undo, &module->undo);
@@ -204,6 +220,11 @@ static segue__hash kind_hash(const segue__file_module *module, segue__hash texts
                         module->retry_pause_ms, module->drift,   module->removed};
   hash = segue__hash_bytes(numbers, sizeof numbers, hash);
   hash = kind_hash_text(module->root, hash);
+  if (module->members.path) {
+    unsigned of_folder[] = {module->members.mode, module->members.backups};
+    hash = segue__hash_bytes(of_folder, sizeof of_folder, hash);
+    hash = kind_hash_text(module->members.path, kind_hash_text(module->members.owner, hash));
+  }
   for (size_t i = 0; i < module->count; i++) {
     const segue__file_want *file = &module->files[i];
     unsigned rest[] = {file->mode, file->backups, file->replace_link};
@@ -276,9 +297,15 @@ static const segue_option file_rows[] = {
     {.name = "to",
      .type = SEGUE_OPTION_PATH,
      FILE_AT(to),
-     .flags = SEGUE_OPTION_REQUIRED,
+     .absent = "name is given",
      .example = "to = \"/etc/nginx/conf.d/upstreams.conf\"",
      .doc = "the file that is written; folders on its way are made"},
+    {.name = "name",
+     .type = SEGUE_OPTION_TEXT,
+     FILE_AT(name),
+     .absent = "to is given",
+     .example = "name = \"upstreams.conf\"",
+     .doc = "the name of the file in the folder of the module"},
     {.name = "content",
      .type = SEGUE_OPTION_FUNCTION,
      FILE_AT(content),
@@ -346,9 +373,30 @@ static const segue_option file_rows[] = {
      .fallback = "follow",
      .doc = "where the file is a symbolic link: write its target, or put a file in its place"},
 };
+static void file_check_place(const segue__file_options *file, segue_option_report *report) {
+  if (!file->to && !file->name)
+    segue_option_wrong(report, NULL,
+                       "needs the option to: to = \"/etc/nginx/conf.d/upstreams.conf\"; or name, "
+                       "in a module with a folder");
+  if (file->to && file->name)
+    segue_option_wrong(report, "name", "cannot stand beside to: remove one of them");
+  if (!file->name) return;
+  if (!*file->name || strchr(file->name, '/') || !strcmp(file->name, ".") ||
+      !strcmp(file->name, ".."))
+    segue_option_wrong(report, "name", "must be a name in the folder, without /");
+  if (segue_option_given(report, "backups"))
+    segue_option_wrong(
+        report, "backups",
+        "has no effect with name: folder = { \"...\", backups = 2 } is for all files "
+        "of the folder");
+  if (segue_option_given(report, "link"))
+    segue_option_wrong(report, "link", "has no effect with name");
+}
+
 /* One of content and template renders a file; the other options are for templates. */
 static void file_check(void *options, segue_option_report *report) {
   const segue__file_options *file = options;
+  file_check_place(file, report);
   const struct {
     const char *name;
     bool given;
@@ -372,6 +420,35 @@ static const segue_option_table file_table = {SEGUE_OPTION_ROWS(segue__file_opti
                                               .doc = "A file of a module of the kind files."};
 
 #define FILES_AT(field) .offset = offsetof(segue__files_options, field)
+static const segue_option folder_rows[] = {
+    {.name = "path",
+     .type = SEGUE_OPTION_PATH,
+     FILES_AT(folder),
+     .flags = SEGUE_OPTION_REQUIRED,
+     .example = "folder = \"/etc/nginx/segue.d\"",
+     .doc = "the place of the symbolic link"},
+    {.name = "mode",
+     .type = SEGUE_OPTION_MODE,
+     FILES_AT(folder_mode),
+     .absent = "0755",
+     .doc = "permissions of the folder"},
+    {.name = "owner",
+     .type = SEGUE_OPTION_TEXT,
+     FILES_AT(folder_owner),
+     .absent = "the user of segue",
+     .doc = "the owner of the folder, as user or user:group; needs root"},
+    {.name = "backups",
+     .type = SEGUE_OPTION_COUNT,
+     FILES_AT(folder_backups),
+     .max = 100,
+     .fallback = "1",
+     .doc = "how many replaced folders stay, as links .NAME.backup-1 and so on; a program that has "
+            "opened a folder can read it as long as it stays"},
+};
+static const segue_option_table folder_table = {
+    SEGUE_OPTION_ROWS(segue__files_options, folder_rows), .name = "folder of rendered files",
+    .positional = "path", .doc = "A folder whose files change by one step."};
+
 static const segue_option retry_rows[] = {
     {.name = "times",
      .type = SEGUE_OPTION_COUNT,
@@ -401,6 +478,17 @@ static const segue_option files_rows[] = {
      .unit = "files",
      .example = "files = { { to = \"out.conf\", content = function(config) ... end } }",
      .doc = "the files, which change together"},
+    {.name = "folder",
+     .type = SEGUE_OPTION_TABLE,
+     .table = &folder_table,
+     .shorthand = "path",
+     .offset = 0,
+     .absent = "each file is replaced by itself",
+     .example = "folder = \"/etc/nginx/segue.d\"",
+     .doc = "a folder that is switched as a whole: a program that reads it never sees files of two "
+            "generations. It is a symbolic link to a folder beside it, .NAME.gen-HASH, which has "
+            "the files with a name and nothing else, and never changes; the link is replaced. A "
+            "real folder in its place is refused"},
     {.name = "root",
      .type = SEGUE_OPTION_PATH,
      FILES_AT(root),
@@ -485,8 +573,26 @@ static const segue_option files_rows[] = {
      .absent = "a failure undoes the reload at once",
      .doc = "when apply is run again"},
 };
+static void files_check_folder(segue__files_options *files, segue_option_report *report) {
+  size_t members = 0;
+  for (size_t i = 0; i < files->count; i++)
+    members += files->files[i].name != NULL;
+  if (members && !files->folder)
+    segue_option_wrong(
+        report, "files",
+        "has a file with a name, which needs the option folder of the module: folder "
+        "= \"/etc/nginx/segue.d\"");
+  if (!members && files->folder)
+    segue_option_wrong(report, "folder",
+                       "has no file: give a file in it a name: { name = \"a.conf\", ... }");
+  size_t len = files->folder ? strlen(files->folder) : 0;
+  while (len > 1 && files->folder[len - 1] == '/')
+    files->folder[--len] = 0;
+}
+
 static void files_check(void *options, segue_option_report *report) {
-  const segue__files_options *files = options;
+  segue__files_options *files = options;
+  files_check_folder(files, report);
   if (segue_option_given(report, "verify_within") && !files->verified)
     segue_option_wrong(report, "verify_within", "has an effect only with verify");
   if (segue_option_given(report, "undo") && !segue__effect_any(&files->apply))

@@ -339,7 +339,8 @@ static int instance_new(segue__file_instance **out, segue__file_module *module) 
                                            .root = module->root,
                                            .drift = module->drift,
                                            .removed = module->removed,
-                                           .plan = module->planning};
+                                           .plan = module->planning,
+                                           .members = module->members};
   segue__file_instance *instance = segue__calloc(1, sizeof *instance);
   segue__shared_set *shared = segue__calloc(1, sizeof *shared);
   segue__touched *touched = segue__calloc(module->count + 1, sizeof *touched);

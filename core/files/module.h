@@ -12,7 +12,7 @@
 #include "world.h"
 
 typedef struct segue__file_options {
-  char *to, *owner;
+  char *to, *name, *owner; /* one of to and name: name is in the folder of the module */
   unsigned mode;
   uint64_t backups;
   bool replace_link;
@@ -25,6 +25,9 @@ typedef struct segue__file_options {
 typedef struct segue__files_options {
   segue__file_options *files;
   size_t count;
+  char *folder, *folder_owner; /* folder NULL: there is none */
+  unsigned folder_mode;
+  uint64_t folder_backups;
   char *root;
   segue__effect check, apply, undo;
   uint64_t timeout_ms, wait_ms, retry_times, retry_pause_ms, verify_ms;
@@ -42,6 +45,7 @@ typedef struct segue__file_module {
   segue__file_want *files;         /* to and owner are owned; data is NULL */
   segue__file_template *templates; /* one for each file */
   size_t count;
+  segue__file_folder members; /* strings are owned */
   char *root, *config;
   segue__effect check, apply, undo; /* with their folders and time limits */
   uint64_t wait_ms, retry_times, retry_pause_ms;

@@ -75,7 +75,8 @@ static void names_sweep_folder(const segue__file_set *set, const char *path, siz
       const char *other = set->files[i].path;
       if (strncmp(other, path, folder_len) != 0 || strchr(other + folder_len, '/')) continue;
       if (!names_is_staged(entry->d_name, other)) continue;
-      (void)unlinkat(dirfd(dir), entry->d_name, 0);
+      if (!segue__folder_remove_left(dirfd(dir), entry->d_name))
+        (void)unlinkat(dirfd(dir), entry->d_name, 0);
       break;
     }
   }
@@ -87,7 +88,7 @@ void segue__file_sweep(const segue__file_set *set) {
   for (size_t i = 0; i < set->count; i++) {
     const char *path = set->files[i].path;
     size_t len = (size_t)(strrchr(path, '/') + 1 - path);
-    bool seen = false;
+    bool seen = set->files[i].part == SEGUE__PART_MEMBER;
     for (size_t j = 0; j < i && !seen; j++)
       seen = !strncmp(set->files[j].path, path, len) && !strchr(set->files[j].path + len, '/');
     if (!seen) names_sweep_folder(set, path, len);

@@ -132,13 +132,13 @@ static int place_check_root(const segue__file_set *set, const char *to, const ch
   return place_check_below(to, path, root, err);
 }
 
-/* Before a folder is made: the folders that exist must be inside of the root. */
+/* Before a folder is made: the folders that exist must be inside of the root, and outside of the
+ * folder of a generation. */
 static int place_check_parents(const segue__file_set *set, const char *to, const char *path,
                                segue_error *err) {
   char above[PATH_MAX], real[PATH_MAX + 1];
   const char *found;
   int code;
-  if (!set->root) return 0;
   strcpy(above, path);
   do {
     char *slash = strrchr(above, '/');
@@ -148,7 +148,8 @@ static int place_check_parents(const segue__file_set *set, const char *to, const
   } while (!found && code == UV_ENOENT && above[1]);
   if (!found) return segue__explain(err, code, "write", to);
   strcat(real, "/"); /* the root itself is inside */
-  return place_check_root(set, to, real, err);
+  int rc = segue__folder_check_path(to, real, err);
+  return rc || !set->root ? rc : place_check_root(set, to, real, err);
 }
 
 /* ---- All of it ---- */
@@ -228,6 +229,7 @@ int segue__file_place(segue__file_set *set, segue__set_file *file, segue_error *
   if (!rc) rc = place_make_parents(set, path, err);
   if (!rc) rc = place_resolve(file, path, err);
   if (!rc) rc = place_check_text(path, err); /* a link, or the policy's folder, may bring others */
+  if (!rc) rc = segue__folder_check_path(file->to, path, err);
   if (!rc) rc = place_check_root(set, file->to, path, err);
   if (rc) return rc;
   file->path = segue__strdup(path);

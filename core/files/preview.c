@@ -221,6 +221,12 @@ static int preview_file(preview_job *job, const segue__set_file *file) {
 
 /* ---- The job ---- */
 
+static bool preview_lists(const segue__file_set *set, size_t index) {
+  segue__file_status file;
+  segue__file_set_get(set, index, &file);
+  return file.changed && file.shown;
+}
+
 static void preview_run(segue__job *base) {
   preview_job *job = (preview_job *)base;
   const segue__file_set *set = job->shared->set;
@@ -228,7 +234,7 @@ static void preview_run(segue__job *base) {
   job->changes.items = segue__calloc(set->changed + 1, sizeof *job->changes.items);
   int rc = job->changes.items ? 0 : UV_ENOMEM;
   for (size_t i = 0; i < set->count && !rc && job->changes.count < FILES_MAX; i++)
-    if (set->files[i].staged) rc = preview_file(job, &set->files[i]);
+    if (preview_lists(set, i)) rc = preview_file(job, &set->files[i]);
   if (rc) segue__file_changes_deinit(&job->changes);
 }
 

@@ -19,7 +19,7 @@ void segue__file_set_intent(const segue__file_set *set, segue__buf *json) {
   segue__buf_addf(json, "{\"id\":\"%s\",\"files\":[", set->id);
   for (size_t i = 0; i < set->count; i++) {
     const segue__set_file *file = &set->files[i];
-    if (!file->staged) continue;
+    if (!file->staged || file->part == SEGUE__PART_MEMBER) continue;
     segue__buf_adds(json, any ? ",{\"path\":" : "{\"path\":");
     segue__json_string(json, file->path, strlen(file->path));
     segue__buf_adds(json, ",\"previous\":");

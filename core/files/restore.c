@@ -71,9 +71,15 @@ static const char *restore_find_replaced(const segue__file_restore *restore, con
   const char *const places[] = {restore->staged, spare};
   segue__file_version version;
   for (int i = 0; i < 2; i++)
-    if (!segue__file_version_read(places[i], &version, NULL, NULL) &&
-        version.kind != SEGUE__FILE_NONE && !segue__file_version_equal(&version, restore->other))
-      return places[i];
+    switch (segue__file_version_read(places[i], &version, NULL, NULL)) {
+    case 0:
+      if (version.kind != SEGUE__FILE_NONE && !segue__file_version_equal(&version, restore->other))
+        return places[i];
+      break;
+    case UV_EISDIR:
+    case UV_EFTYPE:
+      return places[i]; /* no file at all: it goes back as it is */
+    }
   return NULL;
 }
 

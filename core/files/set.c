@@ -42,6 +42,19 @@ static void set_new_id(segue__file_set *set) {
   snprintf(set->id, sizeof set->id, "%08x", random);
 }
 
+/* The link of a folder is the first file of its set. */
+static int set_add_link(segue__file_set *set, const segue__file_folder *folder) {
+  segue__set_file *link = segue__file_set_grow(set);
+  if (!link) return UV_ENOMEM;
+  *link = (segue__set_file){.part = SEGUE__PART_LINK,
+                            .mode = folder->mode,
+                            .backups = folder->backups,
+                            .replace_link = true};
+  link->to = segue__strdup(folder->path);
+  link->owner = segue__strdup(folder->owner);
+  return link->to && (link->owner || !folder->owner) ? 0 : UV_ENOMEM;
+}
+
 int segue__file_set_new(segue__file_set **out, const segue__file_set_options *options) {
   segue__file_set *set = segue__calloc(1, sizeof *set);
   *out = NULL;
@@ -59,6 +72,10 @@ int segue__file_set_new(segue__file_set **out, const segue__file_set_options *op
     return UV_ENOMEM;
   }
   set_new_id(set);
+  if (options->members.path && !set->simulation && set_add_link(set, &options->members)) {
+    segue__file_set_free(set);
+    return UV_ENOMEM;
+  }
   *out = set;
   return 0;
 }
@@ -82,7 +99,8 @@ int segue__file_set_add(segue__file_set *set, const segue__file_want *want, segu
   *file = (segue__set_file){.len = want->len,
                             .mode = want->mode,
                             .backups = want->backups,
-                            .replace_link = want->replace_link};
+                            .replace_link = want->replace_link,
+                            .part = want->member ? SEGUE__PART_MEMBER : SEGUE__PART_FILE};
   file->to = segue__strdup(want->to);
   file->owner = segue__strdup(want->owner);
   file->data = segue__strndup(want->len ? want->data : "", want->len);
@@ -115,7 +133,9 @@ void segue__file_set_discard(segue__file_set *set) {
   }
   for (size_t i = 0; i < set->count; i++) {
     segue__set_file *file = &set->files[i];
-    if (file->staged && !file->moved) set_remove_staged(file);
+    bool drops = file->staged && !file->moved;
+    if (drops && file->part != SEGUE__PART_MEMBER) set_remove_staged(file);
+    if (drops && file->part == SEGUE__PART_LINK) segue__folder_discard(set, file);
     segue__file_set_unbusy(set, file);
     if (file->taken) segue__file_book_release(set->book, file->path);
     segue__free(file->staged);
@@ -138,6 +158,7 @@ void segue__file_set_free(segue__file_set *set) {
     segue__free(file->kept);
     segue__free(file->second);
     segue__free(file->before);
+    segue__free(file->generation);
   }
   segue__free(set->files);
   segue__free(set->side);
@@ -151,14 +172,18 @@ void segue__file_set_free(segue__file_set *set) {
 
 static int stage_take(segue__file_set *set, size_t index, segue_error *err) {
   segue__set_file *file = &set->files[index];
-  int rc = file->dropped ? 0 : segue__file_place(set, file, err);
+  bool member = file->part == SEGUE__PART_MEMBER;
+  int rc = file->dropped ? 0
+           : member      ? segue__folder_place(set, file, err)
+                         : segue__file_place(set, file, err);
   if (!rc) file->name = segue__hash_bytes(file->path, strlen(file->path), (segue__hash){0, 0});
   for (size_t i = 0; i < index && !rc && !file->dropped; i++)
     if (segue__hash_equal(set->files[i].name, file->name) &&
         !strcmp(set->files[i].path, file->path))
       rc = segue__errorf(err, SEGUE_EUSAGE, "%.200s and %.200s are the same file: remove one",
                          set->files[i].to, file->to);
-  if (!rc && set->book) rc = segue__file_book_take(set->book, file->path, set->module, err);
+  if (!rc && set->book)
+    rc = segue__file_book_take(set->book, file->path, set->module, file->part, err);
   file->taken = !rc && set->book;
   return file->dropped ? segue__file_dropped_stays(file, rc) : rc;
 }
@@ -177,8 +202,8 @@ static int stage_attributes(segue__set_file *file, segue_error *err) {
       stx.stx_attributes & STATX_ATTR_IMMUTABLE ? 'i' : 'a');
 }
 
-static int stage_owner(const segue__set_file *file, unsigned *uid, unsigned *gid,
-                       segue_error *err) {
+int segue__file_set_owner(const segue__set_file *file, unsigned *uid, unsigned *gid,
+                          segue_error *err) {
   segue__user_entry entry;
   segue_error reason;
   const char *colon = strchr(file->owner, ':');
@@ -211,7 +236,7 @@ static int stage_want(const segue__file_set *set, segue__set_file *file,
   next->size = file->len;
   next->hash = segue__hash_bytes(file->data, file->len, (segue__hash){0, 0});
   if (!file->owner) return 0;
-  if (!simulated) return stage_owner(file, &next->uid, &next->gid, err);
+  if (!simulated) return segue__file_set_owner(file, &next->uid, &next->gid, err);
   int rc = segue__simulation_owner(set->simulation, file->owner, &next->uid);
   return rc ? segue__errorf(err, rc, "%s: out of memory", file->to) : 0;
 }
@@ -244,9 +269,10 @@ static int stage_fill(const segue__file_set *set, int fd, const segue__set_file 
 
 /* Created with mode 0600: the content may be a secret, and the file gets its final mode after the
  * content. */
-static int stage_write(const segue__file_set *set, const segue__set_file *file, segue_error *err) {
+int segue__file_set_write(const segue__file_set *set, const segue__set_file *file, const char *at,
+                          segue_error *err) {
   int rc = SEGUE_FAULT("files.stage.open");
-  int fd = rc ? -1 : open(file->staged, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  int fd = rc ? -1 : open(at, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (!rc && fd < 0) rc = -errno;
   if (rc) return segue__explain(err, rc, "write", file->path);
   rc = stage_fill(set, fd, file, err);
@@ -269,7 +295,7 @@ static bool stage_adopts(const segue__file_set *set, const segue__set_file *file
          (!file->owner || (next->uid == known->uid && next->gid == known->gid));
 }
 
-static bool set_known(const segue__file_set *set, const char *path, segue__file_version *out) {
+bool segue__file_set_known(const segue__file_set *set, const char *path, segue__file_version *out) {
   if (set->simulation) return segue__simulation_known(set->simulation, path, out);
   return set->book && segue__file_book_known(set->book, path, out);
 }
@@ -278,22 +304,24 @@ int segue__file_set_differs(segue__file_set *set, segue__set_file *file,
                             const segue__file_version *known, segue_error *err) {
   file->foreign = file->previous.kind != SEGUE__FILE_NONE &&
                   !(known && segue__file_version_equal(known, &file->previous));
-  file->staged = segue__file_staged_name(file->path, set->id, set->changed);
+  file->staged = segue__file_staged_name(file->path, set->id, set->moves);
   if (!file->staged) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", file->to);
   if (file->foreign)
     file->second = set->simulation ? segue__simulated_kept_name(set->simulation, file->path)
                                    : segue__file_kept_name(file->path);
   set->changed++;
+  set->moves++;
   return 0;
 }
 
 int segue__file_set_decide(segue__file_set *set, segue__set_file *file, segue_error *err) {
   segue__file_version version;
-  bool found = set_known(set, file->path, &version);
+  bool found = segue__file_set_known(set, file->path, &version);
   const segue__file_version *known = found ? &version : NULL;
   int rc = stage_want(set, file, known, err);
   if (rc || (file->left = stage_adopts(set, file, known))) return rc;
   if (segue__file_version_equal(&file->previous, &file->next)) return 0;
+  if (file->part == SEGUE__PART_MEMBER && !set->simulation) return 0;
   return segue__file_set_differs(set, file, known, err);
 }
 
@@ -302,12 +330,12 @@ static int stage_file(segue__file_set *set, segue__set_file *file, segue_error *
   int rc = stage_attributes(file, err);
   if (!rc) rc = segue__file_version_read(file->path, &file->previous, NULL, err);
   if (file->dropped) {
-    bool found = set_known(set, file->path, &version);
+    bool found = segue__file_set_known(set, file->path, &version);
     rc = segue__file_dropped_stays(file, rc);
     return rc ? rc : segue__file_dropped_stage(set, file, found ? &version : NULL, err);
   }
   if (!rc) rc = segue__file_set_decide(set, file, err);
-  return rc || !file->staged ? rc : stage_write(set, file, err);
+  return rc || !file->staged ? rc : segue__file_set_write(set, file, file->staged, err);
 }
 
 /* The content is on disk now, or equal to what is there: a live instance needs no copy of it. */
@@ -327,7 +355,11 @@ int segue__file_set_stage(segue__file_set *set, segue_error *err) {
     rc = stage_take(set, i, err);
   if (!rc && set->book) segue__file_sweep(set);
   for (size_t i = 0; i < set->count && !rc; i++)
-    if (!(rc = stage_file(set, &set->files[i], err))) stage_forget_data(&set->files[i]);
+    if (set->files[i].part == SEGUE__PART_FILE && !(rc = stage_file(set, &set->files[i], err)))
+      stage_forget_data(&set->files[i]);
+  if (!rc) rc = segue__folder_stage(set, err);
+  for (size_t i = 0; i < set->count && !rc; i++)
+    stage_forget_data(&set->files[i]);
   return rc ? rc : segue__file_side_stage(set, err);
 }
 
@@ -349,13 +381,18 @@ size_t segue__file_set_changed(const segue__file_set *set) {
 
 void segue__file_set_get(const segue__file_set *set, size_t index, segue__file_status *out) {
   const segue__set_file *file = &set->files[index];
+  bool link = file->part == SEGUE__PART_LINK;
   *out = (segue__file_status){.to = file->to,
                               .path = file->path,
-                              .source = file->staged ? file->staged : file->path,
+                              .source = file->generation ? file->generation
+                                        : file->staged   ? file->staged
+                                                         : file->path,
+                              .part = file->part,
                               .changed = file->staged != NULL,
                               .previous = file->previous,
                               .next = file->next,
                               .kept = file->kept,
                               .dropped = file->dropped,
-                              .why = file->why};
+                              .why = file->why,
+                              .shown = !link || set->changed == set->moves};
 }

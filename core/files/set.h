@@ -12,6 +12,10 @@
  *   settle        instead of undo: removes what undo would have needed, makes backups
  *   free          removes staged files that are not in place, releases the locks
  *
+ * A set may have a folder whose files change by one step: its destination is a symbolic link to
+ * the folder of a generation beside it, which stage writes as a whole and commit switches to
+ * (folder.c). Its files are members of the set like others; the link is one more file of it.
+ *
  * The order of the calls is as above; commit may fail half-way, and undo follows then too. For a
  * process that is killed in between there is the intent: a JSON text for the journal
  * (core/record/journal.h), from which segue__file_set_recover finishes the change or undoes it.
@@ -27,6 +31,14 @@
 typedef struct segue__file_set segue__file_set;
 typedef struct segue__file_simulation segue__file_simulation; /* simulation.h */
 
+/* A folder that is switched as a whole. */
+typedef struct segue__file_folder {
+  const char *path;  /* of the link; NULL: the set has no such folder */
+  unsigned mode;     /* of the folder; 0: 0755 */
+  const char *owner; /* as of a file; NULL: of this process */
+  unsigned backups;  /* how many replaced links stay, as .NAME.backup-1 and so on */
+} segue__file_folder;
+
 /* Everything is copied but the book, which has to outlive the set. */
 typedef struct segue__file_set_options {
   size_t size;
@@ -38,7 +50,8 @@ typedef struct segue__file_set_options {
   segue__drift_mode drift;
   /* The files that the module has written before, and that the set has no longer. */
   segue__removed_mode removed;
-  bool plan; /* it is never committed: its staged files need not reach the disk */
+  bool plan;                  /* it is never committed: its staged files need not reach the disk */
+  segue__file_folder members; /* of the files that are members */
 } segue__file_set_options;
 
 /* A file as it is wanted. Everything is copied. */
@@ -50,6 +63,7 @@ typedef struct segue__file_want {
   const char *owner; /* "user" or "user:group"; NULL: of the live file, else of this process */
   unsigned backups;  /* how many replaced versions stay, as .NAME.backup-1 (the newest) and so on */
   bool replace_link; /* a destination that is a symbolic link is replaced; else its target is */
+  bool member;       /* of the folder of the set; to is "FOLDER/NAME" */
 } segue__file_want;
 
 /* Takes a rendered file in place of a set. path is absolute; all is borrowed. */
@@ -59,7 +73,9 @@ typedef int segue__file_capture(void *data, const char *path, unsigned mode, con
 /* A file of a set, for answers. Strings are borrowed from the set. */
 typedef struct segue__file_status {
   const char *to, *path; /* path: resolved, once it was staged */
-  const char *source;    /* where its wanted bytes are: the staged file, or path if it is equal */
+  const char *source;    /* where its wanted bytes are: the staged file, or path if it is equal; of
+                            a link, the folder that it will lead to */
+  segue__file_part part;
   bool changed;
   segue__file_version previous, next;
   /* The name under which a version that segue has not written stays, once it was replaced; NULL:
@@ -69,6 +85,7 @@ typedef struct segue__file_status {
    * it is removed). why: it stays against the wish of the policy, for this reason; or NULL. */
   bool dropped;
   const char *why;
+  bool shown; /* for lists: a link whose members changed is none of its own */
 } segue__file_status;
 
 int segue__file_set_new(segue__file_set **out, const segue__file_set_options *options);

@@ -21,6 +21,7 @@ typedef struct simulated_entry {
   size_t sets;  /* of the module, that have it */
   segue__file_version version;
   bool known;
+  bool member; /* of a folder: it goes where the module no longer has it */
 } simulated_entry;
 
 struct segue__file_simulation {
@@ -254,6 +255,16 @@ static int stage_place_simulated(segue__file_set *set, size_t index, segue_error
 
 /* ---- Files that the module no longer declares ---- */
 
+/* The folder of a file stays, and the next one does not have the file. */
+static bool simulated_leaves(const segue__file_set *set, const simulated_entry *entry) {
+  size_t len = (size_t)(strrchr(entry->path, '/') + 1 - entry->path);
+  for (size_t i = 0; i < set->count && entry->member; i++)
+    if (set->files[i].part == SEGUE__PART_MEMBER && !set->files[i].dropped &&
+        !strncmp(set->files[i].path, entry->path, len))
+      return true;
+  return false;
+}
+
 static int dropped_stage_simulated(segue__file_set *set, const simulated_entry *entry,
                                    segue_error *err) {
   const segue__file_simulation *simulation = set->simulation;
@@ -268,8 +279,9 @@ static int dropped_stage_simulated(segue__file_set *set, const simulated_entry *
     return segue__errorf(err, UV_ENOMEM, "%s: out of memory", entry->path);
   int rc = segue__simulated_read(simulation, file->path, &file->previous, NULL, err);
   file->next = file->previous;
-  if (rc || set->removed == SEGUE__REMOVED_KEEP) return rc;
-  bool restores = set->removed == SEGUE__REMOVED_RESTORE && entry->before;
+  if (rc || (set->removed == SEGUE__REMOVED_KEEP && !simulated_leaves(set, entry))) return rc;
+  bool restores =
+      set->removed == SEGUE__REMOVED_RESTORE && entry->before && !simulated_leaves(set, entry);
   if (restores) rc = segue__simulated_read(simulation, entry->before, &before, NULL, err);
   if (rc) return rc;
   file->next = before;
@@ -414,6 +426,7 @@ static int settle_entry_simulated(simulated_entry *entry, const segue__set_file 
     if (!entry->before) return UV_ENOMEM;
   }
   entry->owned = true;
+  entry->member = file->part == SEGUE__PART_MEMBER;
   if (file->left) return 0;
   entry->version = file->next;
   entry->known = true;

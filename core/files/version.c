@@ -73,6 +73,8 @@ void segue__file_version_explain(const segue__file_version *a, const segue__file
   else if (a->kind != b->kind)
     snprintf(out, size, "it was replaced by a %s",
              b->kind == SEGUE__FILE_LINK ? "symbolic link" : "file");
+  else if (a->kind == SEGUE__FILE_LINK && !segue__hash_equal(a->hash, b->hash))
+    snprintf(out, size, "it is a link to another place");
   else if (a->size != b->size || !segue__hash_equal(a->hash, b->hash))
     snprintf(out, size, "its content was changed");
   else if (a->mode != b->mode)

@@ -802,6 +802,11 @@
 ---@class segue.ModuleFiles: segue.Module
 --- the files, which change together. Required. Not empty.
 ---@field files (segue.RenderedFile)[]
+--- a folder that is switched as a whole: a program that reads it never sees files of two
+--- generations. It is a symbolic link to a folder beside it, .NAME.gen-HASH, which has the files
+--- with a name and nothing else, and never changes; the link is replaced. A real folder in its
+--- place is refused. Default: each file is replaced by itself.
+---@field folder? string|segue.FolderOfRenderedFiles
 --- a folder that all files must be in, also where links lead. Default: any place.
 ---@field root? string
 --- where another program changes one of the files: report it, and keep it as a copy when the
@@ -838,8 +843,10 @@
 
 --- A file of a module of the kind files.
 ---@class segue.RenderedFile
---- the file that is written; folders on its way are made. Required.
----@field to string
+--- the file that is written; folders on its way are made. Default: name is given.
+---@field to? string
+--- the name of the file in the folder of the module. Default: to is given.
+---@field name? string
 --- returns the text of the file, from the module's part of the configuration. Default: template
 --- renders the file.
 ---@field content? config: segue.Config
@@ -868,6 +875,19 @@
 --- where the file is a symbolic link: write its target, or put a file in its place. Default:
 --- "follow".
 ---@field link? "follow"|"replace"
+
+--- A folder whose files change by one step.
+---@class segue.FolderOfRenderedFiles
+---@field [1]? string the same as path
+--- the place of the symbolic link. Required.
+---@field path string
+--- permissions of the folder. Default: 0755.
+---@field mode? string
+--- the owner of the folder, as user or user:group; needs root. Default: the user of segue.
+---@field owner? string
+--- how many replaced folders stay, as links .NAME.backup-1 and so on; a program that has opened a
+--- folder can read it as long as it stays. Default: 1. 1 to 100.
+---@field backups? integer
 
 --- A command that must succeed before files are replaced.
 ---@class segue.FilesCheck

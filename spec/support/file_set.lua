@@ -19,17 +19,29 @@ function M.book(record)
   return out[0]
 end
 
---- A set: options is { book =, folder =, module =, root = }; files is a list of { to, text, mode =,
+--- A set: options is { book =, folder =, module =, root =, drift =, removed =, plan =, members = };
+--- members, of its folder of generations, is { path =, mode =, owner =, backups = }, and then `to`
+--- is a name in it unless the file has alone = true. files is a list of { to, text, mode =,
 --- owner =, backups =, replace_link = }.
 function M.new(options, files)
   local out, o = ffi.new("segue__file_set *[1]"), ffi.new("segue__file_set_options[1]")
   local module = options.module or "web"
   o[0].size, o[0].book = ffi.sizeof("segue__file_set_options"), options.book
   o[0].module, o[0].folder, o[0].root = module, options.folder, options.root
+  o[0].drift, o[0].removed = options.drift or 0, options.removed or 0
+  o[0].plan = options.plan or false
+  local members = options.members
+  if members then
+    o[0].members.path, o[0].members.owner = members.path, members.owner
+    o[0].members.mode, o[0].members.backups = members.mode or 0, members.backups or 0
+  end
   C.check(C.segue__file_set_new(out, o))
   for _, file in ipairs(files) do
+    local to = file[1]
+    if members and not file.alone then to = members.path .. "/" .. to end
     local want, e = ffi.new("segue__file_want[1]"), C.error()
-    want[0].to, want[0].data, want[0].len = file[1], file[2], #file[2]
+    want[0].to, want[0].data, want[0].len = to, file[2], #file[2]
+    want[0].member = members ~= nil and not file.alone
     want[0].mode, want[0].owner = file.mode or 0, file.owner
     want[0].backups, want[0].replace_link = file.backups or 0, file.replace_link or false
     C.check(C.segue__file_set_add(out[0], want, e), e)
@@ -84,7 +96,9 @@ local file_set, C = require "spec.support.file_set", require "spec.support.c"
 local dir, intent_path, last = ...
 local files = {}
 for i = 4, select("#", ...), 2 do files[#files + 1] = { select(i, ...), (select(i + 1, ...)) } end
-local set = file_set.new({ book = file_set.book(), folder = dir }, files)
+local path = os.getenv "SEGUE_SPEC_MEMBERS"
+local set = file_set.new({ book = file_set.book(), folder = dir,
+  members = path and { path = path } }, files)
 assert(set:stage())
 local file = assert(io.open(intent_path, "w"))
 file:write(set:intent())
@@ -96,8 +110,8 @@ print(ok and "survived" or message)
 
 --- Stages and commits a set in a process of its own, with fault points armed, then undoes or
 --- settles it ("undo", "settle"). Its intent goes to intent_path. Returns the output. wrap: a shell
---- command around it, which runs "$@".
-function M.elsewhere(dir, intent_path, last, files, faults, wrap)
+--- command around it, which runs "$@". members: the path of the folder that the files are in.
+function M.elsewhere(dir, intent_path, last, files, faults, wrap, members)
   local name = intent_path .. ".lua"
   local file = assert(io.open(name, "w"))
   file:write(script)
@@ -108,8 +122,9 @@ function M.elsewhere(dir, intent_path, last, files, faults, wrap)
   end
   -- A sanitizer's library must come first in that process as well.
   local pipe = io.popen(("timeout -s KILL 60 sh -c '%s' sh env LD_PRELOAD=%s "
-    .. "ASAN_OPTIONS=detect_leaks=0 SEGUE_FAULTS='%s' luajit %s %s %s %s %s 2>&1"):format(
-    wrap or 'exec "$@"', os.getenv("SEGUE_SPEC_PRELOAD") or "", faults, name, dir, intent_path,
+    .. "ASAN_OPTIONS=detect_leaks=0 %s SEGUE_FAULTS='%s' luajit %s %s %s %s %s 2>&1"):format(
+    wrap or 'exec "$@"', os.getenv("SEGUE_SPEC_PRELOAD") or "",
+    members and "SEGUE_SPEC_MEMBERS=" .. members or "", faults, name, dir, intent_path,
     last, table.concat(words, " ")))
   local output = pipe:read("*a")
   pipe:close()

@@ -380,6 +380,22 @@ describe("a file that another program changed", function()
     assert.same({ "a", "b" }, names())
   end)
 
+  it("stays where it was replaced by a folder between staging and commit", function()
+    apply { { "a", "one" }, { "b", "one" } }
+    local set = new { { "a", "two" }, { "b", "two" } }
+    assert(set:stage())
+    dir:delete "b"
+    dir:mkdir "b/in"
+    local ok, code = set:commit()
+    assert.is_nil(ok)
+    assert.equal("EISDIR", code)
+    assert(set:undo())
+    set:free()
+    assert.equal("one", dir:read "a")
+    assert.same({ "in" }, dir:list "b")
+    assert.same({ "a", "b" }, names())
+  end)
+
   it("stays where it can only be written in place", function()
     apply { { "a", "one" } }
     C.segue__fault_arm("files.exchange=fail:-16")

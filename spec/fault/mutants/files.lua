@@ -89,7 +89,7 @@ return {
     "  segue__file_book_forget(set->book, file->path, set->module);\n  if (file->taken)",
     "  if (file->taken)", removed "is forgotten" },
   { "a dropped file in the check", "core/files/check.c",
-    'other.next.kind == SEGUE__FILE_NONE ? "-" : other.source', "other.source",
+    'other.next.kind == SEGUE__FILE_NONE ? "-" : set->files[i].staged', "set->files[i].staged",
     removed "is not there for the check" },
   { "checks in the metrics", "core/files/inventory.c",
     "entry->failed[step] += !good;", "",

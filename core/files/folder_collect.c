@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Folders of generations that no link leads to any more: they are removed when a set has settled,
+ * or when it was not committed. One that another program has changed stays.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "../os/fault.h"
+#include "folder_internal.h"
+
+/* Nothing in it is a folder: segue has written it, and its hash was compared. */
+static void folder_remove(int parent, const char *name) {
+  int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+  if (fd >= 0 && !dir) (void)close(fd);
+  for (const struct dirent *entry; dir && (entry = readdir(dir));)
+    if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+      (void)unlinkat(dirfd(dir), entry->d_name, 0);
+  if (dir) closedir(dir);
+  (void)unlinkat(parent, name, AT_REMOVEDIR);
+}
+
+static bool folder_ends(const char *name, const char *end) {
+  size_t len = strlen(name);
+  return len > strlen(end) && !strcmp(name + len - strlen(end), end);
+}
+
+bool segue__folder_remove_left(int parent, const char *name) {
+  struct stat st;
+  if (!folder_ends(name, ".part") && !folder_ends(name, ".gone")) return false;
+  if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISDIR(st.st_mode)) return false;
+  folder_remove(parent, name);
+  return true;
+}
+
+/* Renamed first: a folder that was removed half-way does not have its hash any more, and would be
+ * kept as one that was changed. */
+static void collect_remove(const segue__file_set *set, const segue__set_file *link, DIR *dir,
+                           const char *name) {
+  char *staged = segue__file_staged_name(link->path, set->id, set->moves);
+  char *gone = staged ? segue__file_beside(staged, "gone") : NULL;
+  const char *to = gone ? gone + segue__folder_parent_len(gone) : NULL;
+  if (to && !SEGUE_FAULT("files.folder.remove") && !renameat(dirfd(dir), name, dirfd(dir), to) &&
+      !SEGUE_FAULT("files.folder.removed"))
+    folder_remove(dirfd(dir), to);
+  segue__free(gone);
+  segue__free(staged);
+}
+
+static void collect_one(const segue__file_set *set, const segue__set_file *link, DIR *dir,
+                        const char *name, char **kept) {
+  segue__folder_content content;
+  char *path = segue__folder_beside(link->path, name);
+  if (path && !segue__folder_content_read(&content, path)) {
+    bool intact = segue__folder_content_is_intact(&content, name);
+    segue__folder_content_deinit(&content);
+    char *changed = intact ? NULL : segue__file_kept_name(link->path);
+    if (intact) {
+      collect_remove(set, link, dir, name);
+    } else if (changed && !symlink(name, changed)) {
+      segue__free(*kept);
+      *kept = changed;
+      changed = NULL;
+    }
+    segue__free(changed);
+  }
+  segue__free(path);
+}
+
+/* The names of generations of the link, and the targets of all symbolic links, in its folder. */
+static int collect_names(const segue__set_file *link, DIR *dir, segue__folder_content *folders,
+                         segue__folder_content *needed) {
+  char target[PATH_MAX];
+  int rc = 0;
+  for (const struct dirent *entry; !rc && (entry = readdir(dir));) {
+    bool link_ = entry->d_type == DT_LNK || entry->d_type == DT_UNKNOWN;
+    ssize_t len = link_ ? readlinkat(dirfd(dir), entry->d_name, target, sizeof target - 1) : -1;
+    if (len >= 0) {
+      target[len] = 0;
+      if (!segue__folder_content_add(needed, target)) rc = UV_ENOMEM;
+    } else if (segue__folder_is_of(link->path, entry->d_name) &&
+               !segue__folder_content_add(folders, entry->d_name)) {
+      rc = UV_ENOMEM;
+    }
+  }
+  segue__folder_content_sort(needed);
+  return rc;
+}
+
+/* The folder that was live last is needed too: another program may have put a link of its own
+ * there for a moment. */
+static bool collect_is_last(const segue__file_set *set, const segue__set_file *link,
+                            const char *name) {
+  segue__file_version known;
+  return !link->dropped && segue__file_set_known(set, link->path, &known) &&
+         known.kind == SEGUE__FILE_LINK && known.size == strlen(name) &&
+         segue__hash_equal(known.hash, segue__hash_bytes(name, strlen(name), (segue__hash){0, 0}));
+}
+
+char *segue__folder_collect(const segue__file_set *set, const segue__set_file *link) {
+  segue__folder_content folders = {0}, needed = {0};
+  char *kept = NULL, *parent = segue__strndup(link->path, segue__folder_parent_len(link->path));
+  DIR *dir = parent ? opendir(parent) : NULL;
+  /* Without memory nothing is removed. */
+  if (dir && !collect_names(link, dir, &folders, &needed))
+    for (size_t i = 0; i < folders.count; i++)
+      if (!segue__folder_content_find(&needed, folders.entries[i].name) &&
+          !collect_is_last(set, link, folders.entries[i].name))
+        collect_one(set, link, dir, folders.entries[i].name, &kept);
+  if (dir) closedir(dir);
+  segue__folder_content_deinit(&folders);
+  segue__folder_content_deinit(&needed);
+  segue__free(parent);
+  return kept;
+}
+
+void segue__folder_discard(const segue__file_set *set, const segue__set_file *link) {
+  char *part = segue__file_beside(link->staged, "part");
+  if (part) (void)segue__folder_remove_left(AT_FDCWD, part);
+  segue__free(part);
+  if (set->book && link->taken && !set->plan) segue__free(segue__folder_collect(set, link));
+}
