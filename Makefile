@@ -387,8 +387,8 @@ NO_THREADS := deb deps install installed_plugins unit
 TSAN_SPECS := spec/unit $(filter-out $(NO_THREADS:%=spec/embed/%_spec.lua),\
   $(wildcard spec/embed/*_spec.lua)) \
   $(addprefix spec/daemon/,triggers_spec.lua lifecycle_spec.lua api_spec.lua log_spec.lua \
-  url_spec.lua push_spec.lua auth_spec.lua numbered_spec.lua ends_spec.lua lua_module_spec.lua \
-  lua_answers_spec.lua) \
+  url_spec.lua push_spec.lua auth_spec.lua auth_tls_spec.lua numbered_spec.lua ends_spec.lua \
+  lua_module_spec.lua lua_module_life_spec.lua lua_answers_spec.lua) \
   spec/plugin/services_spec.lua spec/plugin/bigpipe_spec.lua
 .PHONY: tsan
 tsan: dev-deps ## the specs in which threads meet under ThreadSanitizer: [SPEC=path]

@@ -108,4 +108,15 @@ function Server:stop()
   assert(left == 0, "the server did not end cleanly: " .. left)
 end
 
+--- A GET request; lines: further headers.
+function M.get(path, lines)
+  return "GET " .. path .. " HTTP/1.1\r\nHost: localhost\r\n" .. (lines or "") .. "\r\n"
+end
+
+--- A POST request with this body.
+function M.post(path, body, lines)
+  return "POST " .. path .. " HTTP/1.1\r\nHost: localhost\r\nContent-Length: " .. #body .. "\r\n"
+    .. (lines or "") .. "\r\n" .. body
+end
+
 return M

@@ -1,10 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- The durable record for specs: slots, files, generations, the history, the thread that records.
+-- The durable record for specs: state files, generations, the history, the thread that records.
 --   local h = Record.history(path)
 --   h:add { id = 1, yaml = "a: 1", generation = 1, paths = { "a" } }
+local busted = require "busted"
 local C = require "spec.support.c"
 local cjson = require "cjson"
 local document = require "spec.support.document"
+local tempdir = require "spec.support.tempdir"
 local uv = require "luv"
 local ffi = C.ffi
 
@@ -21,6 +23,23 @@ local sqlite = ffi.load "libsqlite3.so.0"
 
 local M = {}
 local log_room = ffi.new("char[65536]")
+
+--- Calls started(folder) before each spec of the file, with a new folder; after the spec no memory
+--- is left.
+function M.for_each_spec(started)
+  local live
+  busted.before_each(function()
+    started(tempdir.new())
+    M.logged()
+    live = document.live()
+  end)
+  busted.after_each(function()
+    C.segue__fault_arm(nil)
+    C.segue__mem_fail_at(0)
+    assert(live == document.live(), "memory is left behind")
+    tempdir.remove_all()
+  end)
+end
 
 --- The log lines since the last call, from all threads.
 function M.logged()

@@ -13,9 +13,7 @@ local function start(limits)
   return server
 end
 
-local function get(path, lines)
-  return "GET " .. path .. " HTTP/1.1\r\nHost: a\r\n" .. (lines or "") .. "\r\n"
-end
+local get = servers.get
 
 -- Sends a byte of text every few milliseconds until the server has had enough.
 local function drip(client, text, every_ms)

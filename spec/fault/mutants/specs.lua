@@ -1,7 +1,9 @@
 -- SPDX-License-Identifier: MIT
 -- Names for the lists of mutants: files of specs, and specs of a file that start the daemon.
 
-local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua",
+local UNIT = { queue = "spec/unit/queue_spec.lua",
+               txn = "spec/unit/txn_spec.lua spec/unit/txn_plan_spec.lua "
+                 .. "spec/unit/txn_confirm_spec.lua",
                writing = "spec/unit/writing_spec.lua", clock = "spec/unit/clock_spec.lua",
                file = "spec/unit/os_file_spec.lua", watch = "spec/unit/watch_spec.lua",
                http = "spec/unit/http_parse_spec.lua", ends = "spec/unit/http_end_spec.lua",
@@ -12,7 +14,8 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
                mask_words = "spec/unit/mask_words_spec.lua", schema = "spec/unit/schema_spec.lua",
                quote = "spec/unit/quote_spec.lua", answers = "spec/unit/answers_spec.lua",
                printable = "spec/unit/printable_spec.lua",
-               record = "spec/unit/record_spec.lua", history = "spec/unit/history_spec.lua",
+               record = "spec/unit/record_spec.lua spec/unit/decisions_spec.lua",
+               history = "spec/unit/history_spec.lua spec/unit/history_damage_spec.lua",
                drain = "spec/unit/drain_spec.lua",
                recover = "spec/unit/recover_spec.lua", child = "spec/unit/child_spec.lua",
                process = "spec/unit/process_spec.lua",
@@ -24,6 +27,7 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
                limits = "spec/unit/http_limits_spec.lua",
                state = "spec/unit/state_folder_spec.lua",
                server = "spec/unit/http_server_spec.lua",
+               http_socket = "spec/unit/http_socket_spec.lua",
                poller = "spec/unit/http_poller_spec.lua",
                snapshot = "spec/unit/config_snapshot_spec.lua",
                instance = "spec/unit/instance_spec.lua",
@@ -72,7 +76,7 @@ local DAEMON = {
   left = daemon("spec/daemon/lua_module_spec.lua", "that its client left, while it waits"),
   probes = daemon("spec/daemon/probes_spec.lua", "has an allowance of its own"),
   early = daemon("spec/daemon/triggers_spec.lua", "delivered or reported after the first load"),
-  clients = daemon("spec/daemon/auth_spec.lua", "compares the kind of a name too"),
+  clients = daemon("spec/daemon/auth_tls_spec.lua", "compares the kind of a name too"),
   epoll = daemon("spec/fault/memory_spec.lua", "has none left for a watch"),
   disk = daemon("spec/fault/disk_spec.lua", "while the disk hangs"),
   numbers = daemon("spec/fault/record_spec.lua", "after a number was seen"),
