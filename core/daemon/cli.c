@@ -132,11 +132,13 @@ static const command commands[] = {
      segue__cli_record, REMOTE | DURATION, 1},
     {"render", "", "render a template, or the files of a policy, without a daemon",
      "Prints the template of --template with the data of --data, or nothing if it has an error.\n"
-     "The language is that of Go's text/template. With --batch: reads cases, one JSON object in\n"
+     "The language is that of Go's text/template, or etlua. With --batch: reads cases, one JSON "
+     "object in\n"
      "each line, from standard input, and prints one in each line: {\"id\", \"ok\", \"output\"} "
      "or\n"
      "{\"id\", \"ok\", \"error\"}. Keys of a case: id, template, data, name, dialect, missingkey,\n"
-     "left, right; and mocks: services, nodes, env, files, now.\n"
+     "left, right, language, helpers (the text of the file); and mocks: services, nodes, env, "
+     "files, now.\n"
      "With -c: renders the files of a policy; one of --dry-run, --out and --once; --json prints\n"
      "the result of the first two as plan does.\n"
      "Exit codes: 0 rendered, whether a file would change or not (with --batch: all cases were "
@@ -205,6 +207,9 @@ static const option options[] = {
     {"template", 0, "FILE", "the template; \"-\" is standard input", RENDER, FIELD(template)},
     {"data", 0, "FILE", "its data, YAML or JSON; \"-\" is standard input", RENDER, FIELD(data)},
     {"functions", 0, "DIALECT", "the set of functions (default: segue)", RENDER, FIELD(functions)},
+    {"language", 0, "NAME", "the language of the template: go (default) or etlua", RENDER,
+     FIELD(language)},
+    {"helpers", 0, "FILE", "a Lua file that returns more functions", RENDER, FIELD(helpers)},
     {"missingkey", 0, "MODE", "what a missing key is: default, zero or error", RENDER,
      FIELD(missingkey)},
     {"left-delimiter", 0, "TEXT", "where an action begins (default: {{)", RENDER, FIELD(left)},

@@ -26,7 +26,7 @@ enum {
 typedef struct segue__cli {
   const char *policy, *state, *socket, *lua_dir, *log_format, *log_level, *wait, *if_match, *schema,
       *replay, *limit, *duration, *url, *token_file, *cacert, *cert, *key, *template, *data,
-      *functions, *missingkey, *left, *right, *out;
+      *functions, *missingkey, *left, *right, *out, *language, *helpers;
   bool json, force, accept_shrink, help, formats, audit, batch, dry_run, once;
   const char *reload_signal, *kill_signal, *kill_timeout, *splay; /* of exec */
   const char *const *command; /* what follows "--"; NULL: none */

@@ -54,13 +54,14 @@ static int fail_template(int rc, const segue__template_failure *failure, const s
 
 static int render_one(segue__template *t, const segue__cli *cli) {
   segue_error err = {0};
-  segue__bytes text = {0}, data = {0};
+  segue__bytes text = {0}, data = {0}, helpers = {0};
   segue__buf out;
   segue__template_failure failure = {0};
   segue__buf_init(&out);
   int code = SEGUE__EXIT_FAILED;
   int rc = segue__cli_read_file(cli->template, &text, &err);
   if (rc == 0 && cli->data) rc = segue__cli_read_file(cli->data, &data, &err);
+  if (rc == 0 && cli->helpers) rc = segue__cli_read_file(cli->helpers, &helpers, &err);
   if (rc < 0) {
     code = segue__cli_fail(code, "%s", err.message);
     goto done;
@@ -73,6 +74,10 @@ static int render_one(segue__template *t, const segue__cli *cli) {
                              .data_len = data.len,
                              .dialect = cli->functions,
                              .missingkey = cli->missingkey,
+                             .language = cli->language,
+                             .helpers_name = cli->helpers,
+                             .helpers = helpers.data,
+                             .helpers_len = helpers.len,
                              .left = cli->left,
                              .right = cli->right};
   rc = segue__template_render(t, &job, &out, &failure, NULL, &err);
@@ -85,6 +90,7 @@ done:
   segue__buf_deinit(&out);
   segue__free((char *)text.data);
   segue__free((char *)data.data);
+  segue__free((char *)helpers.data);
   return code;
 }
 
@@ -129,10 +135,13 @@ int segue__cli_render(const segue__cli *cli) {
     return segue__cli_fail(SEGUE__EXIT_USAGE,
                            "segue render needs --template FILE, or --batch for cases from "
                            "standard input");
-  if (cli->batch && (cli->template || cli->data))
+  if (cli->batch && (cli->template || cli->data || cli->helpers || cli->language))
     return segue__cli_fail(SEGUE__EXIT_USAGE,
                            "--batch reads templates and data from standard input: leave out %s",
-                           cli->template ? "--template" : "--data");
+                           cli->template  ? "--template"
+                           : cli->data    ? "--data"
+                           : cli->helpers ? "--helpers"
+                                          : "--language");
   int rc = segue__lua_paths_find(cli->lua_dir, &lua_dir, &err);
   if (rc == 0) rc = segue__template_new(&t, lua_dir, &err);
   segue__free(lua_dir);

@@ -320,13 +320,27 @@ static const segue_option file_rows[] = {
      .absent = "content renders the file",
      .example = "template = \"upstreams.tmpl\"",
      .doc = "a template in the language of Go, which gets the module's part of the configuration"},
+    {.name = "language",
+     .type = SEGUE_OPTION_CHOICE,
+     FILE_AT(language),
+     .given = 1 + offsetof(segue__file_options, has_language),
+     .choices = SEGUE__TEMPLATE_LANGUAGES,
+     .fallback = "go",
+     .doc = "the language of the template; etlua: a text with Lua between <% and %>"},
     {.name = "functions",
      .type = SEGUE_OPTION_CHOICE,
      FILE_AT(functions),
      .given = 1 + offsetof(segue__file_options, has_functions),
      .choices = SEGUE__TEMPLATE_DIALECTS,
      .fallback = "segue",
+     .example = "functions = \"segue\", helpers = \"funcs.lua\" for functions of your own",
      .doc = "the functions that the template may call"},
+    {.name = "helpers",
+     .type = SEGUE_OPTION_PATH,
+     FILE_AT(helpers),
+     .absent = "no functions of your own",
+     .example = "helpers = \"funcs.lua\"",
+     .doc = "a Lua file that returns a table of more functions for the template"},
     {.name = "keys",
      .type = SEGUE_OPTION_TEXT,
      FILE_AT(keys),
@@ -403,8 +417,13 @@ static void file_check(void *options, segue_option_report *report) {
   } of_template[] = {{"functions", file->has_functions},
                      {"missingkey", file->has_missingkey},
                      {"keys", file->keys != NULL},
+                     {"language", file->has_language},
+                     {"helpers", file->helpers != NULL},
                      {"left_delimiter", file->left != NULL},
-                     {"right_delimiter", file->right != NULL}};
+                     {"right_delimiter", file->right != NULL}},
+    of_go[] = {{"missingkey", file->has_missingkey},
+               {"left_delimiter", file->left != NULL},
+               {"right_delimiter", file->right != NULL}};
   if (!file->template && !file->has_content)
     segue_option_wrong(report, NULL,
                        "needs the option template or content: template = \"upstreams.tmpl\"");
@@ -413,6 +432,10 @@ static void file_check(void *options, segue_option_report *report) {
   for (size_t i = 0; i < sizeof of_template / sizeof *of_template && !file->template; i++)
     if (of_template[i].given)
       segue_option_wrong(report, of_template[i].name, "has an effect only with template");
+  bool etlua = file->has_language && file->language == 1;
+  for (size_t i = 0; i < sizeof of_go / sizeof *of_go && file->template && etlua; i++)
+    if (of_go[i].given)
+      segue_option_wrong(report, of_go[i].name, "has an effect only in the language go");
 }
 
 static const segue_option_table file_table = {SEGUE_OPTION_ROWS(segue__file_options, file_rows),

@@ -17,6 +17,9 @@
  * lua/segue/template/dialects.lua has functions for. */
 #define SEGUE__TEMPLATE_DIALECTS "segue|confd|consul-template|sprig|go"
 
+/* The languages of templates: the option `language`, and lua/segue/template/command.lua. */
+#define SEGUE__TEMPLATE_LANGUAGES "go|etlua"
+
 /* The files of one instance of segue: what its modules share. */
 typedef struct segue__file_world segue__file_world;
 /* record: the file of the versions that were written last (book.h); NULL: none. loop, log and os
@@ -76,7 +79,10 @@ struct segue__rendering {
 typedef struct segue__file_template {
   char *path, *text; /* path NULL: there is no template */
   size_t len;
-  char *functions;        /* the dialect */
+  const char *language;         /* a constant */
+  char *functions;              /* the dialect */
+  char *helpers_path, *helpers; /* a file of functions in Lua, and its text; NULL: none */
+  size_t helpers_len;
   const char *missingkey; /* a constant; NULL: the default of the dialect */
   char *left, *right;     /* delimiters; NULL: those of Go */
   const char *config;     /* path of the module's part of the configuration */

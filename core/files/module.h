@@ -17,9 +17,9 @@ typedef struct segue__file_options {
   uint64_t backups;
   bool replace_link;
   int content; /* a function; has_content: it is given */
-  char *template, *left, *right, *keys;
-  int functions, missingkey; /* indexes of choices */
-  bool has_content, has_functions, has_missingkey;
+  char *template, *left, *right, *keys, *helpers;
+  int functions, missingkey, language; /* indexes of choices */
+  bool has_content, has_functions, has_missingkey, has_language;
 } segue__file_options;
 
 typedef struct segue__files_options {

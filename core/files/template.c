@@ -15,6 +15,8 @@
 
 static const char *const missingkey_names[] = {"default", "zero", "error", "invalid"};
 
+static const char *const language_names[] = {"go", "etlua"};
+
 static bool template_is_input(const segue__policy *policy, const char *path) {
   for (size_t i = 0; i < policy->input_count; i++)
     if (!strcmp(policy->inputs[i].path, path)) return true;
@@ -31,34 +33,48 @@ static char *template_dialect(int index) {
 static segue__hash template_hash(const segue__file_template *template) {
   const char *const texts[] = {template->path, template->functions, template->missingkey,
                                template->left, template->right,     template->config,
-                               template->keys};
+                               template->keys, template->language,  template->helpers_path};
   segue__hash hash = {0, 0};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
     hash = segue__hash_bytes(texts[i] ? texts[i] : "", texts[i] ? strlen(texts[i]) + 1 : 0, hash);
+  hash = segue__hash_bytes(template->helpers ? template->helpers : "", template->helpers_len, hash);
   return segue__hash_bytes(template->text ? template->text : "", template->len, hash);
+}
+
+/* Reads a file, which becomes an input of the policy. */
+static int template_read(const char *from, const segue__file_module_place *place, char **path,
+                         char **text, size_t *len, segue_error *err) {
+  segue__bytes bytes = {0};
+  int rc = place->os->read_file(place->os->data, from, TEMPLATE_MAX, &bytes, err);
+  if (rc) return rc;
+  *text = bytes.data;
+  *len = bytes.len;
+  *path = segue__strdup(from);
+  const segue__input input = {
+      .path = *path, .hash = segue__hash_bytes(bytes.data, bytes.len, (segue__hash){0, 0})};
+  bool full = !*path;
+  if (!full && !template_is_input(place->policy, from))
+    full = segue__policy_add_input(place->policy, &input) != 0;
+  return full ? segue__errorf(err, UV_ENOMEM, "%s: out of memory", from) : 0;
 }
 
 int segue__file_template_load(segue__file_template *template, const segue__file_options *options,
                               const segue__file_module_place *place, segue_error *err) {
-  segue__bytes bytes = {0};
   if (!options->template) return 0;
-  int rc = place->os->read_file(place->os->data, options->template, TEMPLATE_MAX, &bytes, err);
+  int rc = template_read(options->template, place, &template->path, &template->text, &template->len,
+                         err);
+  if (!rc && options->helpers)
+    rc = template_read(options->helpers, place, &template->helpers_path, &template->helpers,
+                       &template->helpers_len, err);
   if (rc) return rc;
-  template->text = bytes.data;
-  template->len = bytes.len;
-  template->path = segue__strdup(options->template);
   template->left = segue__strdup(options->left);
   template->right = segue__strdup(options->right);
   template->keys = segue__strdup(options->keys);
   template->functions = template_dialect(options->functions);
   template->missingkey = options->has_missingkey ? missingkey_names[options->missingkey] : NULL;
-  bool full = !template->path || !template->functions || (options->left && !template->left) ||
+  template->language = language_names[options->language];
+  bool full = !template->functions || (options->left && !template->left) ||
               (options->right && !template->right) || (options->keys && !template->keys);
-  const segue__input input = {.path = template->path,
-                              .hash =
-                                  segue__hash_bytes(bytes.data, bytes.len, (segue__hash){0, 0})};
-  if (!full && !template_is_input(place->policy, template->path))
-    full = segue__policy_add_input(place->policy, &input) != 0;
   template->hash = template_hash(template);
   return full ? segue__errorf(err, UV_ENOMEM, "%s: out of memory", options->template) : 0;
 }
@@ -70,6 +86,8 @@ void segue__file_template_clear(segue__file_template *template) {
   segue__free(template->right);
   segue__free(template->functions);
   segue__free(template->keys);
+  segue__free(template->helpers_path);
+  segue__free(template->helpers);
   *template = (segue__file_template){0};
 }
 

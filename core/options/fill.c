@@ -105,11 +105,15 @@ void segue__fill_wrong_type(segue__fill *j, const segue_option *row, segue_optio
   else
     expect_type(row, type, &expected); /* an item */
   if (row->flags & SEGUE_OPTION_FALSE && type != row->type) segue__buf_adds(&expected, " or false");
+  /* A table where a word belongs is more than a typing error: the example has what is possible. */
+  bool shows_example =
+      row->type == SEGUE_OPTION_CHOICE && row->example && node->type != SEGUE_STRING;
   if (expected.failed || !expected.data)
     segue__fill_no_memory(j);
   else
-    segue__fill_wrong(j, node, "must be %s%s", expected.data,
-                      segue__fill_found(j, row, node, found, sizeof found));
+    segue__fill_wrong(j, node, "must be %s%s%s%s", expected.data,
+                      segue__fill_found(j, row, node, found, sizeof found),
+                      shows_example ? ": " : "", shows_example ? row->example : "");
   segue__buf_deinit(&expected);
 }
 

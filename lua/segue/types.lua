@@ -853,8 +853,13 @@
 --- a template in the language of Go, which gets the module's part of the configuration. Default:
 --- content renders the file.
 ---@field template? string
+--- the language of the template; etlua: a text with Lua between <% and %>. Default: "go".
+---@field language? "go"|"etlua"
 --- the functions that the template may call. Default: "segue".
 ---@field functions? "segue"|"confd"|"consul-template"|"sprig"|"go"
+--- a Lua file that returns a table of more functions for the template. Default: no functions of
+--- your own.
+---@field helpers? string
 --- the part of the configuration that functions such as key, service and getv read. Default: the
 --- whole configuration.
 ---@field keys? string

@@ -92,6 +92,10 @@ static void run_on_worker(segue__job *job) {
                                     .config = run->next->snapshot->config,
                                     .dialect = template->functions,
                                     .missingkey = template->missingkey,
+                                    .language = template->language,
+                                    .helpers_name = template->helpers_path,
+                                    .helpers = template->helpers,
+                                    .helpers_len = template->helpers_len,
                                     .left = template->left,
                                     .right = template->right};
   run->status = segue__template_render(run->templates->engine, &work, &run->text, &failure,

@@ -302,5 +302,6 @@ int segue__template_host_open(lua_State *L) {
   lua_pushliteral(L, SEGUE__TEMPLATE_DIALECTS);
   lua_setfield(L, -2, "dialects");
   segue__template_regex_open(L);
+  segue__script_open(L);
   return 1;
 }

@@ -106,6 +106,7 @@ int segue__template_new(segue__template **out, const char *lua_dir, segue_error 
 void segue__template_free(segue__template *t) {
   if (!t) return;
   template_close(t);
+  segue__scripts_free(t->scripts);
   segue__free(t->lua_dir);
   segue__free(t);
 }
@@ -129,14 +130,16 @@ static void template_set_text(lua_State *L, const char *key, const char *text, s
 }
 
 static void push_job(lua_State *L, const segue__template_job *job) {
-  const char *names[] = {"name", "data_name", "dialect", "missingkey", "left", "right"};
-  const char *values[] = {job->name,       job->data_name, job->dialect,
-                          job->missingkey, job->left,      job->right};
-  lua_createtable(L, 0, 9);
+  const char *names[] = {"name",         "data_name", "dialect",  "missingkey",
+                         "helpers_name", "left",      "language", "right"};
+  const char *values[] = {job->name,         job->data_name, job->dialect,  job->missingkey,
+                          job->helpers_name, job->left,      job->language, job->right};
+  lua_createtable(L, 0, 12);
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     template_set_text(L, names[i], values[i], values[i] ? strlen(values[i]) : 0);
   template_set_text(L, "template", job->text, job->len);
   template_set_text(L, "data", job->data, job->data_len);
+  template_set_text(L, "helpers", job->helpers, job->helpers_len);
   lua_pushboolean(L, job->given);
   lua_setfield(L, -2, "given");
 }
@@ -233,6 +236,7 @@ static int template_run(segue__template *t, lua_CFunction f, template_call *call
   if (!rc && call->out->failed)
     rc = segue__errorf(err, UV_ENOMEM, "templates: %s", segue_strerror(UV_ENOMEM));
   lua_settop(t->L, 0);
+  segue__scripts_end(t->scripts);
   return rc;
 }
 

@@ -3,6 +3,7 @@
  * template.h: renders templates (lua/segue/template) in a Lua state of its own. That state runs
  * no code of a policy, only code that the template compiler generates, so its JIT compiler is on
  * and its limits are kept by that code: time, output, depth. Memory is limited by the allocator.
+ * Lua code of a policy that a template uses runs in another state (script.h).
  */
 #ifndef SEGUE_BIND_TEMPLATE_H
 #define SEGUE_BIND_TEMPLATE_H
@@ -33,6 +34,9 @@ typedef struct segue__template_job {
   const segue_node *node, *keys;
   const segue__config *config;
   const char *dialect, *missingkey, *left, *right;
+  const char *language;               /* "go" or "etlua"; NULL: "go" */
+  const char *helpers_name, *helpers; /* a file of functions in Lua; NULL: none */
+  size_t helpers_len;
 } segue__template_job;
 
 /* An error of a template. Strings are owned; each may be NULL. */

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "../../os/reserve.h"
+#include "script.h"
 #include "template.h"
 
 struct segue__template {
@@ -24,6 +25,7 @@ struct segue__template {
   bool given;
   const segue_node *node, *keys;
   const segue__config *config;
+  segue__scripts *scripts; /* NULL: no template has used Lua code */
 };
 
 segue__template *segue__template_of(lua_State *L);

@@ -8,6 +8,7 @@ local host = require "segue.template.host"
 local json = require "segue.template.json"
 local number = require "segue.template.number"
 local origin = require "segue.template.origin"
+local script = require "segue.template.script"
 local template = require "segue.template"
 local value = require "segue.template.value"
 
@@ -31,14 +32,20 @@ host.setup {
 
 local modes = { default = true, invalid = true, zero = true, error = true }
 
--- nil where both are known.
-local function usage_problem(dialect, missingkey)
+local languages = { go = true, etlua = true }
+
+-- nil where all are known.
+local function usage_problem(job)
+  local dialect, missingkey = job.dialect, job.missingkey
   if not dialects.exists(dialect) then
     local names = table.concat(dialects.names(), ", ")
     return ("there is no dialect %s: there are %s"):format(dialect, names)
   end
   if missingkey ~= nil and not modes[missingkey] then
     return ("there is no missing-key mode %s: there are default, zero, error"):format(missingkey)
+  end
+  if job.language ~= nil and not languages[job.language] then
+    return ("there is no language %s: there are go, etlua"):format(job.language)
   end
 end
 
@@ -67,8 +74,33 @@ local function read_of(compiled)
   local asked, run = {}, context.get()
   for _, one in pairs(run.asked) do asked[#asked + 1] = one end
   table.sort(asked, function(a, b) return a.path < b.path end)
-  return { paths = compiled and template.touches(compiled) or {}, asked = asked,
+  local paths = {}
+  for path in pairs(run.paths) do paths[#paths + 1] = path end
+  return { paths = compiled and template.touches(compiled) or paths, asked = asked,
     changing = run.changing or false }
+end
+
+-- Renders a job over its data. The compiled template is one of Go's language.
+---@return string? output
+---@return segue.template.problem?
+---@return segue.template.compiled?
+local function run(job, data, world)
+  -- The file of functions may read the configuration when it is evaluated.
+  context.enter(world, data)
+  local names, problem = script.begin(job, template.limits)
+  if problem then return nil, problem end
+  if job.language == "etlua" then return script.render(job, data) end
+  job.names = names
+  if names then
+    local before = context.get()
+    world.asked, world.changing = before.asked, before.changing
+  end
+  local compiled
+  compiled, problem = template.compile(job.template, job)
+  if not compiled then return nil, problem end
+  local output
+  output, problem = template.render(compiled, data, world)
+  return output, problem, compiled
 end
 
 -- Renders one template.
@@ -77,7 +109,7 @@ end
 ---@return segue.template.failure?
 ---@return segue.template.read? of a job whose data are given
 function command.render(job)
-  local problem = usage_problem(job.dialect, job.missingkey)
+  local problem = usage_problem(job)
   if problem then return nil, { message = problem, usage = true } end
   local data, message
   if job.given then
@@ -87,10 +119,8 @@ function command.render(job)
     if message then return nil, { message = message } end
   end
   if data == value.NULL then data = nil end
-  local compiled, failure = template.compile(job.template, job)
-  local output
-  if compiled then output, failure = template.render(compiled, data, { config = job.given }) end
-  local read = compiled and job.given and read_of(compiled) or nil
+  local output, failure, compiled = run(job, data, { config = job.given })
+  local read = job.given and read_of(compiled) or nil
   if output then return output, nil, read end
   local path, place = origin.find(failure, data, job.data_name)
   local line, column = place_in(failure.message, job.name or "")
@@ -107,13 +137,14 @@ end
 
 local function read_case(case)
   local job = {}
-  for _, key in ipairs { "name", "template", "dialect", "missingkey", "left", "right" } do
+  for _, key in ipairs { "name", "template", "dialect", "missingkey", "left", "right", "language",
+    "helpers" } do
     local message
     job[key], message = text_of(case, key)
     if message then return nil, message end
   end
   if not job.template then return nil, "the case has no template" end
-  local problem = usage_problem(job.dialect, job.missingkey)
+  local problem = usage_problem(job)
   if problem then return nil, problem end
   job.name = job.name or "template"
   return job
@@ -132,12 +163,9 @@ end
 local function run_case(case)
   local job, message = read_case(case)
   if not job then return nil, message end
-  local compiled, problem = template.compile(job.template, job)
-  if not compiled then return nil, problem.message end
   local data = case.data
   if data == value.NULL then data = nil end
-  local output
-  output, problem = template.render(compiled, data, world_of(case))
+  local output, problem = run(job, data, world_of(case))
   return output, problem and problem.message
 end
 

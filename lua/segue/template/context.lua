@@ -19,6 +19,7 @@ local context = {}
 ---@field config? boolean functions read the configuration of the host, not data
 ---@field asked table<string, segue.template.asked> what functions have read, by its path
 ---@field changing? boolean they have read something that is no part of the configuration
+---@field paths table<string, boolean> of its data that a template in Lua has read
 
 ---@class segue.template.asked
 ---@field path string
@@ -26,13 +27,13 @@ local context = {}
 ---@field missing boolean the output makes no sense without it
 
 ---@type segue.template.context
-local current = { scratch = {}, asked = {} }
+local current = { scratch = {}, asked = {}, paths = {} }
 
 ---@param given? table
 ---@param data any
 ---@param compiled segue.template.compiled
 function context.enter(given, data, compiled)
-  current = { data = data, compiled = compiled, scratch = {}, asked = {} }
+  current = { data = data, compiled = compiled, scratch = {}, asked = {}, paths = {} }
   if not given then return end
   for key, v in pairs(given) do current[key] = v end
 end
@@ -71,6 +72,10 @@ function context.touch(path, wanted, missing)
   asked.wanted = asked.wanted or wanted or false
   asked.missing = asked.missing or missing or false
 end
+
+-- A template in Lua has read a member of its data; "": all of them.
+---@param path string
+function context.read_data(path) current.paths[path] = true end
 
 -- The output depends on more than the configuration: it is rendered again by each reload.
 function context.changes() current.changing = true end

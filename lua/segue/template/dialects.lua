@@ -46,6 +46,11 @@ function dialects.names() return names end
 ---@return string
 function dialects.missing_key(name) return known[name or "segue"].missingkey end
 
+-- A function of the language itself, in every dialect.
+---@param name string
+---@return boolean
+function dialects.is_builtin(name) return builtins[name] ~= nil end
+
 -- Why a function of the original is not there.
 local function left_out(set, name)
   local plain = name:match "^sprig_(.*)$"

@@ -11,6 +11,7 @@ local node = require "segue.template.node"
 local parser = require "segue.template.parser"
 local quote = require "segue.template.quote"
 local runtime = require "segue.template.runtime"
+local script = require "segue.template.script"
 local touches = require "segue.template.touches"
 
 local template = {}
@@ -18,6 +19,7 @@ local template = {}
 ---@class segue.template.options
 ---@field name? string of the template, for messages
 ---@field dialect? string a key of dialects
+---@field names? string[] of the functions of a file, see script.begin
 ---@field missingkey? string "default", "invalid", "zero", "error"
 ---@field left? string delimiters
 ---@field right? string
@@ -116,8 +118,12 @@ local function describe(compiled, problem)
   return problem
 end
 
+local function functions_of(options)
+  return (script.functions(options.dialect, options.names))
+end
+
 local function new_shape(name, text, mode, options, tokens)
-  local functions = dialects.functions(options.dialect)
+  local functions = functions_of(options)
   local trees, problem = parser.parse(name, text, functions, options.left, options.right, tokens)
   if not trees then return nil, problem end
   local code = compiler.compile(trees, { functions = functions, missingkey = mode,
@@ -129,7 +135,7 @@ end
 ---@param compiled segue.template.compiled
 function template.own_code(compiled)
   local options = compiled.options
-  local functions = dialects.functions(options.dialect)
+  local functions = functions_of(options)
   local trees = parser.parse(compiled.name, compiled.text, functions, options.left, options.right)
   compiled.code = compiler.compile(trees, { functions = functions, missingkey = compiled.mode,
     force_large = options.force_large })
@@ -146,6 +152,7 @@ function template.compile(text, options)
   if mode == "invalid" then mode = "default" end
   local shape_options = (options.dialect or "") .. "\0" .. mode
     .. (options.force_large and "\0large" or "")
+    .. (options.names and "\0" .. table.concat(options.names, "\0") or "")
   local key = shape_options .. "\0" .. (options.left or "") .. "\0" .. (options.right or "") .. "\0"
     .. name
   local of_options = cache[key]
@@ -163,8 +170,8 @@ function template.compile(text, options)
   end
   local compiled = { name = name, text = text, code = shape.code, main = shape.main,
     functions = instantiate(shape, tokens), trees = shape.trees, shares = not is_new,
-    options = { dialect = options.dialect, left = options.left, right = options.right,
-      force_large = options.force_large }, mode = mode }
+    options = { dialect = options.dialect, names = options.names, left = options.left,
+      right = options.right, force_large = options.force_large }, mode = mode }
   if cached >= CACHED_MAX then cache, cached, of_options = {}, 0, nil end
   of_options = of_options or {}
   cache[key], of_options[text], cached = of_options, compiled, cached + 1

@@ -236,12 +236,21 @@ end
 -- ---- Limits -------------------------------------------------------------------------------------
 
 local deadline, output_max, time_text = math.huge, math.huge, ""
+local seconds_max = 0
 local TICKS = 1000
 
 ---@param limits { seconds: number, output: integer }
 function R.limit(limits)
   deadline, output_max = host.cpu_seconds() + limits.seconds, limits.output
+  seconds_max = limits.seconds
   time_text = ("%g s"):format(limits.seconds)
+end
+
+-- The CPU time of a run, and what is left of it, in milliseconds.
+---@return number total
+---@return number left
+function R.time()
+  return seconds_max * 1000, math.max(0, deadline - host.cpu_seconds()) * 1000
 end
 
 -- Ends a run that has written too much. site: where it is; nil: at its end.

@@ -15,6 +15,7 @@ local signature = {}
 ---@field fits fun(v: any): boolean
 ---@field constant? fun(n: segue.template.node): any
 ---@field wants? string how a message names the constant it expects
+---@field type? segue.template.type of a parameter that signature.add made
 
 ---@type table<string, segue.template.parameter>
 local types = {}
@@ -49,7 +50,7 @@ types.float64 = { go = "float64", wants = "float",
 ---@param name string in signatures
 ---@param t segue.template.type
 function signature.add(name, t)
-  types[name] = { go = t.type, may_be_nil = true,
+  types[name] = { go = t.type, may_be_nil = true, type = t,
     fits = function(v) return type(v) == "table" and getmetatable(v) == t end }
 end
 signature.add("list", value.LIST)
