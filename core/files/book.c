@@ -26,11 +26,8 @@ enum { BOOK_TRIES = 8 };
 /* ---- Entries; the mutex is held ---- */
 
 book_entry *segue__book_find(segue__file_book *book, const char *path) {
-  segue__hash name = segue__hash_bytes(path, strlen(path), (segue__hash){0, 0});
-  for (size_t i = 0; i < book->count; i++)
-    if (segue__hash_equal(book->entries[i].name, name) && !strcmp(book->entries[i].path, path))
-      return &book->entries[i];
-  return NULL;
+  size_t at = segue__path_index_find(&book->index, path, strlen(path));
+  return at == SEGUE__PATH_NONE ? NULL : &book->entries[at];
 }
 
 static book_entry *book_get(segue__file_book *book, const char *path) {
@@ -45,21 +42,19 @@ static book_entry *book_get(segue__file_book *book, const char *path) {
   }
   char *copy = segue__strdup(path);
   if (!copy) return NULL;
+  if (segue__path_index_add(&book->index, copy, strlen(copy), book->count)) {
+    segue__free(copy);
+    return NULL;
+  }
   entry = &book->entries[book->count++];
-  *entry = (book_entry){.name = segue__hash_bytes(copy, strlen(copy), (segue__hash){0, 0}),
-                        .path = copy};
+  *entry = (book_entry){.path = copy};
   return entry;
 }
 
 /* ---- Locks; the mutex is held ---- */
 
-/* Where the folder of a path ends; the name follows. A destination is absolute. */
-static size_t book_folder_len(const char *path) {
-  return (size_t)(strrchr(path, '/') + 1 - path);
-}
-
 static book_folder *book_folder_find(segue__file_book *book, const char *path) {
-  size_t len = book_folder_len(path);
+  size_t len = segue__file_folder_len(path);
   for (size_t i = 0; i < book->folder_count; i++)
     if (!strncmp(book->folders[i].path, path, len) && !book->folders[i].path[len])
       return &book->folders[i];
@@ -79,7 +74,7 @@ static int book_folder_open(segue__file_book *book, const char *path, book_folde
   }
   segue__buf name;
   segue__buf_init(&name);
-  char *folder = segue__strndup(path, book_folder_len(path));
+  char *folder = segue__strndup(path, segue__file_folder_len(path));
   segue__buf_addf(&name, "%s" SEGUE__FILE_LOCK, folder ? folder : "");
   int rc = folder && !name.failed ? 0 : UV_ENOMEM;
   int fd = rc ? -1 : open(name.data, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -104,7 +99,7 @@ static void book_folder_close(segue__file_book *book, book_folder *folder) {
 /* The lock belongs to the open file, not to the process (F_OFD_SETLK): a classic lock would be lost
  * when any part of the process closes the lock file. */
 static int book_lock(const book_folder *folder, const char *path, short type) {
-  const char *name = path + book_folder_len(path);
+  const char *name = path + segue__file_folder_len(path);
   segue__hash hash = segue__hash_bytes(name, strlen(name), (segue__hash){0, 0});
   struct flock lock = {.l_type = type,
                        .l_whence = SEEK_SET,
@@ -347,6 +342,7 @@ void segue__file_book_free(segue__file_book *book) {
     segue__free(book->entries[i].path);
   }
   segue__free(book->entries);
+  segue__path_index_deinit(&book->index);
   segue__free(book->folders);
   segue__free(book->record);
   segue__names_deinit(&book->staying);

@@ -17,7 +17,6 @@ typedef struct book_folder {
 } book_folder;
 
 typedef struct book_entry {
-  segue__hash name;    /* of path: a set of thousands of files looks for each of them */
   char *path, *module; /* module NULL: it is not taken */
   size_t taken;
   bool known, accepts; /* accepts: the version `accepted` is live by the policy's wish */
@@ -43,6 +42,7 @@ struct segue__file_book {
   segue__names staying; /* the modules of the next policy */
   book_entry *entries;
   size_t count, capacity;
+  segue__path_index index; /* of the entries, which are never removed */
   book_folder *folders;
   size_t folder_count, folder_capacity;
 };

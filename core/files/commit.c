@@ -10,6 +10,7 @@
 
 #include "../os/explain.h"
 #include "../os/fault.h"
+#include "folder_sync.h"
 #include "internal.h"
 
 /* ---- Commit ---- */
@@ -118,22 +119,16 @@ static int commit_file(segue__file_set *set, segue__set_file *file, segue_error 
   return rc ? segue__explain(err, rc, "write", file->path) : 0;
 }
 
-static bool commit_same_folder(const char *a, const char *b) {
-  size_t len = (size_t)(strrchr(a, '/') + 1 - a);
-  return !strncmp(a, b, len) && !strchr(b + len, '/');
-}
-
-/* Each folder once. */
+/* Each folder once, for all that was renamed in it. */
 static int commit_sync(const segue__file_set *set, segue_error *err) {
-  for (size_t i = 0; i < set->count; i++) {
-    const segue__set_file *file = &set->files[i];
-    bool synced = !file->moved;
-    for (size_t j = 0; j < i && !synced; j++)
-      synced = set->files[j].moved && commit_same_folder(file->path, set->files[j].path);
-    int rc = synced ? 0 : segue__file_sync_folder(file->path);
-    if (rc) return segue__explain(err, rc, "write", file->path);
-  }
-  return 0;
+  segue__folders folders = {0};
+  int rc = 0;
+  for (size_t i = 0; i < set->count && !rc; i++)
+    if (set->files[i].moved) rc = segue__folders_add(&folders, set->files[i].path);
+  rc = rc ? segue__errorf(err, rc, "module '%s': out of memory", set->module)
+          : segue__folders_sync(&folders, err);
+  segue__folders_deinit(&folders);
+  return rc;
 }
 
 int segue__file_set_commit(segue__file_set *set, segue_error *err) {
@@ -149,35 +144,51 @@ int segue__file_set_commit(segue__file_set *set, segue_error *err) {
 
 /* ---- Undo ---- */
 
-static int undo_file(segue__set_file *file, segue_error *err) {
-  segue__file_restore restore = {.path = file->path,
-                                 .staged = file->staged,
-                                 .wanted = &file->previous,
-                                 .other = &file->next,
-                                 .back = true};
-  int rc = segue__file_restore_run(&restore, err);
-  if (restore.kept) {
+static void undo_begin(const segue__set_file *file, segue__file_restore *out) {
+  *out = (segue__file_restore){.path = file->path,
+                               .staged = file->staged,
+                               .wanted = &file->previous,
+                               .other = &file->next,
+                               .back = true};
+}
+
+static void undo_end(segue__file_set *set, segue__set_file *file,
+                     const segue__file_restore *restore) {
+  if (restore->kept) {
     segue__free(file->kept);
-    file->kept = restore.kept;
+    file->kept = restore->kept;
   }
-  if (!rc) file->moved = false;
-  if (!rc && file->linked && !restore.left) (void)unlink(file->second);
+  if (restore->rc) return;
+  file->moved = false;
+  if (file->linked && !restore->left) (void)unlink(file->second);
+  segue__file_set_unbusy(set, file);
+  if (file->part == SEGUE__PART_LINK) segue__folder_end(set, file);
+}
+
+/* In the reverse order of the commit. *at: the number of files that are left to look at. */
+static int undo_some(segue__file_set *set, segue__file_restore *list, size_t room, size_t *at,
+                     segue_error *err) {
+  size_t count = 0, from = *at;
+  for (; *at > 0 && count < room; --*at)
+    if (set->files[*at - 1].moved) undo_begin(&set->files[*at - 1], &list[count++]);
+  int rc = segue__file_restore_all(list, count, err);
+  for (size_t i = from, k = 0; i-- > *at;)
+    if (set->files[i].moved) undo_end(set, &set->files[i], &list[k++]);
   return rc;
 }
 
 int segue__file_set_undo(segue__file_set *set, segue_error *err) {
-  segue_error first, error;
+  segue__file_restore one, *list;
+  segue_error error;
   int rc = 0;
   if (set->simulation) return segue__simulated_undo(set, err);
-  for (size_t i = set->count; i-- > 0;) {
-    if (!set->files[i].moved) continue;
-    int failed = undo_file(&set->files[i], &error);
-    if (!failed) segue__file_set_unbusy(set, &set->files[i]);
-    if (!failed && set->files[i].part == SEGUE__PART_LINK) segue__folder_end(set, &set->files[i]);
-    if (failed && !rc) first = error;
+  list = segue__calloc(set->count + 1, sizeof *list);
+  for (size_t at = set->count; at > 0;) { /* without memory one by one */
+    int failed = undo_some(set, list ? list : &one, list ? set->count : 1, &at, &error);
+    if (failed && !rc && err) *err = error;
     if (failed && !rc) rc = failed;
   }
-  if (rc && err) *err = first;
+  segue__free(list);
   return rc;
 }
 

@@ -18,12 +18,8 @@
 
 /* ---- Finding them ---- */
 
-static bool dropped_is_wanted(const segue__file_set *set, const char *path, size_t wanted) {
-  segue__hash name = segue__hash_bytes(path, strlen(path), (segue__hash){0, 0});
-  for (size_t i = 0; i < wanted; i++)
-    if (segue__hash_equal(set->files[i].name, name) && !strcmp(set->files[i].path, path))
-      return true;
-  return false;
+static bool dropped_is_wanted(const segue__file_set *set, const char *path) {
+  return segue__path_index_find(&set->paths, path, strlen(path)) != SEGUE__PATH_NONE;
 }
 
 /* A name that a record may have made up must not lead out of the folder. */
@@ -58,11 +54,9 @@ static int dropped_take(segue__file_set *set, const segue__owned_file *owned) {
 
 int segue__file_dropped_add(segue__file_set *set, segue_error *err) {
   segue__owned_files owned = {0};
-  size_t wanted = set->count;
   int rc = set->book ? segue__file_book_owned(set->book, set->module, &owned) : 0;
   for (size_t i = 0; i < owned.count && !rc; i++)
-    if (!dropped_is_wanted(set, owned.items[i].path, wanted))
-      rc = dropped_take(set, &owned.items[i]);
+    if (!dropped_is_wanted(set, owned.items[i].path)) rc = dropped_take(set, &owned.items[i]);
   segue__owned_files_deinit(&owned);
   return rc ? segue__errorf(err, rc, "module '%s': out of memory", set->module) : 0;
 }
@@ -91,8 +85,11 @@ static int dropped_stage_before(segue__file_set *set, segue__set_file *file,
   }
   file->next = before;
   if (segue__file_version_equal(&file->previous, &before)) return 0;
-  int rc = segue__file_set_differs(set, file, known, err);
-  if (!rc) rc = SEGUE_FAULT("files.stage.before");
+  return segue__file_set_differs(set, file, known, err);
+}
+
+int segue__file_dropped_write(const segue__set_file *file, segue_error *err) {
+  int rc = SEGUE_FAULT("files.stage.before");
   if (!rc) rc = segue__file_copy(file->before, file->staged, NULL);
   return rc ? segue__errorf(err, rc, "cannot restore %s from %s: %s", file->path, file->before,
                             segue_strerror(rc))

@@ -236,14 +236,22 @@ static int folder_set_attributes(const folder_stage *stage, const char *folder) 
 }
 
 static int folder_fill(const folder_stage *stage, const char *part) {
-  int rc = 0;
-  for (size_t i = 0; i < stage->set->count && !rc; i++) {
-    const segue__set_file *file = &stage->set->files[i];
+  const segue__file_set *set = stage->set;
+  segue__staged_write *items = segue__calloc(set->count + 1, sizeof *items);
+  size_t count = 0;
+  int rc = items ? 0 : folder_memory(stage);
+  for (size_t i = 0; i < set->count && !rc; i++) {
+    const segue__set_file *file = &set->files[i];
     if (!folder_has(stage->link, file) || file->dropped) continue;
     char *at = segue__folder_inside(part, folder_member_name(file));
-    rc = at ? segue__file_set_write(stage->set, file, at, stage->err) : folder_memory(stage);
-    segue__free(at);
+    items[count].file = file;
+    items[count++].at = at;
+    if (!at) rc = folder_memory(stage);
   }
+  if (!rc) rc = segue__file_write_all(set, items, count, stage->err);
+  while (count)
+    segue__free((char *)items[--count].at);
+  segue__free(items);
   return rc;
 }
 
@@ -334,6 +342,7 @@ static int folder_drop(folder_stage *stage, int looked) {
   if (looked) link->why = "it is no link that segue has made";
   bool found = segue__file_set_known(stage->set, link->path, &version);
   int rc = segue__file_dropped_stage(stage->set, link, found ? &version : NULL, stage->err);
+  if (!rc && link->staged && link->before) rc = segue__file_dropped_write(link, stage->err);
   if (rc || !link->staged) return rc;
   folder_note_foreign(stage);
   return folder_name_members(stage);

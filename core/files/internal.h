@@ -7,6 +7,7 @@
 
 #include <time.h>
 
+#include "path_index.h"
 #include "set.h"
 
 #define SEGUE__FILE_LOCK ".segue.lock" /* in the folders of destinations */
@@ -20,8 +21,7 @@ typedef struct segue__set_file {
   bool replace_link;
   segue__file_part part;
 
-  char *path;       /* resolved; NULL: not yet */
-  segue__hash name; /* of path */
+  char *path;    /* resolved; NULL: not yet */
   char *staged;  /* beside path; NULL: it is equal. After the commit it has the previous version */
   bool taken;    /* in the book */
   bool in_place; /* path is a mount point: it cannot be replaced, only written */
@@ -46,9 +46,10 @@ struct segue__file_set {
   char id[SEGUE__FILE_ID + 1];
   segue__set_file *files;
   size_t count, capacity;
-  size_t changed; /* files that differ, with members */
-  size_t moves;   /* of these, those that commit moves: each has a staged name of its own */
-  char **made;    /* folders that stage has made, outermost first */
+  segue__path_index paths; /* of the wanted files; filled by stage */
+  size_t changed;          /* files that differ, with members */
+  size_t moves; /* of these, those that commit moves: each has a staged name of its own */
+  char **made;  /* folders that stage has made, outermost first */
   size_t made_count;
   segue__drift_mode drift;
   segue__removed_mode removed;
@@ -86,15 +87,27 @@ void segue__folder_discard(const segue__file_set *set, const segue__set_file *li
 bool segue__folder_remove_left(int parent, const char *name);
 /* Fails if path is inside of the folder of a generation. */
 int segue__folder_check_path(const char *to, const char *path, segue_error *err);
+/* stage_write.c */
+typedef struct segue__staged_write {
+  const segue__set_file *file;
+  const char *at; /* the staged file */
+} segue__staged_write;
+/* Writes these files with their next versions, and waits until they are on disk, by several threads
+ * at a time. */
+int segue__file_write_all(const segue__file_set *set, const segue__staged_write *items,
+                          size_t count, segue_error *err);
+/* The staged files of all files of the set that differ; not the members of folders. */
+int segue__file_stage_write(const segue__file_set *set, segue_error *err);
 
 /* dropped.c */
 /* Adds the files of the book that the set does not want any more, with their paths. */
 int segue__file_dropped_add(segue__file_set *set, segue_error *err);
 /* The file cannot be locked, or read, for the reason rc: it stays. Returns 0, or UV_ENOMEM. */
 int segue__file_dropped_stays(segue__set_file *file, int rc);
-/* Stages one of them. */
+/* Decides about one of them; a file that is restored is written by the next function. */
 int segue__file_dropped_stage(segue__file_set *set, segue__set_file *file,
                               const segue__file_version *known, segue_error *err);
+int segue__file_dropped_write(const segue__set_file *file, segue_error *err);
 /* Settled: the module no longer has it. */
 void segue__file_dropped_settle(const segue__file_set *set, segue__set_file *file);
 
@@ -104,9 +117,6 @@ int segue__file_set_decide(segue__file_set *set, segue__set_file *file, segue_er
 /* Reads a file, live or staged, of the disk or of the simulation. */
 int segue__file_set_read(const segue__file_set *set, const char *path, segue__file_version *version,
                          segue__bytes *bytes, segue_error *err);
-/* Writes the file with its next version to `at`, and syncs it. */
-int segue__file_set_write(const segue__file_set *set, const segue__set_file *file, const char *at,
-                          segue_error *err);
 /* uid and gid of an owner as a policy writes it. */
 int segue__file_set_owner(const segue__set_file *file, unsigned *uid, unsigned *gid,
                           segue_error *err);
@@ -129,6 +139,8 @@ int segue__file_place(segue__file_set *set, segue__set_file *file, segue_error *
 void segue__file_unmake(segue__file_set *set);
 
 /* names.c */
+/* The length of the folder of an absolute path, with its last slash. */
+size_t segue__file_folder_len(const char *path);
 /* The name of a staged file. index: its number among the changed files of the set. NULL: no
  * memory. */
 char *segue__file_staged_name(const char *path, const char *id, size_t index);
@@ -185,16 +197,18 @@ int segue__file_copy(const char *from, const char *to, segue__file_stamp *copied
 int segue__file_overwrite(const char *path, const char *from, const segue__file_stamp *expected);
 int segue__file_sync_folder(const char *path); /* the folder of path */
 
-/* restore.c: brings a destination to one of its two versions, from any state that a crash may have
- * left. `other` is the version that it may have instead. */
+/* restore.c: brings destinations to one of their two versions, from any state that a crash may have
+ * left. `other` is the version that a file may have instead. */
 typedef struct segue__file_restore {
   const char *path, *staged;
   const segue__file_version *wanted, *other;
   bool back;  /* wanted is the previous version, not the next one */
+  int rc;     /* out */
   char *kept; /* out: a third version was kept there; owned */
   bool left;  /* out: a third version stays at path, because the wanted one does not exist */
 } segue__file_restore;
-int segue__file_restore_run(segue__file_restore *restore, segue_error *err);
+/* In the order of the list. One that fails does not keep the others. Returns the first failure. */
+int segue__file_restore_all(segue__file_restore *list, size_t count, segue_error *err);
 /* A name for such a version that is not in use, owned; NULL: none, or no memory. */
 char *segue__file_kept_name(const char *path);
 

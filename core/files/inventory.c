@@ -91,33 +91,36 @@ void segue__inventory_changing(segue__file_instance *instance, bool changing) {
 }
 
 /* A file that did not change keeps the generation that wrote it. */
-static void entry_since(segue__file_row *row, const segue__file_rows *before) {
-  for (size_t i = 0; i < before->count; i++) {
-    if (strcmp(before->files[i].path, row->path) != 0) continue;
-    row->generation = before->files[i].generation;
-    row->since_wall_ms = before->files[i].since_wall_ms;
-    return;
-  }
+static void entry_since(segue__file_row *row, const segue__file_rows *before,
+                        const segue__path_index *index) {
+  size_t at = segue__path_index_find(index, row->path, strlen(row->path));
+  if (at == SEGUE__PATH_NONE) return;
+  row->generation = before->files[at].generation;
+  row->since_wall_ms = before->files[at].since_wall_ms;
 }
 
-static int entry_fill(segue__file_rows *rows, inventory_file *files, const segue__file_set *set) {
-  for (size_t i = 0; i < set->count; i++) {
+/* usual: the generation and the time of the files that have changed. */
+static int entry_fill(segue__file_rows *rows, inventory_file *files, const segue__file_set *set,
+                      const segue__file_row *usual, const segue__file_rows *before) {
+  segue__path_index index = {0};
+  int rc = 0;
+  for (size_t i = 0; i < before->count && !rc; i++)
+    rc = segue__path_index_add(&index, before->files[i].path, strlen(before->files[i].path), i);
+  for (size_t i = 0; i < set->count && !rc; i++) {
     const segue__set_file *file = &set->files[i];
     if (file->dropped || file->next.kind == SEGUE__FILE_NONE) continue;
     if (file->part == SEGUE__PART_LINK) continue; /* its members are listed */
     segue__file_row *row = &rows->files[rows->count];
+    *row = *usual;
     row->path = segue__strdup(file->path);
-    if (!row->path) return UV_ENOMEM;
+    if (!row->path) rc = UV_ENOMEM;
+    if (rc) break;
     segue__file_side_of(&row->wanted, &file->next);
+    if (!file->staged) entry_since(row, before, &index);
     files[rows->count++].wanted = file->next;
   }
-  return 0;
-}
-
-static bool set_changes(const segue__file_set *set, const char *path) {
-  for (size_t i = 0; i < set->count; i++)
-    if (set->files[i].staged && !strcmp(set->files[i].path, path)) return true;
-  return false;
+  segue__path_index_deinit(&index);
+  return rc;
 }
 
 static void entry_count(inventory_entry *entry, const segue__file_set *set) {
@@ -137,16 +140,14 @@ void segue__inventory_settled(segue__file_instance *instance, uint64_t generatio
   entry->live = instance;
   segue__file_rows rows = {.files = segue__calloc(set->count + 1, sizeof *rows.files)};
   inventory_file *files = segue__calloc(set->count + 1, sizeof *files);
-  int rc = rows.files && files ? entry_fill(&rows, files, set) : UV_ENOMEM;
+  const segue__file_row usual = {.generation = generation,
+                                 .since_wall_ms =
+                                     segue__loop_wall_ms(instance->module->world->loop)};
+  int rc = rows.files && files ? entry_fill(&rows, files, set, &usual, &entry->rows) : UV_ENOMEM;
   if (rc) {
     segue__file_rows_deinit(&rows);
     segue__free(files);
     return;
-  }
-  for (size_t i = 0; i < rows.count; i++) {
-    rows.files[i].generation = generation;
-    rows.files[i].since_wall_ms = segue__loop_wall_ms(instance->module->world->loop);
-    if (!set_changes(set, rows.files[i].path)) entry_since(&rows.files[i], &entry->rows);
   }
   for (size_t i = 0; i < entry->rows.count; i++)
     segue__free(entry->rows.files[i].path);

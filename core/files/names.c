@@ -4,6 +4,7 @@
  * reads all of "conf.d" that ends in ".conf", or all files of a folder, does not read them.
  */
 #include <dirent.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,6 +23,10 @@ static char *names_make(const char *path, const char *end) {
   if (!text.failed) return text.data;
   segue__buf_deinit(&text);
   return NULL;
+}
+
+size_t segue__file_folder_len(const char *path) {
+  return (size_t)(strrchr(path, '/') + 1 - path);
 }
 
 char *segue__file_staged_name(const char *path, const char *id, size_t index) {
@@ -51,13 +56,9 @@ const char *segue__file_hidden_number(const char *name, const char *word) {
 
 /* ---- Staged files that were left ---- */
 
-/* Returns whether an entry of the folder is a staged file of this destination: ".NAME.segue-",
- * digits as of segue__file_staged_name, and perhaps an end. */
-static bool names_is_staged(const char *entry, const char *path) {
-  const char *name = strrchr(path, '/') + 1;
-  size_t len = strnlen(name, NAMES_SHOWN);
-  if (entry[0] != '.' || strncmp(entry + 1, name, len) != 0) return false;
-  const char *rest = entry + 1 + len;
+/* Returns whether the text that follows the name of a destination is the end of a staged name:
+ * ".segue-", digits as of segue__file_staged_name, and perhaps an end. */
+static bool names_is_staged_end(const char *rest) {
   if (strncmp(rest, ".segue-", 7) != 0) return false;
   rest += 7;
   if (strspn(rest, "0123456789abcdef") != SEGUE__FILE_ID || rest[SEGUE__FILE_ID] != '-')
@@ -66,31 +67,54 @@ static bool names_is_staged(const char *entry, const char *path) {
   return strspn(rest, "0123456789") > 0;
 }
 
-static void names_sweep_folder(const segue__file_set *set, const char *path, size_t folder_len) {
+/* A name that was cut may be of any destination that begins with it. */
+static bool names_has_cut(const segue__file_set *set, const char *path, size_t len) {
+  for (size_t i = 0; i < set->count; i++)
+    if (!strncmp(set->files[i].path, path, len) && !strchr(set->files[i].path + len, '/'))
+      return true;
+  return false;
+}
+
+/* Returns whether an entry of the folder is a staged file of one of the destinations. A destination
+ * may itself have ".segue-" in its name, so each place where the staged end may begin is tried. */
+static bool names_is_left(const segue__file_set *set, const segue__path_index *paths,
+                          const char *folder, const char *entry) {
+  char path[PATH_MAX];
+  if (entry[0] != '.') return false;
+  for (const char *end = entry + 1; (end = strstr(end, ".segue-")); end++) {
+    int len = snprintf(path, sizeof path, "%s%.*s", folder, (int)(end - entry - 1), entry + 1);
+    if (!names_is_staged_end(end) || len >= (int)sizeof path) continue;
+    if (segue__path_index_find(paths, path, (size_t)len) != SEGUE__PATH_NONE) return true;
+    if (end - entry - 1 == NAMES_SHOWN && names_has_cut(set, path, (size_t)len)) return true;
+  }
+  return false;
+}
+
+static void names_sweep_folder(const segue__file_set *set, const segue__path_index *paths,
+                               const char *path, size_t folder_len) {
   char *folder = segue__strndup(path, folder_len);
   DIR *dir = folder ? opendir(folder) : NULL;
-  for (const struct dirent *entry; dir && (entry = readdir(dir));) {
-    if (!strstr(entry->d_name, ".segue-")) continue;
-    for (size_t i = 0; i < set->count; i++) {
-      const char *other = set->files[i].path;
-      if (strncmp(other, path, folder_len) != 0 || strchr(other + folder_len, '/')) continue;
-      if (!names_is_staged(entry->d_name, other)) continue;
-      if (!segue__folder_remove_left(dirfd(dir), entry->d_name))
-        (void)unlinkat(dirfd(dir), entry->d_name, 0);
-      break;
-    }
-  }
+  for (const struct dirent *entry; dir && (entry = readdir(dir));)
+    if (names_is_left(set, paths, folder, entry->d_name) &&
+        !segue__folder_remove_left(dirfd(dir), entry->d_name))
+      (void)unlinkat(dirfd(dir), entry->d_name, 0);
   if (dir) closedir(dir);
   segue__free(folder);
 }
 
 void segue__file_sweep(const segue__file_set *set) {
+  segue__path_index paths = {0}, folders = {0};
   for (size_t i = 0; i < set->count; i++) {
     const char *path = set->files[i].path;
-    size_t len = (size_t)(strrchr(path, '/') + 1 - path);
-    bool seen = set->files[i].part == SEGUE__PART_MEMBER;
-    for (size_t j = 0; j < i && !seen; j++)
-      seen = !strncmp(set->files[j].path, path, len) && !strchr(set->files[j].path + len, '/');
-    if (!seen) names_sweep_folder(set, path, len);
+    if (segue__path_index_add(&paths, path, strlen(path), i)) break;
   }
+  for (size_t i = 0; i < set->count; i++) {
+    const char *path = set->files[i].path;
+    size_t len = segue__file_folder_len(path), before = folders.count;
+    if (set->files[i].part == SEGUE__PART_MEMBER) continue;
+    if (segue__path_index_add(&folders, path, len, i)) break; /* the next stage sweeps */
+    if (folders.count > before) names_sweep_folder(set, &paths, path, len);
+  }
+  segue__path_index_deinit(&paths);
+  segue__path_index_deinit(&folders);
 }

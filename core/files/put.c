@@ -204,7 +204,7 @@ int segue__file_copy(const char *from, const char *to, segue__file_stamp *copied
 
 int segue__file_sync_folder(const char *path) {
   char folder[PATH_MAX];
-  size_t len = (size_t)(strrchr(path, '/') + 1 - path);
+  size_t len = segue__file_folder_len(path);
   if (len >= sizeof folder) return UV_ENAMETOOLONG;
   memcpy(folder, path, len);
   folder[len] = 0;

@@ -75,41 +75,76 @@ static void recover_second(const segue_node *node, const char *path,
   segue__free(second);
 }
 
-static void recover_file(recover_walk *walk, const segue_node *node, size_t index) {
+typedef struct recover_item {
+  const segue_node *node;
   segue__file_version previous, next;
+} recover_item;
+
+typedef struct recover_list {
+  recover_item *items;
+  segue__file_restore *restores;
+  size_t count, room;
+} recover_list;
+
+/* Reads file number `index` of the intent. */
+static void recover_add(recover_walk *walk, recover_list *list, const segue_node *node,
+                        size_t index) {
+  recover_item *item = &list->items[list->count];
   const char *path = NULL;
   segue_error error;
+  item->node = node;
   if (segue_node_string(segue_node_get(node, "path"), &path, NULL) || *path != '/' ||
-      !segue__file_version_parse(segue_node_get(node, "previous"), &previous) ||
-      !segue__file_version_parse(segue_node_get(node, "next"), &next)) {
+      !segue__file_version_parse(segue_node_get(node, "previous"), &item->previous) ||
+      !segue__file_version_parse(segue_node_get(node, "next"), &item->next)) {
     segue__errorf(&error, UV_EINVAL, "file %zu of the intent cannot be read", index + 1);
     recover_failed(walk, UV_EINVAL, &error);
     return;
   }
   char *staged = segue__file_staged_name(path, walk->id, index);
-  segue__file_restore restore = {.path = path,
-                                 .staged = staged,
-                                 .wanted = walk->finish ? &next : &previous,
-                                 .other = walk->finish ? &previous : &next,
-                                 .back = !walk->finish};
-  int rc = staged ? segue__file_restore_run(&restore, &error)
-                  : segue__errorf(&error, UV_ENOMEM, "%s: out of memory", path);
-  if (rc)
-    recover_failed(walk, rc, &error);
-  else
-    recover_report(walk, &restore);
-  if (!rc && !walk->finish && !restore.left) recover_second(node, path, &previous);
-  segue__free(restore.kept);
-  segue__free(staged);
+  if (!staged) {
+    segue__errorf(&error, UV_ENOMEM, "%s: out of memory", path);
+    recover_failed(walk, UV_ENOMEM, &error);
+    return;
+  }
+  list->restores[list->count++] =
+      (segue__file_restore){.path = path,
+                            .staged = staged,
+                            .wanted = walk->finish ? &item->next : &item->previous,
+                            .other = walk->finish ? &item->previous : &item->next,
+                            .back = !walk->finish};
 }
 
-/* Undone in the reverse order of the commit, as by the process that committed. */
+static void recover_run(recover_walk *walk, recover_list *list) {
+  segue_error error;
+  int rc = segue__file_restore_all(list->restores, list->count, &error);
+  if (rc) recover_failed(walk, rc, &error);
+  for (size_t i = 0; i < list->count; i++) {
+    const segue__file_restore *restore = &list->restores[i];
+    if (!restore->rc) recover_report(walk, restore);
+    if (!restore->rc && !walk->finish && !restore->left)
+      recover_second(list->items[i].node, restore->path, &list->items[i].previous);
+    segue__free(restore->kept);
+    segue__free((char *)restore->staged);
+  }
+  list->count = 0;
+}
+
+/* Undone in the reverse order of the commit, as by the process that committed. Without memory for a
+ * list the files are restored one by one. */
 static void recover_files(recover_walk *walk, const segue_node *files) {
   size_t count = segue_node_count(files);
+  recover_item item, *items = segue__calloc(count + 1, sizeof *items);
+  segue__file_restore restore, *restores = segue__calloc(count + 1, sizeof *restores);
+  bool listed = items && restores;
+  recover_list list = {listed ? items : &item, listed ? restores : &restore, 0, listed ? count : 1};
   for (size_t i = 0; i < count; i++) {
     size_t index = walk->finish ? i : count - 1 - i;
-    recover_file(walk, segue_node_at(files, index, NULL), index);
+    recover_add(walk, &list, segue_node_at(files, index, NULL), index);
+    if (list.count == list.room) recover_run(walk, &list);
   }
+  recover_run(walk, &list);
+  segue__free(items);
+  segue__free(restores);
 }
 
 static bool recover_id(const char *id) {

@@ -14,6 +14,7 @@
 
 #include "../os/explain.h"
 #include "../os/fault.h"
+#include "folder_sync.h"
 #include "internal.h"
 
 enum { RESTORE_NAMES = 100 };
@@ -204,24 +205,56 @@ static bool restore_may_remove(const segue__file_restore *restore, const char *p
           segue__file_version_equal(&version, restore->other));
 }
 
-int segue__file_restore_run(segue__file_restore *restore, segue_error *err) {
+/* All but what has to wait for the sync of the folder. */
+static int restore_move(segue__file_restore *restore, segue_error *err) {
   segue__file_version now;
   char *spare = segue__file_beside(restore->staged, "old");
-  restore->kept = NULL;
-  restore->left = false;
   if (!spare) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", restore->path);
   int rc = SEGUE_FAULT("files.restore");
   if (rc) segue__explain(err, rc, "write", restore->path);
   if (!rc) rc = segue__file_version_read(restore->path, &now, NULL, err);
   if (!rc && !segue__file_version_equal(&now, restore->wanted))
     rc = restore_step(restore, spare, &now, err);
-  /* The folder is synced before the other version is removed: else a power loss could leave
-   * neither. */
-  if (!rc && (rc = segue__file_sync_folder(restore->path)))
-    segue__explain(err, rc, "write", restore->path);
-  if (!rc && restore_may_remove(restore, restore->staged)) (void)unlink(restore->staged);
-  if (!rc && restore_may_remove(restore, spare)) (void)unlink(spare);
-  if (!rc) restore_remove_part(spare);
   segue__free(spare);
   return rc;
+}
+
+static void restore_clean(const segue__file_restore *restore) {
+  if (SEGUE_FAULT("files.restore.clean")) return; /* the next set removes them */
+  char *spare = segue__file_beside(restore->staged, "old");
+  if (restore_may_remove(restore, restore->staged)) (void)unlink(restore->staged);
+  if (!spare) return; /* the next set removes it */
+  if (restore_may_remove(restore, spare)) (void)unlink(spare);
+  restore_remove_part(spare);
+  segue__free(spare);
+}
+
+static void restore_failed(int rc, const segue_error *error, int *first, segue_error *err) {
+  if (!*first && err) *err = *error;
+  if (!*first) *first = rc;
+}
+
+/* A folder is synced before the other version of any file in it is removed: else a power loss could
+ * leave neither. Until then both versions of all files exist, in whichever order the renames
+ * reached the disk, so a recovery finds each of them by its content. */
+int segue__file_restore_all(segue__file_restore *list, size_t count, segue_error *err) {
+  segue__folders folders = {0};
+  segue_error error;
+  int first = 0;
+  for (size_t i = 0; i < count; i++) {
+    segue__file_restore *restore = &list[i];
+    restore->rc = restore_move(restore, &error);
+    if (!restore->rc && segue__folders_add(&folders, restore->path) &&
+        (restore->rc = segue__file_sync_folder(restore->path))) /* no memory: at once */
+      segue__explain(&error, restore->rc, "write", restore->path);
+    if (restore->rc) restore_failed(restore->rc, &error, &first, err);
+  }
+  int rc = segue__folders_sync(&folders, &error);
+  if (rc) restore_failed(rc, &error, &first, err);
+  for (size_t i = 0; i < count; i++) {
+    if (!list[i].rc) list[i].rc = segue__folders_result(&folders, list[i].path);
+    if (!list[i].rc) restore_clean(&list[i]);
+  }
+  segue__folders_deinit(&folders);
+  return first;
 }

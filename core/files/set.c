@@ -5,10 +5,10 @@
  * of room, rights or a file system fails here, where nothing has changed. The exception is a mount
  * point, whose previous version is copied at the commit.
  *
- * The cost in syncs is two for each file at most: one of the staged file, and one of the folder
- * after the commit. The folder needs none after staging. A staged name that a power loss takes away
- * was not committed yet, so the destination has the previous version, which is the one that the
- * recovery then wants: the next version is only wanted after the commit was synced.
+ * The cost in syncs is one for each staged file, and one for each folder after the commit. The
+ * folder needs none after staging. A staged name that a power loss takes away was not committed
+ * yet, so the destination has the previous version, which is the one that the recovery then wants:
+ * the next version is only wanted after the commit was synced.
  */
 #include "set.h"
 
@@ -161,6 +161,7 @@ void segue__file_set_free(segue__file_set *set) {
     segue__free(file->generation);
   }
   segue__free(set->files);
+  segue__path_index_deinit(&set->paths);
   segue__free(set->side);
   segue__free(set->module);
   segue__free(set->folder);
@@ -170,18 +171,25 @@ void segue__file_set_free(segue__file_set *set) {
 
 /* ---- Staging ---- */
 
+/* Two destinations may be the same file by "..", links or a relative path: so the index has the
+ * resolved ones. */
+static int stage_unique(segue__file_set *set, size_t index, segue_error *err) {
+  const segue__set_file *file = &set->files[index];
+  size_t len = strlen(file->path), other = segue__path_index_find(&set->paths, file->path, len);
+  if (other != SEGUE__PATH_NONE)
+    return segue__errorf(err, SEGUE_EUSAGE, "%.200s and %.200s are the same file: remove one",
+                         set->files[other].to, file->to);
+  int rc = segue__path_index_add(&set->paths, file->path, len, index);
+  return rc ? segue__errorf(err, rc, "%s: out of memory", file->to) : 0;
+}
+
 static int stage_take(segue__file_set *set, size_t index, segue_error *err) {
   segue__set_file *file = &set->files[index];
   bool member = file->part == SEGUE__PART_MEMBER;
   int rc = file->dropped ? 0
            : member      ? segue__folder_place(set, file, err)
                          : segue__file_place(set, file, err);
-  if (!rc) file->name = segue__hash_bytes(file->path, strlen(file->path), (segue__hash){0, 0});
-  for (size_t i = 0; i < index && !rc && !file->dropped; i++)
-    if (segue__hash_equal(set->files[i].name, file->name) &&
-        !strcmp(set->files[i].path, file->path))
-      rc = segue__errorf(err, SEGUE_EUSAGE, "%.200s and %.200s are the same file: remove one",
-                         set->files[i].to, file->to);
+  if (!rc && !file->dropped) rc = stage_unique(set, index, err);
   if (!rc && set->book)
     rc = segue__file_book_take(set->book, file->path, set->module, file->part, err);
   file->taken = !rc && set->book;
@@ -241,46 +249,6 @@ static int stage_want(const segue__file_set *set, segue__set_file *file,
   return rc ? segue__errorf(err, rc, "%s: out of memory", file->to) : 0;
 }
 
-/* Owner before mode: changing the owner clears the set-user-id bits. */
-static int stage_set_attributes(int fd, const segue__file_version *next) {
-  struct stat st;
-  if (fstat(fd, &st)) return -errno;
-  if ((st.st_uid != next->uid || st.st_gid != next->gid) && fchown(fd, next->uid, next->gid))
-    return -errno;
-  return fchmod(fd, next->mode) ? -errno : 0;
-}
-
-static int stage_fill(const segue__file_set *set, int fd, const segue__set_file *file,
-                      segue_error *err) {
-  int rc = SEGUE_FAULT("files.stage.write");
-  if (!rc) rc = segue__write_all(fd, file->data, file->len, NULL);
-  if (rc) return segue__explain(err, rc, "write", file->path);
-  rc = stage_set_attributes(fd, &file->next);
-  if (rc == UV_EPERM)
-    return segue__errorf(err, rc,
-                         "cannot give %s to uid %u, gid %u: only root may do that; run segue as "
-                         "root, or set owner to its user",
-                         file->path, file->next.uid, file->next.gid);
-  /* Of 5,000 files the syncs take fifteen seconds, which is too long for a plan. */
-  if (!rc && !set->plan) rc = SEGUE_FAULT("files.stage.sync");
-  if (!rc && !set->plan && fsync(fd)) rc = -errno;
-  return rc ? segue__explain(err, rc, "write", file->path) : 0;
-}
-
-/* Created with mode 0600: the content may be a secret, and the file gets its final mode after the
- * content. */
-int segue__file_set_write(const segue__file_set *set, const segue__set_file *file, const char *at,
-                          segue_error *err) {
-  int rc = SEGUE_FAULT("files.stage.open");
-  int fd = rc ? -1 : open(at, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-  if (!rc && fd < 0) rc = -errno;
-  if (rc) return segue__explain(err, rc, "write", file->path);
-  rc = stage_fill(set, fd, file, err);
-  /* Network file systems may report a failed write here and only here. */
-  if (close(fd) && !rc && errno != EINTR) rc = segue__explain(err, -errno, "write", file->path);
-  return rc;
-}
-
 /* The version of another program stays until the rendered content, or the policy's mode or owner,
  * is another one than was written last. A file that was removed is written again: a volume that is
  * new and empty looks the same. */
@@ -335,13 +303,15 @@ static int stage_file(segue__file_set *set, segue__set_file *file, segue_error *
     return rc ? rc : segue__file_dropped_stage(set, file, found ? &version : NULL, err);
   }
   if (!rc) rc = segue__file_set_decide(set, file, err);
-  return rc || !file->staged ? rc : segue__file_set_write(set, file, file->staged, err);
+  return rc;
 }
 
 /* The content is on disk now, or equal to what is there: a live instance needs no copy of it. */
-static void stage_forget_data(segue__set_file *file) {
-  segue__free(file->data);
-  file->data = NULL;
+static void stage_forget_data(segue__file_set *set) {
+  for (size_t i = 0; i < set->count; i++) {
+    segue__free(set->files[i].data);
+    set->files[i].data = NULL;
+  }
 }
 
 int segue__file_set_stage(segue__file_set *set, segue_error *err) {
@@ -355,11 +325,10 @@ int segue__file_set_stage(segue__file_set *set, segue_error *err) {
     rc = stage_take(set, i, err);
   if (!rc && set->book) segue__file_sweep(set);
   for (size_t i = 0; i < set->count && !rc; i++)
-    if (set->files[i].part == SEGUE__PART_FILE && !(rc = stage_file(set, &set->files[i], err)))
-      stage_forget_data(&set->files[i]);
+    if (set->files[i].part == SEGUE__PART_FILE) rc = stage_file(set, &set->files[i], err);
+  if (!rc) rc = segue__file_stage_write(set, err);
   if (!rc) rc = segue__folder_stage(set, err);
-  for (size_t i = 0; i < set->count && !rc; i++)
-    stage_forget_data(&set->files[i]);
+  if (!rc) stage_forget_data(set);
   return rc ? rc : segue__file_side_stage(set, err);
 }
 

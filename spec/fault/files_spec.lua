@@ -76,7 +76,7 @@ describe("a set of files that is killed", function()
       -- The commit syncs a folder once, and once more after each copy.
       local synced = way == "in place" and 3 or 1
       for _, point in ipairs { "files.restore", "files.restore#2", "files.restore#3",
-        "files.dirsync#" .. synced + 1, "files.dirsync#" .. synced + 2 } do
+        "files.dirsync#" .. synced + 1, "files.restore.clean", "files.restore.clean#2" } do
         kill("undo", faults .. point .. "=kill")
         recover(false, faults)
       end
@@ -111,7 +111,7 @@ describe("a set of files that is killed", function()
   for _, finish in ipairs { false, true } do
     it("in its recovery is " .. (finish and "finished" or "undone"), function()
       for _, point in ipairs { "files.restore", "files.restore#2", "files.restore#3",
-        "files.dirsync", "files.dirsync#2" } do
+        "files.dirsync", "files.restore.clean", "files.restore.clean#3" } do
         for name, text in pairs(old) do dir:write("live/" .. name, text) end
         kill("settle", "files.settle=kill")
         local output = file_set.recover_elsewhere(intent, finish, point .. "=kill")

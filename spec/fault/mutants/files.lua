@@ -10,6 +10,7 @@ local function effects(filter) return daemon("spec/fault/files_effects_spec.lua"
 local function removed(filter) return daemon("spec/daemon/files_removed_spec.lua", filter) end
 local function drift(filter) return daemon("spec/daemon/files_drift_spec.lua", filter) end
 local book = "spec/unit/files_book_spec.lua"
+local many = "spec/unit/files_many_spec.lua"
 local mount = "spec/fault/files_mount_spec.lua"
 local testing = daemon("spec/daemon/test_spec.lua", "keeps the promises")
 
@@ -55,7 +56,7 @@ return {
   { "a foreign version that has its name before the intent is gone", "core/files/commit.c",
     "return rc ? rc : commit_keep(file, file->staged, err);", "return rc;", UNIT.files },
   { "a recovery that undoes rendered files", "core/files/recover.c",
-    "walk->finish ? &next : &previous", "&next", UNIT.files },
+    "walk->finish ? &item->next : &item->previous", "&item->next", UNIT.files },
   { "an exchange by links that keeps the spare", "core/files/restore.c",
     "from == spare ? swap : spare", "spare", UNIT.files },
   { "a file that changed between staging and commit", "core/files/commit.c",
@@ -71,7 +72,7 @@ return {
     "if (rc) return rc;", UNIT.file_set },
   { "a copy of a version that another program wrote", "core/files/commit.c",
     "if (file->foreign) {", "if (0) {", UNIT.file_set },
-  { "a plan that does not wait for the disk", "core/files/set.c",
+  { "a plan that does not wait for the disk", "core/files/stage_write.c",
     "if (!rc && !set->plan) rc = SEGUE_FAULT", "if (!rc) rc = SEGUE_FAULT",
     daemon("spec/daemon/files_plan_spec.lua", "without waiting for the disk") },
   { "an adopted version in answers", "core/files/inventory.c",
@@ -99,6 +100,16 @@ return {
     drift "by a plain reload" },
   { "a watch of rendered files", "core/files/drift.c",
     "!segue__watch_set(drift->watch, &paths, RESCAN_MS, NULL))", "0)", drift "each way" },
+  { "the folder that is synced before the other versions go", "core/files/restore.c",
+    "if (!list[i].rc) list[i].rc = segue__folders_result(&folders, list[i].path);", "", many },
+  { "one sync for all renames in a folder", "core/files/folder_sync.c",
+    "if (folders->index.count > count) folders", "folders->index.count = count + 1;\n  folders",
+    many },
+  { "a file that fails in an undo and does not keep the others", "core/files/restore.c",
+    "if (restore->rc) restore_failed(",
+    "if (restore->rc) break;\n    if (restore->rc) restore_failed(", many },
+  { "a destination that stands twice", "core/files/set.c", "if (other != SEGUE__PATH_NONE)",
+    "if (0)", many },
   { "files of a rehearsal in memory", "core/files/commit.c",
     "if (set->simulation) return segue__simulated_undo(set, err);",
     "if (set->simulation) return 0;", testing },
