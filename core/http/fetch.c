@@ -20,6 +20,7 @@ enum { HEAD_BYTES = 256 << 10, CHUNK_BYTES = 64 << 10 };
 static size_t fetch_on_body(char *bytes, size_t size, size_t count, void *data) {
   segue__fetch *f = data;
   (void)size; /* always 1 */
+  segue__fetch_restart_idle(f);
   if (f->on_data && f->content.len >= CHUNK_BYTES) {
     f->held = true;
     return CURL_WRITEFUNC_PAUSE;
@@ -33,15 +34,45 @@ static size_t fetch_on_body(char *bytes, size_t size, size_t count, void *data) 
   return f->content.failed ? 0 : count;
 }
 
+/* Finds the last header of a name, which ends with ':'. Returns its value, borrowed, or NULL. */
+static const char *find_header(const segue__fetch *f, const char *name, size_t *len) {
+  size_t name_len = strlen(name);
+  const char *found = NULL, *line = f->headers.data, *end = line + f->headers.len;
+  while (line && line < end) {
+    const char *next = memchr(line, '\n', (size_t)(end - line));
+    size_t line_len = (size_t)((next ? next : end) - line);
+    if (line_len > name_len && !strncasecmp(line, name, name_len)) {
+      found = line + name_len;
+      *len = line_len - name_len;
+    }
+    line = next ? next + 1 : NULL;
+  }
+  return found;
+}
+
+/* Whether the answer, whose head is complete, is the one that the caller gets. */
+static bool is_last(const segue__fetch *f) {
+  long status = 0;
+  size_t len;
+  f->fetcher->curl->getinfo(f->easy, CURLINFO_RESPONSE_CODE, &status);
+  if (status < 200) return false;
+  return !f->follows || status < 300 || status > 399 || !find_header(f, "location:", &len);
+}
+
 /* Each answer starts with its status line; the one before it was an interim one or a redirect. */
 static size_t fetch_on_header(char *bytes, size_t size, size_t count, void *data) {
   segue__fetch *f = data;
   (void)size;
+  segue__fetch_restart_idle(f);
   if (count > 5 && memcmp(bytes, "HTTP/", 5) == 0) f->headers.len = 0;
   f->answered = true;
   f->head_too_large = f->headers.len + count > HEAD_BYTES;
   if (f->head_too_large) return 0;
   segue__buf_add(&f->headers, bytes, count);
+  if (f->on_head && count <= 2 && (bytes[0] == '\r' || bytes[0] == '\n') && is_last(f)) {
+    f->head_due = true;
+    segue__fetch_queue(f);
+  }
   return f->headers.failed ? 0 : count;
 }
 
@@ -175,6 +206,50 @@ static void fetch_set_limits(segue__fetch *f, const segue__fetch_options *o) {
   (void)curl->setopt(f->easy, CURLOPT_QUICK_EXIT, 1L);
 }
 
+/* A connection that a firewall forgot sends no packet any more, so that a held request would wait
+ * for ever: the kernel asks the other side after 30 s of silence, and again each 10 s. */
+static void set_keep_alive(segue__fetch *f) {
+  const segue__curl *curl = f->fetcher->curl;
+  curl->setopt(f->easy, CURLOPT_TCP_KEEPALIVE, 1L);
+  curl->setopt(f->easy, CURLOPT_TCP_KEEPIDLE, 30L);
+  curl->setopt(f->easy, CURLOPT_TCP_KEEPINTVL, 10L);
+}
+
+/* libcurl takes the name for SNI and for the verification from the URL. So the URL gets
+ * server_name, CONNECT_TO leads the connection to the host that was given, and that host stays in
+ * the header Host. */
+static bool set_server_name(segue__fetch *f, const segue__fetch_options *o) {
+  const char *host = strstr(o->url, "://") + 3, *at = host, *rest = host + strcspn(host, "/?#");
+  for (const char *c = host; c < rest; c++)
+    if (*c == '@') at = c + 1;
+  const char *port = *at == '[' ? memchr(at, ']', (size_t)(rest - at)) : at;
+  port = port ? memchr(port, ':', (size_t)(rest - port)) : NULL;
+  int host_len = (int)((port ? port : rest) - at), port_len = port ? (int)(rest - port - 1) : 0;
+  const char *number = port_len ? port + 1 : f->secure ? "443" : "80";
+  if (!port_len) port_len = (int)strlen(number);
+  segue__buf url, to, header;
+  segue__buf_init(&url);
+  segue__buf_init(&to);
+  segue__buf_init(&header);
+  segue__buf_addf(&url, "%.*s%s:%.*s%s", (int)(at - o->url), o->url, o->server_name, port_len,
+                  number, rest);
+  segue__buf_addf(&to, "%s:%.*s:%.*s:%.*s", o->server_name, port_len, number, host_len, at,
+                  port_len, number);
+  segue__buf_addf(&header, "Host: %.*s", (int)(rest - at), at);
+  bool ok = !url.failed && !to.failed && !header.failed;
+  if (ok && !has_header(o, "Host")) ok = fetch_add_line(f, header.data);
+  if (ok) f->connect_to = f->fetcher->curl->append(NULL, to.data);
+  ok = ok && f->connect_to;
+  if (ok) {
+    f->fetcher->curl->setopt(f->easy, CURLOPT_URL, url.data); /* copied */
+    f->fetcher->curl->setopt(f->easy, CURLOPT_CONNECT_TO, f->connect_to);
+  }
+  segue__buf_deinit(&url);
+  segue__buf_deinit(&to);
+  segue__buf_deinit(&header);
+  return ok;
+}
+
 /* Opens the socket as libcurl would, and stores errno: libcurl reports only "could not connect",
  * and the error message needs the reason (no descriptors left). */
 static curl_socket_t fetch_open_socket(void *data, curlsocktype purpose,
@@ -209,8 +284,11 @@ static int copy_options(segue__fetch *f, const segue__fetch_options *o) {
   f->timeout_ms = o->timeout_ms;
   f->connect_ms = o->connect_ms ? o->connect_ms : SEGUE__FETCH_CONNECT_MS;
   f->max_bytes = o->max_bytes || o->on_data ? o->max_bytes : SEGUE__FETCH_BYTES;
+  f->idle_ms = o->idle_ms;
   f->secure = !strncasecmp(o->url, "https:", 6);
+  f->follows = o->redirects > 0;
   f->connect_only = o->connect_only;
+  f->on_head = o->on_head;
   f->on_data = o->on_data;
   f->reserve = o->reserve;
   f->on_done = o->on_done;
@@ -238,12 +316,15 @@ int segue__fetch_set(segue__fetch *f, const segue__fetch_options *o, segue_error
   if (!f->easy || copy_options(f, o) || !add_headers(f, o))
     return segue__errorf(err, UV_ENOMEM, "out of memory for a request to %.200s", o->url);
   f->fetcher->curl->setopt(f->easy, CURLOPT_URL, f->url);
+  if (o->server_name && !set_server_name(f, o))
+    return segue__errorf(err, UV_ENOMEM, "out of memory for a request to %.200s", o->url);
   f->fetcher->curl->setopt(f->easy, CURLOPT_HTTPHEADER, f->lines);
   if (o->socket_path) f->fetcher->curl->setopt(f->easy, CURLOPT_UNIX_SOCKET_PATH, o->socket_path);
   set_method(f);
   set_protocols(f);
   set_tls(f, o);
   fetch_set_limits(f, o);
+  set_keep_alive(f);
   set_callbacks(f);
   return 0;
 }
@@ -251,6 +332,7 @@ int segue__fetch_set(segue__fetch *f, const segue__fetch_options *o, segue_error
 void segue__fetch_free(segue__fetch *f) {
   if (f->easy) f->fetcher->curl->cleanup(f->easy);
   f->fetcher->curl->free_all(f->lines);
+  f->fetcher->curl->free_all(f->connect_to);
   segue__free(f->url);
   segue__free(f->shown);
   segue__free(f->method);
@@ -273,6 +355,9 @@ static int fetch_report_connect(const segue__fetch *f, segue_error *err) {
 }
 
 static int report_timeout(const segue__fetch *f, segue_error *err) {
+  if (f->silent)
+    return segue__errorf(err, SEGUE_ETIMEOUT, "%s sent nothing for %llu ms", f->shown,
+                         (unsigned long long)f->idle_ms);
   curl_off_t connected = 0;
   f->fetcher->curl->getinfo(f->easy, CURLINFO_PRETRANSFER_TIME_T, &connected);
   uint64_t ms = segue__loop_now_ms(f->fetcher->loop) - f->started_ms;
@@ -305,19 +390,10 @@ static const char *fetch_detail(const segue__fetch *f) {
 /* Copies the value of the last Content-Encoding header: at most `size` - 1 bytes, printable ASCII
  * only, because the server chose them and they go into a message. */
 static void find_coding(const segue__fetch *f, char *out, size_t size) {
-  static const char name[] = "content-encoding:";
-  size_t n = 0, length = sizeof name - 1;
-  const char *line = f->headers.data, *end = line + f->headers.len;
-  while (line && line < end) {
-    const char *next = memchr(line, '\n', (size_t)(end - line));
-    size_t len = (size_t)((next ? next : end) - line);
-    if (len > length && !strncasecmp(line, name, length)) {
-      n = 0;
-      for (size_t i = length; i < len && n + 1 < size; i++)
-        if (line[i] > ' ' && line[i] < 127) out[n++] = line[i];
-    }
-    line = next ? next + 1 : NULL;
-  }
+  size_t n = 0, len = 0;
+  const char *value = find_header(f, "content-encoding:", &len);
+  for (size_t i = 0; i < len && n + 1 < size; i++)
+    if (value[i] > ' ' && value[i] < 127) out[n++] = value[i];
   out[n] = 0;
 }
 

@@ -43,12 +43,17 @@ typedef struct segue__fetch_options {
   const char *socket_path; /* a unix socket instead of the URL's host */
   uint64_t timeout_ms;     /* of all of it [none] */
   uint64_t connect_ms;     /* of name look-up, connection and TLS [SEGUE__FETCH_CONNECT_MS] */
+  uint64_t idle_ms;        /* without a byte of the answer, while it may send some [none] */
   uint64_t max_bytes;      /* of the body [SEGUE__FETCH_BYTES; with on_data: no limit] */
   unsigned redirects;      /* followed at most [none: the 3xx itself is the answer] */
   bool connect_only;       /* connect (and TLS), then be done */
   bool insecure;           /* do not verify the server's certificate */
   const char *ca;          /* PEM file [the system's] */
   const char *cert, *key;  /* PEM files of our own certificate */
+  const char *server_name; /* TLS: the name that the server has and is verified by [the host] */
+  /* The head of the answer, before its body; an interim answer and a redirect that is followed have
+   * none. Then nothing comes until segue__fetch_resume. */
+  void (*on_head)(void *data, int status, const char *headers);
   /* The body as it comes. After each call nothing more comes until segue__fetch_resume. */
   void (*on_data)(void *data, const char *bytes, size_t len);
   /* Asked before bytes are kept; false ends the request with SEGUE_ELIMIT. Must not touch any

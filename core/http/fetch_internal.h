@@ -38,12 +38,14 @@ struct segue__fetcher {
 struct segue__fetch {
   segue__fetcher *fetcher;
   CURL *easy;
-  struct curl_slist *lines;
+  struct curl_slist *lines, *connect_to;
   char *url, *shown, *body, *method;
   char problem[CURL_ERROR_SIZE];
-  uint64_t timeout_ms, connect_ms, max_bytes, started_ms, total;
+  uint64_t timeout_ms, connect_ms, idle_ms, max_bytes, started_ms, total;
+  segue__timer idle;
   size_t body_len;
-  bool secure, connect_only;
+  bool secure, connect_only, follows;
+  void (*on_head)(void *data, int status, const char *headers);
   void (*on_data)(void *data, const char *bytes, size_t len);
   bool (*reserve)(void *data, size_t bytes);
   void (*on_done)(void *data, int status, const segue__fetch_answer *answer,
@@ -52,6 +54,8 @@ struct segue__fetch {
   segue__buf headers, content;
   bool answered;                                /* a line of an answer came */
   bool too_large, unaffordable, head_too_large; /* why we ended it */
+  bool head_due;                                /* to on_head */
+  bool silent;                                  /* for idle_ms */
   bool held;                                    /* libcurl was paused */
   bool waiting;                                 /* for segue__fetch_resume */
   bool done, queued, busy, gone;
@@ -67,6 +71,7 @@ void segue__fetch_free(segue__fetch *fetch); /* not in the multi any more */
 
 /* fetcher.c */
 void segue__fetch_queue(segue__fetch *fetch);
+void segue__fetch_restart_idle(segue__fetch *fetch); /* a byte came, or may come again */
 /* libcurl closes a socket: it is no longer watched. */
 int segue__fetcher_close_socket(void *fetcher, curl_socket_t fd);
 

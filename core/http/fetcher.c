@@ -218,6 +218,23 @@ void segue__fetcher_close(segue__fetcher *fetcher, void (*cb)(void *data), void 
   fetcher_finish_close(fetcher);
 }
 
+/* ---- Silence --------------------------------------------------------------------------------- */
+
+static void fetcher_on_silence(segue__timer *timer) {
+  segue__fetch *f = timer->data;
+  if (f->done) return;
+  f->done = f->silent = true;
+  f->code = CURLE_OPERATION_TIMEDOUT;
+  segue__fetch_queue(f);
+  fetcher_schedule(f->fetcher);
+}
+
+/* While the caller has an unread part, libcurl may be paused: that is no silence of the server. */
+void segue__fetch_restart_idle(segue__fetch *f) {
+  if (!f->idle_ms || f->done || f->waiting) return;
+  segue__timer_start(f->fetcher->loop, &f->idle, f->idle_ms, fetcher_on_silence);
+}
+
 /* ---- Delivery -------------------------------------------------------------------------------- */
 
 void segue__fetch_queue(segue__fetch *f) {
@@ -250,6 +267,7 @@ static void fetcher_dispose(segue__fetch *f) {
   segue__fetcher *fetcher = f->fetcher;
   pipe_guard guard;
   fetcher_unqueue(f);
+  segue__timer_stop(fetcher->loop, &f->idle);
   if (f->prev)
     f->prev->next = f->next;
   else
@@ -293,10 +311,21 @@ static void fetcher_conclude(segue__fetch *f) {
   f->gone = true;
 }
 
+static void deliver_head(segue__fetch *f) {
+  long status = 0;
+  f->fetcher->curl->getinfo(f->easy, CURLINFO_RESPONSE_CODE, &status);
+  segue__buf_add(&f->headers, "", 0); /* fails only where the transfer fails, too */
+  f->head_due = false;
+  f->waiting = true;
+  segue__timer_stop(f->fetcher->loop, &f->idle);
+  f->on_head(f->data, (int)status, f->headers.data);
+}
+
 static void deliver_data(segue__fetch *f) {
   segue__buf chunk = f->content;
   segue__buf_init(&f->content);
   f->waiting = true;
+  segue__timer_stop(f->fetcher->loop, &f->idle);
   f->on_data(f->data, chunk.data, chunk.len);
   segue__buf_deinit(&chunk);
 }
@@ -322,9 +351,11 @@ static void fetcher_release(segue__fetch *f) {
  * as gone, and it is freed at the end. */
 static void deliver_one(segue__fetch *f) {
   f->busy = true;
-  if (f->on_data && f->content.len && !f->waiting) deliver_data(f);
+  if (f->head_due && !f->waiting) deliver_head(f);
+  if (!f->gone && f->on_data && f->content.len && !f->waiting) deliver_data(f);
   if (!f->gone) fetcher_release(f);
-  if (!f->gone && f->done && !f->waiting && !(f->on_data && f->content.len)) fetcher_conclude(f);
+  if (!f->gone && f->done && !f->waiting && !f->head_due && !(f->on_data && f->content.len))
+    fetcher_conclude(f);
   f->busy = false;
   if (f->gone)
     fetcher_dispose(f);
@@ -423,6 +454,7 @@ int segue__fetch_start(segue__fetcher *fetcher, const segue__fetch_options *opti
   if (!f) return segue__errorf(err, UV_ENOMEM, "out of memory for a request");
   f->fetcher = fetcher;
   f->started_ms = segue__loop_now_ms(fetcher->loop);
+  f->idle.data = f;
   rc = segue__fetch_set(f, options, err);
   if (!rc && fetcher->curl->multi_add(fetcher->multi, f->easy) != CURLM_OK)
     rc = segue__errorf(err, UV_ENOMEM, "out of memory for a request to %s", f->shown);
@@ -432,6 +464,7 @@ int segue__fetch_start(segue__fetcher *fetcher, const segue__fetch_options *opti
   }
   fetcher->tls = fetcher->tls || f->secure || options->redirects;
   link_fetch(fetcher, f);
+  segue__fetch_restart_idle(f);
   *out = f;
   return 0;
 }
@@ -439,6 +472,7 @@ int segue__fetch_start(segue__fetcher *fetcher, const segue__fetch_options *opti
 void segue__fetch_resume(segue__fetch *f) {
   if (!f->waiting) return;
   f->waiting = false;
+  segue__fetch_restart_idle(f);
   segue__fetch_queue(f);
   fetcher_schedule(f->fetcher);
 }

@@ -642,7 +642,9 @@
 ---@field timeout? segue.Duration
 --- time limit of the connection. Default: 5s.
 ---@field connect_timeout? segue.Duration
---- greatest size of the body. Default: 16MiB; with on_chunk none.
+--- longest time in which the server sends nothing. Default: none.
+---@field idle? segue.Duration
+--- greatest size of the body. Default: 16MiB; with on_chunk or stream none.
 ---@field max_bytes? integer|string
 --- how many are followed. Default: none is followed.
 ---@field redirects? integer
@@ -652,6 +654,9 @@
 ---@field tls? segue.FetchTls
 --- gets the body as it comes
 ---@field on_chunk? fun(chunk: string)
+--- returns when the headers are there; the answer has read, lines and close instead of a body.
+--- Default: false.
+---@field stream? boolean
 
 --- TLS of segue.fetch.
 ---@class segue.FetchTls
@@ -664,6 +669,8 @@
 ---@field key? string
 --- whether the certificate of the server is verified. Default: true.
 ---@field verify? boolean
+--- the name that the certificate of the server must have. Default: the host of the URL.
+---@field server_name? string
 
 --- segue.read: the bytes of a file.
 ---@class segue.CallRead

@@ -51,7 +51,7 @@ describe("verify of a files module", function()
   end)
 
   it("undoes the files where the answer stays no, or is an error", function()
-    local d = start [[apply = "echo run >> runs", verify_within = "200ms", verify = function()
+    local d = start [[apply = "echo run >> runs", verify_within = "1s", verify = function()
       local x = tonumber((segue.read "out/a"))
       if x == 2 then return nil, "still the old ones" end
       if x == 3 then error "three" end
@@ -59,20 +59,20 @@ describe("verify of a files module", function()
       if x == 5 then while true do segue.sleep "10s" end end
       return true
     end]]
-    assert.matches("module 'web': verify: the server does not use the new files after 0.2 s: "
+    assert.matches("module 'web': verify: the server does not use the new files after 1 s: "
       .. "still the old ones", (reverts(d, 2)))
     local message, problem = reverts(d, 3)
     assert.matches("module 'web': .*three", message)
     assert.matches("reload%.lua", problem.file)
     assert.matches("verify returned nil: return true", (reverts(d, 4)))
-    assert.matches("verify: the server does not use the new files after 0.2 s", (reverts(d, 5)))
+    assert.matches("verify: the server does not use the new files after 1 s", (reverts(d, 5)))
     assert.equal(200, (put(d, 6)))
     assert.equal(10, select(2, d.dir:read "runs":gsub("run\n", "")))
   end)
 
   it("may be a probe, also without apply", function()
     local w = web.serve(function(_, client) client:write(web.answer "ok") end)
-    local d = start(([[verify_within = "100ms", verify = segue.probe.http("%s/x")]]):format(w.url))
+    local d = start(([[verify_within = "2s", verify = segue.probe.http("%s/x")]]):format(w.url))
     w.handler = function(_, client) client:write(web.answer("", { status = "503 No" })) end
     assert.matches("must answer 200, not 503", (reverts(d, 2)))
   end)

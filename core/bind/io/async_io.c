@@ -90,7 +90,17 @@ static void async_io_release(segue__async_io *async_io) {
   close_if_idle(async_io);
 }
 
+static int io_collect(lua_State *L);
+
+/* Lua: stop(io): ends it, as the collector would later. */
+static int io_stop_now(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TUSERDATA);
+  return io_collect(L);
+}
+
 void segue__io_open(lua_State *L) {
+  lua_pushcfunction(L, io_stop_now);
+  lua_setfield(L, -2, "stop");
   segue__run_open(L);
   segue__fetch_open(L);
   segue__files_open(L);

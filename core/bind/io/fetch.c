@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * segue.fetch: HTTP requests. core/http/fetch.c transfers; this file has the arguments and the
- * events: chunks of the body for streaming callers, and the answer.
+ * events: the head and chunks of the body for streaming callers, and the answer.
  */
 #include <ctype.h>
 #include <string.h>
@@ -10,13 +10,15 @@
 
 typedef struct request {
   segue__io io; /* first */
-  char *url, *method, *body, *socket_path, *ca, *cert, *key;
+  char *url, *method, *body, *socket_path, *ca, *cert, *key, *server_name;
   char **headers;
   size_t body_len;
-  uint64_t timeout_ms, connect_ms, max_bytes;
+  uint64_t timeout_ms, connect_ms, idle_ms, max_bytes;
   unsigned redirects;
-  bool insecure, streaming, connect_only;
+  bool insecure, streaming, with_head, connect_only;
   segue__fetch *fetch;
+  char *head; /* lines of headers that no task has got yet */
+  int head_status;
   segue__buf chunk;
   /* The answer. It is borrowed from the transfer while the task is resumed with it; copied
    * otherwise. */
@@ -70,20 +72,35 @@ static void push_headers(lua_State *co, const char *lines) {
   }
 }
 
-/* libcurl is paused until the task has the chunk: a slow reader slows the server down, and the
+/* libcurl is paused until the task has the part: a slow reader slows the server down, and the
  * memory stays bounded. */
-static int fetch_push_chunk(lua_State *co, request *r) {
-  lua_pushlstring(co, r->chunk.data, r->chunk.len);
-  segue__buf_deinit(&r->chunk);
+static void fetch_continue(request *r) {
   if (r->fetch)
     segue__fetch_resume(r->fetch);
   else
-    r->io.ready = true; /* the answer follows */
+    r->io.ready = r->chunk.len || r->io.over; /* it has ended: the rest is there */
+}
+
+static int fetch_push_head(lua_State *co, request *r) {
+  lua_pushboolean(co, 0);
+  lua_pushnumber(co, r->head_status);
+  push_headers(co, r->head);
+  segue__free(r->head);
+  r->head = NULL;
+  fetch_continue(r);
+  return 3;
+}
+
+static int fetch_push_chunk(lua_State *co, request *r) {
+  lua_pushlstring(co, r->chunk.data, r->chunk.len);
+  segue__buf_deinit(&r->chunk);
+  fetch_continue(r);
   return 1;
 }
 
 static int fetch_push(lua_State *co, segue__io *io) {
   request *r = fetch_of(io);
+  if (r->head) return fetch_push_head(co, r);
   if (r->chunk.len) return fetch_push_chunk(co, r);
   if (io->error.code) return segue__io_push_error(co, io);
   lua_pushboolean(co, 1);
@@ -96,17 +113,30 @@ static int fetch_push(lua_State *co, segue__io *io) {
 
 /* ---- The transfer ---------------------------------------------------------------------------- */
 
+static void fetch_fail_memory(request *r) {
+  if (r->fetch) segue__fetch_cancel(r->fetch);
+  r->fetch = NULL;
+  segue__errorf(&r->io.error, UV_ENOMEM, "segue.fetch: out of memory");
+  segue__io_finish(&r->io);
+}
+
+static void on_head(void *data, int status, const char *headers) {
+  request *r = data;
+  r->head_status = status;
+  r->head = segue__strdup(headers);
+  if (r->head)
+    segue__io_ready(&r->io);
+  else
+    fetch_fail_memory(r);
+}
+
 static void on_data(void *data, const char *bytes, size_t len) {
   request *r = data;
   segue__buf_add(&r->chunk, bytes, len);
-  if (r->chunk.failed) {
-    if (r->fetch) segue__fetch_cancel(r->fetch);
-    r->fetch = NULL;
-    segue__errorf(&r->io.error, UV_ENOMEM, "segue.fetch: out of memory");
-    segue__io_finish(&r->io);
-    return;
-  }
-  segue__io_ready(&r->io);
+  if (r->chunk.failed)
+    fetch_fail_memory(r);
+  else
+    segue__io_ready(&r->io);
 }
 
 static bool fetch_reserve(void *data, size_t bytes) {
@@ -155,6 +185,7 @@ static void fetch_start(segue__io *io) {
                                   .socket_path = r->socket_path,
                                   .timeout_ms = r->timeout_ms,
                                   .connect_ms = r->connect_ms,
+                                  .idle_ms = r->idle_ms,
                                   .max_bytes = r->max_bytes,
                                   .redirects = r->redirects,
                                   .connect_only = r->connect_only,
@@ -162,6 +193,8 @@ static void fetch_start(segue__io *io) {
                                   .ca = r->ca,
                                   .cert = r->cert,
                                   .key = r->key,
+                                  .server_name = r->server_name,
+                                  .on_head = r->with_head ? on_head : NULL,
                                   .on_data = r->streaming ? on_data : NULL,
                                   .reserve = fetch_reserve,
                                   .on_done = on_done,
@@ -192,8 +225,8 @@ static void fetch_stop(segue__io *io) {
 
 static void fetch_release(segue__io *io) {
   request *r = fetch_of(io);
-  char *texts[] = {r->url,  r->method, r->body,         r->socket_path, r->ca,
-                   r->cert, r->key,    r->kept_headers, r->kept_body};
+  char *texts[] = {r->url, r->method,      r->body, r->socket_path,  r->ca,       r->cert,
+                   r->key, r->server_name, r->head, r->kept_headers, r->kept_body};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
     segue__free(texts[i]);
   segue__texts_free(r->headers);
@@ -212,12 +245,13 @@ static const segue__io_kind kind = {"segue.fetch", sizeof(request), fetch_start,
                                     fetch_stop,    fetch_release,   fetch_key};
 
 /* fetch(url, method, headers, body, timeout ms, connect ms, most bytes, redirects, unix socket, ca,
- * cert, key, insecure, streaming, connect only) -> io. Its events: chunk; then true, status,
- * headers, body, seconds; or nil, message, code. */
+ * cert, key, insecure, streaming, connect only, with head, idle ms, server name) -> io. Its events:
+ * false, status, headers, if with head; chunk; then true, status, headers, body, seconds; or nil,
+ * message, code. */
 static int new_request(lua_State *L) {
-  lua_settop(L, 15);
+  lua_settop(L, 18);
   luaL_checkstring(L, 1);
-  request *r = segue__io_new(L, &kind); /* index 16; an error below frees it */
+  request *r = segue__io_new(L, &kind); /* index 19; an error below frees it */
   r->url = segue__arg_text(&r->io, L, 1);
   r->method = segue__arg_text(&r->io, L, 2);
   r->headers = segue__arg_texts(&r->io, L, 3);
@@ -233,6 +267,9 @@ static int new_request(lua_State *L) {
   r->insecure = lua_toboolean(L, 13);
   r->streaming = lua_toboolean(L, 14);
   r->connect_only = lua_toboolean(L, 15);
+  r->with_head = lua_toboolean(L, 16);
+  r->idle_ms = lua_isnil(L, 17) ? 0 : segue__arg_number(L, 17);
+  r->server_name = segue__arg_text(&r->io, L, 18);
   return 1;
 }
 

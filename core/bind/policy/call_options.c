@@ -3,10 +3,12 @@
  * Options of what is written in Lua: the arguments of library functions, and the sources and probes
  * that the library makes of them.
  */
+#include <ctype.h>
 #include <string.h>
 
 #include "../../files/effect.h"
 #include "../../options/http_rows.h"
+#include "../../os/text.h"
 #include "../../reload/policy_options.h"
 #include "../../source/kinds.h"
 #include "../../source/source_options.h"
@@ -219,20 +221,34 @@ typedef struct call_fetch {
     size_t count;
   } headers;
   segue_option_string body;
-  uint64_t timeout_ms, connect_ms, max_bytes, redirects;
-  char *ca, *cert, *key;
-  bool verify;
+  uint64_t timeout_ms, connect_ms, idle_ms, max_bytes, redirects;
+  char *ca, *cert, *key, *server_name;
+  bool verify, stream;
 } call_fetch;
 
 #define AT(field) .offset = offsetof(call_fetch, field)
 static const segue_option fetch_tls_rows[] = {
     SEGUE__TLS_FILE_ROWS(SEGUE_OPTION_TEXT, AT, "; read for each connection"),
     SEGUE__TLS_VERIFY_ROW(AT),
+    {.name = "server_name",
+     .type = SEGUE_OPTION_TEXT,
+     AT(server_name),
+     .absent = "the host of the URL",
+     .doc = "the name that the certificate of the server must have"},
 };
 
-static const segue_option_table fetch_tls_options = {
-    SEGUE_OPTION_ROWS(call_fetch, fetch_tls_rows), .name = "fetch tls",
-    .check = segue__options_check_tls, .doc = "TLS of segue.fetch."};
+static void check_fetch_tls(void *options, segue_option_report *report) {
+  const call_fetch *fetch = options;
+  segue__options_check_tls(options, report);
+  const char *name = fetch->server_name ? fetch->server_name : "x";
+  for (const char *c = name; *c; c++)
+    if (!isalnum((unsigned char)*c) && !segue__is_one_of(*c, ".-_")) name = "";
+  if (!*name) segue_option_wrong(report, "server_name", "is not the name of a host");
+}
+
+static const segue_option_table fetch_tls_options = {SEGUE_OPTION_ROWS(call_fetch, fetch_tls_rows),
+                                                     .name = "fetch tls", .check = check_fetch_tls,
+                                                     .doc = "TLS of segue.fetch."};
 
 static const segue_option fetch_rows[] = {
     {.name = "url",
@@ -263,10 +279,15 @@ static const segue_option fetch_rows[] = {
      AT(connect_ms),
      .fallback = "5s",
      .doc = "time limit of the connection"},
+    {.name = "idle",
+     .type = SEGUE_OPTION_DURATION,
+     AT(idle_ms),
+     .absent = "none",
+     .doc = "longest time in which the server sends nothing"},
     {.name = "max_bytes",
      .type = SEGUE_OPTION_SIZE,
      AT(max_bytes),
-     .absent = "16MiB; with on_chunk none",
+     .absent = "16MiB; with on_chunk or stream none",
      .doc = "greatest size of the body"},
     {.name = "redirects",
      .type = SEGUE_OPTION_COUNT,
@@ -287,6 +308,12 @@ static const segue_option fetch_rows[] = {
      .offset = SEGUE_OPTION_NOT_STORED,
      .signature = "fun(chunk: string)",
      .doc = "gets the body as it comes"},
+    {.name = "stream",
+     .type = SEGUE_OPTION_BOOLEAN,
+     AT(stream),
+     .fallback = "false",
+     .doc = "returns when the headers are there; the answer has read, lines and close instead of a "
+            "body"},
 };
 #undef AT
 
@@ -294,6 +321,8 @@ static void check_fetch(void *options, segue_option_report *report) {
   const call_fetch *fetch = options;
   segue__options_check_headers(fetch->headers.items, fetch->headers.count, report);
   segue__options_check_method(fetch->method, report);
+  if (fetch->stream && segue_option_given(report, "on_chunk"))
+    segue_option_wrong(report, "on_chunk", "has no effect with stream: use one of both");
 }
 
 static const segue_option_table fetch_options = {

@@ -236,6 +236,7 @@ struct segue__fake_call {
   void *signal_data;
   segue__question answer;
   bool timed_out, stopped;
+  bool head_given, body_given; /* of a request: which parts of the answer */
   segue__fake_call *prev, *next;
 };
 
@@ -353,8 +354,29 @@ int segue__fakes_signal(segue__rehearsal *r, const segue__effect_asked *effect,
   return segue__timer_start(r->loop, &call->timer, q.delay_ms, signal_ends);
 }
 
+static void request_ends(segue__timer *timer);
+
+/* Gives the next part of a good answer to a caller that wants parts. The caller may forget the
+ * request in the callback, which frees the call: so the next part is planned before. Returns false
+ * if no part is left. */
+static bool request_gives_part(segue__fake_call *call) {
+  const segue__question *answer = &call->answer;
+  bool head = call->fetch.on_head && !call->head_given;
+  bool body = !head && call->fetch.on_data && answer->len[1] && !call->body_given;
+  if (call->timed_out || answer->message || (!head && !body)) return false;
+  if (segue__timer_start(call->r->loop, &call->timer, 0, request_ends)) return false;
+  call->head_given = true;
+  call->body_given = body;
+  if (head)
+    call->fetch.on_head(call->fetch.data, answer->number, answer->text[0] ? answer->text[0] : "");
+  else
+    call->fetch.on_data(call->fetch.data, answer->text[1], answer->len[1]);
+  return true;
+}
+
 static void request_ends(segue__timer *timer) {
   segue__fake_call *call = timer->data;
+  if (request_gives_part(call)) return;
   segue__fetch_options fetch = call->fetch;
   segue__question answer = call->answer;
   bool timed_out = call->timed_out;
@@ -375,7 +397,6 @@ static void request_ends(segue__timer *timer) {
     segue__errorf(&err, answer.code, "%s", answer.message);
     fetch.on_done(fetch.data, answer.code, NULL, &err);
   } else {
-    if (fetch.on_data && answer.len[1]) fetch.on_data(fetch.data, answer.text[1], answer.len[1]);
     fetch.on_done(fetch.data, 0, &good, NULL);
   }
   question_deinit(&answer);

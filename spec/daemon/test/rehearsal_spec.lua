@@ -185,6 +185,20 @@ describe("a rehearsal", function()
     assert.matches("^SEGUE_ETIMEOUT", shows "d")
     assert.equal("http://x/d", t:requests()[#t:requests()].url)
 
+    t = policy(plain .. [[
+      check = function()
+        local seen = {}
+        local a = segue.fetch { url = "http://x/", stream = true }
+        seen[1] = a.status .. (a.headers["x-one"] or "")
+        for line in a:lines() do seen[#seen + 1] = line end
+        segue.fetch { url = "http://x/", on_chunk = function(c) seen[#seen + 1] = #c end }
+        segue.fetch({ url = "http://x/", stream = true }):close()
+        return nil, table.concat(seen, "|")
+      end]])
+    t:on_fetch(function() return { body = "one\ntwo", headers = { ["X-One"] = "1" } } end)
+    t:file("config.yaml", "a: 1")
+    assert.equal("2001|one|two|7", t:start().errors[1].message)
+
     t = policy(plain .. [[confirm = { within = "5s", probe = segue.probe.tcp "127.0.0.1:5432" }]])
     local up = true
     t:on_fetch(function() return up or { error = "ECONNREFUSED" } end)
