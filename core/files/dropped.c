@@ -28,14 +28,15 @@ static bool dropped_number_fits(const char *number) {
 }
 
 /* A file that is not there is left out, and its entry stays in the book: the file system may be one
- * that is not mounted now. */
+ * that is not mounted now. Where something of segue is beside it, the file system is there, and a
+ * process was killed while it removed the file: then what is left is removed. */
 static int dropped_take(segue__file_set *set, const segue__owned_file *owned) {
   struct stat st;
   size_t len = strlen(owned->path);
   /* The end of a member is decided where its link is there. */
   if (owned->part == SEGUE__PART_MEMBER) len = (size_t)(strrchr(owned->path, '/') - owned->path);
   char *path = segue__strndup(owned->path, len);
-  bool gone = path && lstat(path, &st);
+  bool gone = path && lstat(path, &st) && !segue__file_is_left(path);
   segue__free(path);
   if (!path || gone) return path ? 0 : UV_ENOMEM;
   segue__set_file *file = segue__file_set_grow(set);

@@ -150,6 +150,8 @@ char *segue__file_beside(const char *staged, const char *end);
 char *segue__file_hidden(const char *path, const char *word, const char *number);
 /* The end of such a name, without the word. */
 const char *segue__file_hidden_number(const char *name, const char *word);
+/* Whether a staged file of this destination, or a folder of generations, is beside it. */
+bool segue__file_is_left(const char *path);
 /* Removes staged files that an earlier process left for any of these destinations. The set has
  * their locks, so none is in use. */
 void segue__file_sweep(const segue__file_set *set);

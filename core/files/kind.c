@@ -461,7 +461,7 @@ static const segue_option folder_rows[] = {
      .absent = "the user of segue",
      .doc = "the owner of the folder, as user or user:group; needs root"},
     {.name = "backups",
-     .type = SEGUE_OPTION_COUNT,
+     .type = SEGUE_OPTION_INTEGER,
      FILES_AT(folder_backups),
      .max = 100,
      .fallback = "1",

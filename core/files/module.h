@@ -27,7 +27,7 @@ typedef struct segue__files_options {
   size_t count;
   char *folder, *folder_owner; /* folder NULL: there is none */
   unsigned folder_mode;
-  uint64_t folder_backups;
+  int64_t folder_backups;
   char *root;
   segue__effect check, apply, undo;
   uint64_t timeout_ms, wait_ms, retry_times, retry_pause_ms, verify_ms;

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "folder_internal.h"
 
 /* A name is cut so that the staged one is never too long where the final one is not. */
 enum { NAMES_SHOWN = 200 };
@@ -88,6 +88,24 @@ static bool names_is_left(const segue__file_set *set, const segue__path_index *p
     if (end - entry - 1 == NAMES_SHOWN && names_has_cut(set, path, (size_t)len)) return true;
   }
   return false;
+}
+
+/* Returns whether an entry of the folder is a staged file of this destination. */
+static bool names_is_staged(const char *entry, const char *path) {
+  const char *name = strrchr(path, '/') + 1;
+  size_t len = strnlen(name, NAMES_SHOWN);
+  return entry[0] == '.' && !strncmp(entry + 1, name, len) && names_is_staged_end(entry + 1 + len);
+}
+
+bool segue__file_is_left(const char *path) {
+  bool found = false;
+  char *folder = segue__strndup(path, segue__folder_parent_len(path));
+  DIR *dir = folder ? opendir(folder) : NULL;
+  for (const struct dirent *entry; dir && !found && (entry = readdir(dir));)
+    found = names_is_staged(entry->d_name, path) || segue__folder_is_of(path, entry->d_name);
+  if (dir) closedir(dir);
+  segue__free(folder);
+  return found;
 }
 
 static void names_sweep_folder(const segue__file_set *set, const segue__path_index *paths,

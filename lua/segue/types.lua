@@ -898,7 +898,7 @@
 --- the owner of the folder, as user or user:group; needs root. Default: the user of segue.
 ---@field owner? string
 --- how many replaced folders stay, as links .NAME.backup-1 and so on; a program that has opened a
---- folder can read it as long as it stays. Default: 1. 1 to 100.
+--- folder can read it as long as it stays. Default: 1. At most 100.
 ---@field backups? integer
 
 --- A command that must succeed before files are replaced.

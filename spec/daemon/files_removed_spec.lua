@@ -205,6 +205,22 @@ end)
 describe("a dropped file of a daemon that is killed", function()
   after_each(segue.cleanup)
 
+  it("leaves nothing beside it where its module is dropped too", function()
+    local d = start(policy("a b", "remove"))
+    d:stop()
+    kill.arm(d, "files.settle=kill")
+    d:wait_ready()
+    d.dir:save("reload.lua", policy())
+    kill.ask(d, "/-/reload")
+    kill.wait(d, "files.settle")
+    assert.truthy(table.concat(d.dir:list "out", " "):find("%.segue%-%x+%-"))
+    d:spawn()
+    d:wait_ready()
+    wait.until_true(function() return #d.dir:list "out" == 2 end, nil, -- rest and the lock
+      function() return table.concat(d.dir:list "out", " ") end)
+    wait.until_true(function() return not d.dir:read(".segue/files.json"):find "out/[ab]" end)
+  end)
+
   for _, point in ipairs { "files.commit", "files.move", "files.commit#2", "files.dirsync",
     "files.apply", "files.applied", "commit.flip#2", "last_good.write", "files.settle" } do
     it("is as in the last good generation where it is killed at " .. point, function()
