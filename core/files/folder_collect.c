@@ -20,7 +20,8 @@ static void folder_remove(int parent, const char *name) {
   DIR *dir = fd < 0 ? NULL : fdopendir(fd);
   if (fd >= 0 && !dir) (void)close(fd);
   for (const struct dirent *entry; dir && (entry = readdir(dir));)
-    if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+    if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+        !SEGUE_FAULT("files.folder.unlink"))
       (void)unlinkat(dirfd(dir), entry->d_name, 0);
   if (dir) closedir(dir);
   (void)unlinkat(parent, name, AT_REMOVEDIR);

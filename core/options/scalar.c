@@ -116,7 +116,7 @@ static bool in_range(segue__fill *j, const segue_option *row, segue_option_type 
     segue__fill_wrong(j, node, "must be longer than 0%s", found);
   else if (value < min && !row->max)
     segue__fill_wrong(j, node, "must be at least %s%s", low, found);
-  else if (!row->min && !min && type != SEGUE_OPTION_NUMBER)
+  else if (value > max && !row->min && !min && type != SEGUE_OPTION_NUMBER)
     segue__fill_wrong(j, node, "must be at most %s%s", high, found);
   else
     segue__fill_wrong(j, node, "must be between %s and %s%s", low, high, found);

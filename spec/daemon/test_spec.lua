@@ -37,7 +37,7 @@ describe("segue test", function()
   end
 
   it("keeps the promises of segue.testing", function()
-    assert.equal(31, all_pass "spec/daemon/test")
+    assert.equal(32, all_pass "spec/daemon/test")
   end)
 
   it("runs the examples", function()

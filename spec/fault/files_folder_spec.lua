@@ -61,7 +61,8 @@ describe("a folder of generations of a daemon that is killed", function()
     end)
   end
 
-  for _, point in ipairs { "files.settle", "files.folder.remove", "files.folder.removed" } do
+  for _, point in ipairs { "files.settle", "files.folder.remove", "files.folder.removed",
+    "files.folder.unlink#2" } do
     it("is finished where it is killed at " .. point, function()
       killed(2, point .. "=kill")
       assert.equal(2, recovers())

@@ -372,6 +372,58 @@ describe("a folder of generations that another program changes", function()
     assert.same({ { target() }, {} }, { beside() })
   end)
 
+  it("is no backup", function()
+    local options = { members = { path = "d", backups = 1 } }
+    change("1", options)
+    change("2", options)
+    dir:save("d/a", "9")
+    local changed = target()
+    local kept = change("3", options)
+    assert.equal(changed, uv.fs_readlink(dir:at(kept[1])))
+    assert.equal("a=1 b=1", content ".d.backup-1")
+  end)
+
+  it("is not there again before the commit where it was removed", function()
+    change "1"
+    local first = target()
+    for _, name in ipairs { "a", "b" } do dir:delete(first .. "/" .. name) end
+    assert(uv.fs_rmdir(dir:at(first)))
+    local set = new { { "a", "1" }, { "b", "1" } }
+    assert(set:stage())
+    assert.is_nil(uv.fs_stat(dir:at "d"))
+    assert(set:commit())
+    assert.equal("a=1 b=1", content())
+    assert(set:settle())
+    set:free()
+    assert.same({ { target() }, {} }, { beside() })
+  end)
+
+  it("is no drift while segue switches it", function()
+    local function scan()
+      local drifts = C.ffi.new "segue__drifts[1]"
+      C.check(C.segue__file_book_scan(book, drifts))
+      local count = tonumber(drifts[0].count)
+      C.segue__drifts_deinit(drifts)
+      return count
+    end
+    local first = new { { "a", "1" }, { "b", "1" }, { "c", "1" } }
+    assert(first:stage())
+    assert(first:commit())
+    assert(first:settle())
+    for _, last in ipairs { "undo", "settle" } do
+      local set = new { { "a", "2" }, { "b", "2" } }
+      assert(set:stage())
+      assert(set:commit())
+      assert.equal(0, scan())
+      assert(set[last](set))
+      assert.equal(0, scan())
+      dir:save("d/a", "9")
+      assert.equal(1, scan())
+      if last == "undo" then dir:save("d/a", "1") end
+      set:free()
+    end
+  end)
+
   it("is kept where it was changed between staging and settling", function()
     change "1"
     local set, first = new { { "a", "2" }, { "b", "2" } }, target()

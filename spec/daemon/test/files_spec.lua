@@ -248,6 +248,29 @@ describe("a rehearsed module of the kind files", function()
     assert.equal(3, #t:commands())
   end)
 
+  it("has the files of a folder under their paths, and not those that the policy drops", function()
+    local function texts(names)
+      local files = {}
+      for name in names:gmatch "%S+" do
+        files[#files + 1] = ('{ name = "%s", content = function() return "%s" end }'):format(name,
+          name)
+      end
+      return head .. "files = {" .. table.concat(files, ", ")
+        .. '}, folder = "/etc/web/web.d", apply = "reload-web" } } }'
+    end
+    local t = testing.policy("files.lua", { text = texts "a b" })
+    t:file("config.yaml", "port: 80\n"):on_command("reload-web", true)
+    local result = t:start()
+    assert.equal("applied", result.outcome)
+    assert.same({ "/etc/web/web.d/a", "/etc/web/web.d/b" },
+      { result.files[1].path, result.files[2].path })
+    assert.equal("b", (t:file "/etc/web/web.d/b"))
+    t:file("files.lua", texts "a")
+    assert.equal("applied", t:reload().outcome)
+    assert.equal("a", (t:file "/etc/web/web.d/a"))
+    assert.is_nil((t:file "/etc/web/web.d/b"))
+  end)
+
   it("does not share a file with another module", function()
     local t = testing.policy("files.lua", { text = head .. "files = {" .. one .. [[ } },
       b = { kind = "files", files = { { to = "/etc/web/web.conf",
