@@ -192,7 +192,7 @@ static int folder_want(folder_stage *stage) {
 static int folder_name(folder_stage *stage, bool *ready) {
   segue__set_file *link = stage->link;
   char number[SEGUE__FOLDER_HASH + 16];
-  size_t parent = segue__folder_parent_len(link->path);
+  size_t parent = segue__file_folder_len(link->path);
   int rc = segue__folder_content_hash(&stage->next, number);
   for (int i = 1; i <= FOLDER_TRIES && !rc; i++) {
     segue__folder_content there;
@@ -282,7 +282,7 @@ static int folder_write(folder_stage *stage, const char *part) {
 static int folder_link(folder_stage *stage) {
   segue__set_file *link = stage->link;
   int rc = SEGUE_FAULT("files.folder.link");
-  if (!rc && symlink(link->generation + segue__folder_parent_len(link->generation), link->staged))
+  if (!rc && symlink(link->generation + segue__file_folder_len(link->generation), link->staged))
     rc = -errno;
   if (rc) return segue__explain(stage->err, rc, "write", link->path);
   return segue__file_version_read(link->staged, &link->next, NULL, stage->err);

@@ -46,7 +46,7 @@ static void collect_remove(const segue__file_set *set, const segue__set_file *li
                            const char *name) {
   char *staged = segue__file_staged_name(link->path, set->id, set->moves);
   char *gone = staged ? segue__file_beside(staged, "gone") : NULL;
-  const char *to = gone ? gone + segue__folder_parent_len(gone) : NULL;
+  const char *to = gone ? gone + segue__file_folder_len(gone) : NULL;
   if (to && !SEGUE_FAULT("files.folder.remove") && !renameat(dirfd(dir), name, dirfd(dir), to) &&
       !SEGUE_FAULT("files.folder.removed"))
     folder_remove(dirfd(dir), to);
@@ -106,7 +106,7 @@ static bool collect_is_last(const segue__file_set *set, const segue__set_file *l
 
 char *segue__folder_collect(const segue__file_set *set, const segue__set_file *link) {
   segue__folder_content folders = {0}, needed = {0};
-  char *kept = NULL, *parent = segue__strndup(link->path, segue__folder_parent_len(link->path));
+  char *kept = NULL, *parent = segue__strndup(link->path, segue__file_folder_len(link->path));
   DIR *dir = parent ? opendir(parent) : NULL;
   /* Without memory nothing is removed. */
   if (dir && !collect_names(link, dir, &folders, &needed))

@@ -21,16 +21,11 @@
 
 /* ---- Names ---- */
 
-/* "/etc/nginx/" of "/etc/nginx/segue.d". */
-size_t segue__folder_parent_len(const char *path) {
-  return (size_t)(strrchr(path, '/') + 1 - path);
-}
-
 /* Joins "/etc/nginx/" and a name. NULL: no memory. */
 char *segue__folder_beside(const char *path, const char *name) {
   segue__buf text;
   segue__buf_init(&text);
-  segue__buf_add(&text, path, segue__folder_parent_len(path));
+  segue__buf_add(&text, path, segue__file_folder_len(path));
   segue__buf_adds(&text, name);
   if (!text.failed) return text.data;
   segue__buf_deinit(&text);
@@ -69,7 +64,7 @@ static const char *folder_name_end(const char *name, size_t len) {
 bool segue__folder_is_of(const char *path, const char *name) {
   const char *end = folder_name_end(name, strlen(name));
   char *whole = end ? segue__file_hidden(path, "gen", "") : NULL;
-  const char *prefix = whole ? whole + segue__folder_parent_len(path) : NULL;
+  const char *prefix = whole ? whole + segue__file_folder_len(path) : NULL;
   bool of = prefix && end - name == (ptrdiff_t)strlen(prefix) + SEGUE__FOLDER_HASH &&
             !strncmp(name, prefix, strlen(prefix));
   segue__free(whole);

@@ -23,8 +23,6 @@ typedef struct segue__folder_content {
   bool odd; /* it has something that is neither a file nor a link, or cannot be read */
 } segue__folder_content;
 
-/* The length of "/etc/nginx/" of "/etc/nginx/segue.d". */
-size_t segue__folder_parent_len(const char *path);
 /* "/etc/nginx/NAME" of "/etc/nginx/segue.d". NULL: no memory. */
 char *segue__folder_beside(const char *path, const char *name);
 /* Whether the name is ".segue.d.gen-HASH" for /etc/nginx/segue.d. */

@@ -99,7 +99,7 @@ static bool names_is_staged(const char *entry, const char *path) {
 
 bool segue__file_is_left(const char *path) {
   bool found = false;
-  char *folder = segue__strndup(path, segue__folder_parent_len(path));
+  char *folder = segue__strndup(path, segue__file_folder_len(path));
   DIR *dir = folder ? opendir(folder) : NULL;
   for (const struct dirent *entry; dir && !found && (entry = readdir(dir));)
     found = names_is_staged(entry->d_name, path) || segue__folder_is_of(path, entry->d_name);
