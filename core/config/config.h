@@ -13,6 +13,7 @@
  * appear. A map made by merging has the position of the last map that was merged into it. Counted.
  */
 typedef struct segue__config segue__config;
+typedef struct segue__config_view segue__config_view;
 struct segue__config {
   int refs;                    /* atomic */
   segue__document **documents; /* in declared order; a reference on each */
@@ -25,6 +26,7 @@ struct segue__config {
   segue__document *filled; /* references: the documents that own the new nodes */
   segue__document **schemas;
   size_t schema_count;
+  segue__config_view *views; /* source_view.c; control thread */
 };
 
 /* Merges parsed documents; takes its own references. n may be 0 (an empty map). */
@@ -46,6 +48,14 @@ size_t segue__config_bytes(const segue__config *config);
 /* Returns the document that a node was read from; NULL if the node is not of this config. O(log n).
  */
 const segue__document *segue__config_document(const segue__config *config, const segue_node *node);
+
+/* Finds what one source delivered: its documents, merged by themselves; an empty map if it has
+ * none. The tree lives as long as the config. like, which the caller owns, is a merged config of
+ * the same source or NULL: it is used again if its documents are the same, and else replaced. O(1)
+ * once it was found. UV_ENOMEM. Control thread. */
+int segue__config_source(segue__config *config, const char *source, segue__config **like,
+                         const segue_node **out);
+void segue__config_views_free(segue__config_view *view); /* for segue__config_unref */
 
 /* Structural difference. Subtrees of equal hash are not entered. Maps are compared by key. Lists
  * are compared item by item after their common ends are removed; items that only one list has count

@@ -65,6 +65,9 @@ void segue__mask_write_change(segue__buf *out, const segue__mask *mask, const se
  * bytes (each line by itself, and as JSON and %q write it) and numbers of at least 4 digits. Call
  * it before the mask is shared between threads. */
 int segue__mask_learn(segue__mask *mask, const segue_node *root);
+/* The same for all documents of a config, also their values that a later document replaces: a
+ * template may read one source by its name. */
+int segue__mask_learn_config(segue__mask *mask, const segue__config *config);
 /* Returns whether the mask has learned any value. */
 bool segue__mask_knows(const segue__mask *mask);
 /* Returns whether both masks know the same values: then one of them is enough to clean a text. */

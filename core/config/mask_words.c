@@ -146,14 +146,26 @@ static void sort_words(segue__mask_words *words) {
   words->count = kept + 1;
 }
 
-int segue__mask_learn(segue__mask *mask, const segue_node *root) {
+static int mask_learn_roots(segue__mask *mask, segue__document *const *docs, size_t count,
+                            const segue_node *root) {
   segue__mask_walk *walk;
   int rc = segue__mask_walk_new(&walk, mask);
   if (rc) return rc;
-  rc = mask_words_learn(&mask->words, walk, root);
+  if (root) rc = mask_words_learn(&mask->words, walk, root);
+  for (size_t i = 0; i < count && !rc; i++)
+    rc = mask_words_learn(&mask->words, walk, &docs[i]->root);
   segue__mask_walk_free(walk);
   sort_words(&mask->words);
   return rc;
+}
+
+int segue__mask_learn(segue__mask *mask, const segue_node *root) {
+  return mask_learn_roots(mask, NULL, 0, root);
+}
+
+/* Every value of the merged tree is one of a document. */
+int segue__mask_learn_config(segue__mask *mask, const segue__config *config) {
+  return mask_learn_roots(mask, config->documents, config->document_count, NULL);
 }
 
 bool segue__mask_knows(const segue__mask *mask) {

@@ -273,6 +273,7 @@ void segue__config_unref(segue__config *config) {
   for (size_t i = 0; i < config->schema_count; i++)
     segue__document_unref(config->schemas[i]);
   segue__free((void *)config->schemas);
+  segue__config_views_free(config->views);
   segue__free(config);
 }
 

@@ -103,6 +103,7 @@ void segue__file_module_unref(segue__file_module *module) {
   segue__free((char *)module->members.path);
   segue__free((char *)module->members.owner);
   segue__free(module->files);
+  segue__source_views_deinit(&module->views);
   segue__free(module->templates);
   segue__free(module->config);
   segue__free(module->name);
@@ -160,6 +161,7 @@ static int kind_load_templates(segue__file_module *module, const segue__files_op
   int rc = 0;
   for (size_t i = 0; i < module->count && !rc; i++) {
     module->templates[i].config = module->config;
+    module->templates[i].views = &module->views;
     rc = segue__file_template_load(&module->templates[i], &options->files[i], place, err);
   }
   return rc;
@@ -346,7 +348,16 @@ static const segue_option file_rows[] = {
      FILE_AT(keys),
      .absent = "the whole configuration",
      .example = "keys = \"web\"",
-     .doc = "the part of the configuration that functions such as key, service and getv read"},
+     .doc = "the part of the configuration, or of the source, that functions such as key, service "
+            "and getv read"},
+    {.name = "source",
+     .type = SEGUE_OPTION_TEXT,
+     FILE_AT(source),
+     .absent = "the merged configuration",
+     .example = "source = \"etcd\"",
+     .doc =
+         "the name of a source, for one of files its path as it is written: these functions read "
+         "what it delivered, whatever other sources put over its values"},
     {.name = "missingkey",
      .type = SEGUE_OPTION_CHOICE,
      FILE_AT(missingkey),
@@ -417,6 +428,7 @@ static void file_check(void *options, segue_option_report *report) {
   } of_template[] = {{"functions", file->has_functions},
                      {"missingkey", file->has_missingkey},
                      {"keys", file->keys != NULL},
+                     {"source", file->source != NULL},
                      {"language", file->has_language},
                      {"helpers", file->helpers != NULL},
                      {"left_delimiter", file->left != NULL},

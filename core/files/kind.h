@@ -75,6 +75,16 @@ struct segue__rendering {
   bool reused;                   /* nothing of that has changed: it was not rendered again */
 };
 
+/* The merged documents of the sources that templates of a module name; for the next configuration,
+ * where those documents are often the same. */
+typedef struct segue__source_views {
+  struct segue__source_view {
+    const char *source; /* of a template */
+    segue__config *merged;
+  } * items;
+  size_t count;
+} segue__source_views;
+
 /* A template, with its text as it was when the policy was loaded. */
 typedef struct segue__file_template {
   char *path, *text; /* path NULL: there is no template */
@@ -86,14 +96,17 @@ typedef struct segue__file_template {
   const char *missingkey; /* a constant; NULL: the default of the dialect */
   char *left, *right;     /* delimiters; NULL: those of Go */
   const char *config;     /* path of the module's part of the configuration */
-  char *keys;             /* path of what functions read; NULL: the whole configuration */
-  segue__hash hash;       /* of all of it */
+  char *source; /* functions read what this source delivered; NULL: the merged configuration */
+  segue__source_views *views; /* of its module */
+  char *keys;                 /* path of what functions read in that; NULL: all of it */
+  segue__hash hash;           /* of all of it */
 } segue__file_template;
 /* The roots of what it has touched; each may be NULL: there is nothing. */
 const segue_node *segue__file_template_part(const segue__file_template *template,
                                             const segue_snapshot *snapshot);
-const segue_node *segue__file_template_keys(const segue__file_template *template,
-                                            const segue_snapshot *snapshot);
+/* UV_ENOMEM: what a source delivered cannot be merged. Control thread. */
+int segue__file_template_keys(const segue__file_template *template, const segue_snapshot *snapshot,
+                              const segue_node **out);
 /* Appends a path that a function has read as it is in the whole configuration. */
 void segue__file_template_name(const segue__file_template *template, const char *path,
                                segue__buf *out);

@@ -415,9 +415,11 @@ const char *segue__file_module_differs(const void *object, const segue_snapshot 
   for (size_t i = 0; i < module->count; i++) {
     const segue__file_template *template = &module->templates[i];
     if (!template->path) continue;
-    const char *path =
-        segue__touched_differs(&instance->touched[i], segue__file_template_part(template, next),
-                               segue__file_template_keys(template, next));
+    const segue_node *keys;
+    /* Without memory the values count as another ones: the rendering fails with the reason. */
+    (void)segue__file_template_keys(template, next, &keys);
+    const char *path = segue__touched_differs(&instance->touched[i],
+                                              segue__file_template_part(template, next), keys);
     if (path) return path;
   }
   return NULL;

@@ -17,7 +17,7 @@ typedef struct segue__file_options {
   uint64_t backups;
   bool replace_link;
   int content; /* a function; has_content: it is given */
-  char *template, *left, *right, *keys, *helpers;
+  char *template, *left, *right, *keys, *helpers, *source;
   int functions, missingkey, language; /* indexes of choices */
   bool has_content, has_functions, has_missingkey, has_language;
 } segue__file_options;
@@ -44,6 +44,7 @@ typedef struct segue__file_module {
   segue__renderer renderer;
   segue__file_want *files;         /* to and owner are owned; data is NULL */
   segue__file_template *templates; /* one for each file */
+  segue__source_views views;       /* that they read */
   size_t count;
   segue__file_folder members; /* strings are owned */
   char *root, *config;
@@ -66,6 +67,7 @@ void segue__file_removal_free(segue__module_spec *removal); /* NULL allowed */
 int segue__file_template_load(segue__file_template *template, const segue__file_options *options,
                               const segue__file_module_place *place, segue_error *err);
 void segue__file_template_clear(segue__file_template *template);
+void segue__source_views_deinit(segue__source_views *views);
 /* "segue|confd|..." of the options functions and missingkey. */
 #define SEGUE__FILE_MISSINGKEY "default|zero|error|invalid"
 

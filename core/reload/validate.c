@@ -104,7 +104,7 @@ static int find_secrets(segue__validate_job *validation, bool schema_known) {
   int rc = schema_known
                ? segue__mask_join(&validation->mask, validation->secrets, NULL, validation->schema)
                : segue__mask_all(&validation->mask);
-  if (!rc && validation->mask) rc = segue__mask_learn(validation->mask, &validation->config->root);
+  if (!rc && validation->mask) rc = segue__mask_learn_config(validation->mask, validation->config);
   if (rc) validation->lost = rc;
   return rc;
 }

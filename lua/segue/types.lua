@@ -867,9 +867,12 @@
 --- a Lua file that returns a table of more functions for the template. Default: no functions of
 --- your own.
 ---@field helpers? string
---- the part of the configuration that functions such as key, service and getv read. Default: the
---- whole configuration.
+--- the part of the configuration, or of the source, that functions such as key, service and getv
+--- read. Default: the whole configuration.
 ---@field keys? string
+--- the name of a source, for one of files its path as it is written: these functions read what it
+--- delivered, whatever other sources put over its values. Default: the merged configuration.
+---@field source? string
 --- a key that the data of the template lacks: no value, the zero value, or an error. Default:
 --- zero for consul-template, else default.
 ---@field missingkey? "default"|"zero"|"error"|"invalid"

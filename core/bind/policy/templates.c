@@ -146,12 +146,10 @@ static bool templates_reuse(segue__templates *templates, const template_run *run
 
 void segue__templates_render(segue__templates *templates, const segue__file_template *template,
                              const segue_slice *next, segue__rendering *rendering) {
-  const template_run asked = {.rendering = rendering,
-                              .part = next->config,
-                              .keys = segue__file_template_keys(template, next->snapshot),
-                              .key = template->hash};
-  if (templates_reuse(templates, &asked)) return;
-  template_run *run = segue__calloc(1, sizeof *run);
+  template_run asked = {.rendering = rendering, .part = next->config, .key = template->hash};
+  bool full = segue__file_template_keys(template, next->snapshot, &asked.keys) != 0;
+  if (!full && templates_reuse(templates, &asked)) return;
+  template_run *run = full ? NULL : segue__calloc(1, sizeof *run);
   segue_error error;
   if (!run) {
     segue__errorf(&error, UV_ENOMEM, "%s: out of memory", template->path);

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Mutants of core/config and core/schema. See ../mutants.lua for the fields of a row.
 local specs = require "spec.fault.mutants.specs"
-local UNIT, DAEMON = specs.unit, specs.in_daemon
+local UNIT, DAEMON, daemon = specs.unit, specs.in_daemon, specs.daemon
 
 return {
   { "telling declared members from additional ones", "core/schema/default.c",
@@ -80,6 +80,14 @@ return {
     "if (space) len = (size_t)(space - hint->v.s);", ";", UNIT.schema },
   { "marking a change of a secret, whatever its path has become", "core/config/mask.c",
     "if (rc) mask_drop_changes(changes);", ";", UNIT.mask },
+  { "secrets that another source is over", "core/config/mask_words.c",
+    "return mask_learn_roots(mask, config->documents, config->document_count, NULL);",
+    "return mask_learn_roots(mask, NULL, 0, &config->root);",
+    daemon("spec/daemon/files_source_spec.lua", "secret that another source is over") },
+  { "all documents of a source", "core/config/source_view.c",
+    "if (n > 1) rc = view_merge(view, docs, n, like);",
+    "if (n > 1) view->root = &docs[0]->root, (void)like, (void)view_merge;",
+    daemon("spec/daemon/files_source_spec.lua", "reads what that source delivered") },
   { "what a template has read", "core/config/touched.c",
     "if (!segue__hash_equal(touch_hash(touch->whole ? whole : part, touch->path), touch->hash))",
     "if (0)", DAEMON.template_reuse },

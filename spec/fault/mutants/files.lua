@@ -48,6 +48,10 @@ return {
   { "a template in the hash of its module", "core/files/kind.c",
     "hash = segue__hash_bytes(&module->templates[i].hash, sizeof(segue__hash), hash);", "",
     DAEMON.template_change },
+  { "functions of a file in the hash of a template", "core/files/template.c",
+    "hash = segue__hash_bytes(template->helpers ? template->helpers : \"\", "
+    .. "template->helpers_len, hash);", "",
+    daemon("spec/daemon/files_lua_spec.lua", "where the functions change") },
   { "a template among the inputs of its policy", "core/files/template.c",
     "full = segue__policy_add_input(place->policy, &input) != 0;", "full = false;",
     DAEMON.template_change },
