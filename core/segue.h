@@ -642,11 +642,11 @@ typedef struct segue_module_ops {
  *         SEGUE_MODULE_MAGIC, SEGUE_MODULE_ABI, sizeof(segue_module_descriptor), "cache", "1.0",
  *         &ops, NULL, &options};
  *
- * Options are what a policy sets for each module that it makes of the plugin: modules = { sessions
- * = { kind = "c", plugin = "cache", options = { size = "1MiB" } } }. Segue validates them when it
- * loads the policy, as it validates its own: an unknown option, a wrong type or a missing one
- * rejects the policy, with file, line and "did you mean". `segue help options PLUGIN` shows them. A
- * change of the options replaces the module's instance. A module without a table has no options.
+ * A policy sets options for each module of the plugin: modules = { sessions = { kind = "c", plugin
+ * = "cache", options = { size = "1MiB" } } }. Segue validates them when it loads the policy, as it
+ * validates its own: an unknown option, a wrong type or a missing one rejects the policy, with
+ * file, line and "did you mean". `segue help options PLUGIN` shows them. A change of the options
+ * replaces the module's instance. A module without a table has no options.
  */
 #define SEGUE_MODULE_MAGIC 0x65756753u
 #define SEGUE_MODULE_ABI 1

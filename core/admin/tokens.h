@@ -29,8 +29,8 @@ int segue__tokens_add(segue__tokens *tokens, const segue__token_spec *spec, cons
                       size_t len, segue_error *err);
 /* Forgets them: their memory is overwritten. */
 void segue__tokens_deinit(segue__tokens *tokens);
-/* The token with these bytes, or NULL. Takes the same time whichever it is, whatever its bytes are
- * and however many of them fit. */
+/* The token with these bytes, or NULL. Takes the same time for all tokens, whether or not the bytes
+ * match. */
 const segue__token *segue__tokens_find(const segue__tokens *tokens, const char *bytes, size_t len);
 
 #endif

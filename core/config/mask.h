@@ -80,7 +80,7 @@ bool segue__mask_finds(const segue__mask *mask, const char *text);
  * its first 4 bytes where they stand as a word of their own, at the end of the text or before
  * "...", and its last 4 bytes behind "...", because the value or the text may have been cut there.
  * Works in place: the text never gets longer. was_cut: the text is the beginning of a longer one,
- * so that not even one byte of a secret may stand at its end. Returns true if a secret was found.
+ * so that its end contains no byte of a secret. Returns true if a secret was found.
  */
 bool segue__mask_scrub(const segue__mask *mask, char *text, bool was_cut);
 /* Appends a text with SEGUE__MASKED in place of every known secret value, as above, but keeps its

@@ -15,7 +15,8 @@
 #include "../os/text.h"
 #include "mask_internal.h"
 
-/* LEAST: shorter secrets look like chance. FIRST bytes decide whether more is decoded. */
+/* ENCODED_LEAST: shorter secrets are not searched, because they occur by chance. The first FIRST
+ * bytes decide whether more is decoded. */
 enum { ENCODED_LEAST = 6, FIRST = 8, PIECE = 256, UNIT = 4 };
 
 typedef struct mask_decoder mask_decoder;
@@ -25,7 +26,7 @@ struct mask_decoder {
   const char *text;
   size_t left, at; /* characters: all, and those that were decoded */
   unsigned bits, bit_count;
-  bool escaped; /* something was written otherwise than it is */
+  bool escaped; /* at least one character was encoded */
 };
 
 static bool decoder_ends(const mask_decoder *d) {
@@ -39,7 +40,7 @@ static int base64_digit(char c) {
   return c == '+' || c == '-' ? 62 : c == '/' || c == '_' ? 63 : -1;
 }
 
-/* Line breaks stand in long base64, every 64 or 76 characters; the next line may be indented. */
+/* Long base64 has line breaks, every 64 or 76 characters; the next line may be indented. */
 static int base64_next_digit(mask_decoder *d) {
   if (!decoder_ends(d) && (d->text[d->at] == '\n' || d->text[d->at] == '\r'))
     while (!decoder_ends(d) && segue__is_one_of(d->text[d->at], "\r\n \t"))
@@ -153,7 +154,7 @@ static size_t json_next(mask_decoder *d, char out[UNIT]) {
   return 1;
 }
 
-/* "+" stands for a space in the query of a URL. */
+/* In the query of a URL "+" encodes a space. */
 static size_t url_next(mask_decoder *d, char out[UNIT]) {
   if (decoder_ends(d)) return 0;
   int value = d->text[d->at] == '%' ? hex_value(d, d->at + 1, 2) : -1;

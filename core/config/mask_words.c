@@ -267,9 +267,9 @@ static size_t found_at(const segue__mask_words *words, const char *begin, const 
   return longest >= WORD_LEAST ? longest : 0;
 }
 
-/* Returns the number of bytes at text, which stand behind "...", that are the end of a word: a text
- * that keeps its end was cut there. The words are sorted by their beginnings, so this is a search
- * through all of them; texts have few such places. */
+/* Returns the number of bytes at text, behind "...", that are the end of a word: a text that keeps
+ * its end was cut there. The words are sorted by their beginnings, so this is a search through all
+ * of them; texts have few such places. */
 static size_t found_tail(const segue__mask_words *words, const char *text, size_t left) {
   const char *at = words->text.data, *end = at + words->text.len;
   size_t longest = 0;

@@ -83,9 +83,9 @@ static void level_add(level *l, const segue__member *member) {
 
 static int merge_maps(merger *m, const segue_node *const *maps, size_t n, segue_node *out);
 
-/* Warns about a list that another file replaces. Two files of one folder seldom know of each other,
- * so the list of one is usually lost by mistake; two sources in a policy override each other on
- * purpose, and are not reported. */
+/* Warns about a list that another file replaces. Files of one folder are usually written
+ * independently, so a list that is replaced there is usually lost by mistake; two sources in a
+ * policy override each other on purpose, and are not reported. */
 static void report_hidden(merger *m, const segue_node *list, const segue__member *by) {
   const segue__document *old = segue__config_document(m->config, list);
   const segue__document *new = segue__config_document(m->config, &by->value);

@@ -22,7 +22,7 @@ static bool plain_key(const char *key, size_t len) {
   return len > 0;
 }
 
-/* One step as it stands in the text: a quoted key still has its escapes. */
+/* One step as written in the text: a quoted key still has its escapes. */
 typedef struct raw_step {
   const char *start;
   size_t len, index;

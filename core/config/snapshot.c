@@ -4,7 +4,7 @@
  * its slot and loads the pointer, with no barrier between; after an exchange the reclamation thread
  * advances the epoch and lets membarrier(2) put the barrier into every running thread, so that each
  * slot now shows its section or the section sees the new pointer. Then it waits for the slots that
- * show an older epoch. All waiting is done by that thread: libuv's pool is for nothing that may
+ * show an older epoch. All waiting is done by that thread, because a job in libuv's pool must not
  * hang.
  */
 #include "snapshot.h"

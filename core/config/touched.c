@@ -2,7 +2,7 @@
  *
  * Paths that were read, and the hashes of what is there. A path that leads nowhere has a hash too:
  * it depends on where the walk ended and on what stood there, because a template that found nothing
- * must run again when something appears anywhere on its way.
+ * must run again when a value appears anywhere on its path.
  */
 #include "touched.h"
 

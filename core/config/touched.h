@@ -14,7 +14,7 @@ typedef struct segue__touch {
   segue__hash hash;
   bool whole;   /* the root is the one that functions read; false: the module's part */
   bool wanted;  /* a function requested it by its name: a source may deliver it on demand */
-  bool missing; /* and it is not there */
+  bool missing; /* and it is missing */
 } segue__touch;
 
 typedef struct segue__touched {

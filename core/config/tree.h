@@ -24,7 +24,7 @@ void segue__hash_hex(segue__hash hash, char out[33]);
 bool segue__hash_parse(const char *text, segue__hash *out);
 
 enum { SEGUE__NODE_UNSIGNED = 1 };          /* flags: an integer above INT64_MAX, read v.u */
-enum { SEGUE__COLUMN_MAX = (1 << 24) - 1 }; /* also stands for every column behind it */
+enum { SEGUE__COLUMN_MAX = (1 << 24) - 1 }; /* also represents every column behind it */
 
 /* A document of 10 MB has some 300,000 nodes, and they take most of the memory of a generation. So
  * type, flags and column share one word: a node has 24 bytes, a member 48. */
@@ -116,9 +116,9 @@ struct segue__document {
   char *data;     /* the bytes, terminated; NULL for built ones */
   size_t len;
   bool expand; /* expand ${NAME} in scalars while parsing */
-  /* The document is not configuration but any JSON value (a schema, a file to validate): any type
-   * may stand at the top level, \u0000 is allowed in strings, and an integer beyond 64 bits is read
-   * as a float. */
+  /* The document is not configuration but any JSON value (a schema, a file to validate): the top
+   * level may have any type, \u0000 is allowed in strings, and an integer beyond 64 bits is read as
+   * a float. */
   bool foreign;
   /* The root is a map of the last part of `name` to the parsed content, which may have any type. */
   bool by_file;

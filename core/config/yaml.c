@@ -134,7 +134,7 @@ static int on_alias(reader *r, const char *name) {
   const anchor *a = &r->anchors[*slot - 1];
   if (a->open)
     return segue__builder_fail(r->b, SEGUE_ESYNTAX,
-                               "alias *%s stands inside of its own anchor: a value cannot contain "
+                               "alias *%s is inside of its own anchor: a value cannot contain "
                                "itself",
                                segue__builder_quote(r->b, &shown, name, strlen(name)));
   if (segue__builder_wants_key(r->b)) return alias_key(r, a);

@@ -456,7 +456,7 @@ static int cli_parse(segue__cli *cli, const command *c, char **argv, int argc) {
   return 0;
 }
 
-/* Errors of the arguments themselves are JSON too, also if --json stands behind the wrong one. */
+/* Errors of the arguments themselves are JSON too, also if --json is behind the wrong one. */
 static bool asks_for_json(int argc, char **argv) {
   for (int i = 2; i < argc && strcmp(argv[i], "--") != 0; i++)
     if (strcmp(argv[i], "--json") == 0) return true;

@@ -119,8 +119,8 @@ static void completion_bash(segue__buf *out) {
 
 /* ---- zsh ------------------------------------------------------------------------------------- */
 
-/* Escapes text that stands inside single quotes, and there inside brackets or between the colons of
- * a specification. */
+/* Escapes text inside single quotes, and there inside brackets or between the colons of a
+ * specification. */
 static void zsh_text(segue__buf *out, const char *s) {
   for (; *s; s++) {
     if (*s == '\'')

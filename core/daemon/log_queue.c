@@ -242,8 +242,8 @@ static bool wait_ended(segue__log_queue *queue, unsigned limit_ms) {
   return true;
 }
 
-/* If the thread hangs in a write, because the reader of standard error reads no more, the thread
- * and the queue are abandoned: the process must end in time. */
+/* If the thread hangs in a write, because the reader of standard error has stopped reading, the
+ * thread and the queue are abandoned: the process must end in time. */
 void segue__log_queue_close(segue__log_queue *queue, unsigned limit_ms) {
   if (!queue) return;
   pthread_mutex_lock(&queue->mutex);

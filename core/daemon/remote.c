@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * The commands that ask a running daemon: each sends one request over the control socket or to a
- * URL, prints the answer, and ends with the exit code that stands for its status.
+ * URL, prints the answer, and ends with the exit code of its status.
  */
 #include <stdio.h>
 #include <string.h>

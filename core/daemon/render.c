@@ -94,8 +94,8 @@ done:
   return code;
 }
 
-/* Answers in the order of the cases. An answer is written at once only where the next case is not
- * there yet: a program may wait for it. */
+/* Answers in the order of the cases. An answer is written at once only if the next case has not
+ * arrived yet: a program may wait for it. */
 static int render_batch(segue__template *t) {
   segue_error err = {0};
   segue__buf out;

@@ -2,9 +2,9 @@
  *
  * Reports to the service manager. A run that a client or a signal requested is RELOADING from its
  * first step on, because a manager that sent the signal waits for that; an automatic one (a poll, a
- * watch) only after a change was found. READY ends each run, whatever its outcome: the daemon
- * serves on, and the outcome is in STATUS and in the exit code of `segue reload`. A timer of the
- * loop feeds the watchdog, so that the manager notices a loop that hangs.
+ * watch) only after a change was found. READY is sent at the end of each run, for each outcome: the
+ * daemon continues to serve, and the outcome is in STATUS and in the exit code of `segue reload`. A
+ * timer of the loop feeds the watchdog, so that the manager notices a loop that hangs.
  */
 #include "systemd.h"
 

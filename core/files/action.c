@@ -82,7 +82,7 @@ static void action_verified(void *data, int status, const segue_error *error) {
     segue__step_start(step);
 }
 
-/* The server was asked to use the files; verify decides whether it does. */
+/* Called after apply: verify decides whether the server uses the new files. */
 static void action_verify(segue__step *step) {
   const segue__file_module *module = action_instance(step)->module;
   segue_error failure;

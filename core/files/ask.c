@@ -2,8 +2,8 @@
  *
  * A server takes a new configuration over some time after the command that asks it to: the master
  * of nginx starts workers, Prometheus reads its rules. So the answer "not yet" leads to another
- * call, until the time is over. The pause begins short, because most servers need a few
- * milliseconds, and doubles, because a call may be an HTTP request.
+ * call, until the time limit. The pause begins short, because most servers need a few milliseconds,
+ * and doubles, because a call may be an HTTP request.
  */
 #include "ask.h"
 

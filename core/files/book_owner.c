@@ -45,7 +45,7 @@ void segue__file_book_own(segue__file_book *book, const char *path, const char *
     book->changed |= entry->part != part;
     entry->removed = removed;
     entry->part = part;
-    /* The end of the previous module may have passed the file back to it meanwhile. */
+    /* The previous module may have settled later, and then it is entered as the owner again. */
     if (entry->module) (void)owner_set(&entry->module, module);
   }
   pthread_mutex_unlock(&book->mutex);

@@ -163,7 +163,7 @@ static int check_only(const segue__file_set *set, check_line *line, segue_error 
   }
   if (count != 1)
     return segue__errorf(err, SEGUE_EUSAGE,
-                         "check: {{.src}} stands for one file, and this module has %zu: write "
+                         "check: {{.src}} is one file, and this module has %zu: write "
                          "{staged:PATH}",
                          count);
   return check_add_path(line, only.source);

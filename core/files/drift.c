@@ -229,7 +229,7 @@ static void drift_on_phase(segue__observer *observer, const segue__result *resul
     drift_schedule(drift, 0);
 }
 
-/* A daemon that renders no files has no watch: it would be a descriptor for nothing. */
+/* A daemon that renders no files has no watch, which saves a descriptor. */
 static int drift_open_watch(segue__file_drift *drift) {
   if (drift->watch) return 0;
   return segue__watch_new(&drift->watch, drift->world->loop, drift->world->log, drift_on_event,

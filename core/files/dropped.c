@@ -27,9 +27,9 @@ static bool dropped_number_fits(const char *number) {
   return *number && !number[strspn(number, "0123456789TZ-")];
 }
 
-/* A file that is not there is left out, and its entry stays in the book: the file system may be one
- * that is not mounted now. Where something of segue is beside it, the file system is there, and a
- * process was killed while it removed the file: then what is left is removed. */
+/* A missing file is left out, and its entry stays in the book: the file system may be one that is
+ * not mounted now. If a file of segue is beside it, the file system is mounted and a process was
+ * killed while it removed the file: then the remaining files are removed. */
 static int dropped_take(segue__file_set *set, const segue__owned_file *owned) {
   struct stat st;
   size_t len = strlen(owned->path);

@@ -48,7 +48,7 @@ static size_t effect_last_lines(const segue__buf *output, effect_line lines[EFFE
 }
 
 /* Lines that name an error first: the last line alone is often a summary ("test failed"), and the
- * cause stands above it. */
+ * cause is above it. */
 void segue__effect_add_lines(const segue__buf *output, segue__buf *out) {
   effect_line lines[EFFECT_LINES];
   size_t count = effect_last_lines(output, lines), before = out->len;

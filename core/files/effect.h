@@ -2,8 +2,8 @@
  *
  * effect.h: what a files module does besides its files: it runs a command, sends a signal to the
  * process of a pid file, or sends an HTTP request. An effect is plain data that its options fill;
- * as JSON it stands in intents. A run of it has a time limit, tries again where that is declared,
- * and reports its real outcome, which is recorded for an incident. In a rehearsal effects go to the
+ * intents contain it as JSON. A run of it has a time limit, tries again where that is declared, and
+ * reports its real outcome, which is recorded for an incident. In a rehearsal effects go to the
  * author of the spec. Control thread.
  */
 #ifndef SEGUE_FILES_EFFECT_H
@@ -48,8 +48,8 @@ extern const segue_option_table segue__check_options, segue__apply_options, segu
 
 /* Whether it does anything outside of the policy. */
 bool segue__effect_any(const segue__effect *effect);
-/* A copy; folder and timeout_ms, those of the module, stand for what the effect leaves open. On
- * failure *out needs no clear. */
+/* Copies the effect; folder and timeout_ms, the values of the module, are the defaults. On failure
+ * *out needs no clear. */
 int segue__effect_copy(const segue__effect *effect, const char *folder, uint64_t timeout_ms,
                        segue__effect *out, segue_error *err);
 /* Appends the effect as JSON that read reads; of a function or of none "{}". */

@@ -169,7 +169,7 @@ int segue__simulated_read(const segue__file_simulation *simulation, const char *
 /* The version that was written last. Returns false if none was. */
 bool segue__simulation_known(const segue__file_simulation *simulation, const char *path,
                              segue__file_version *out);
-/* The number that stands for an owner in versions. */
+/* The number of an owner in versions. */
 int segue__simulation_owner(segue__file_simulation *simulation, const char *owner, unsigned *uid);
 /* Numbers of sets, for the names of their staged files. */
 unsigned segue__simulation_next_set(segue__file_simulation *simulation);

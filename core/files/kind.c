@@ -16,7 +16,7 @@
 #include "module.h"
 #include "simulation.h"
 
-/* ---- The world ---- */
+/* ---- Shared state of the kind ---- */
 
 void segue__file_world_unref(segue__file_world *world) {
   if (--world->refs) return;
@@ -301,7 +301,7 @@ static const segue_option file_rows[] = {
      FILE_AT(to),
      .absent = "name is given",
      .example = "to = \"/etc/nginx/conf.d/upstreams.conf\"",
-     .doc = "the file that is written; folders on its way are made"},
+     .doc = "the file that is written; missing parent folders are created"},
     {.name = "name",
      .type = SEGUE_OPTION_TEXT,
      FILE_AT(name),
@@ -597,7 +597,7 @@ static const segue_option files_rows[] = {
      .type = SEGUE_OPTION_DURATION,
      FILES_AT(wait_ms),
      .fallback = "10s",
-     .doc = "how long a reload waits for sources to deliver values that are not there yet and that "
+     .doc = "how long a reload waits for sources to deliver values that are missing and that "
             "templates request by name, such as service \"x\"; then its outcome is held"},
     {.name = "retry",
      .type = SEGUE_OPTION_TABLE,

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * Modules that a policy no longer has. A step of the change set drops each of them: a module
- * without files, whose set has those that are in the book, so that they go as the option `removed`
- * states, and what applied them runs again. A module that was dropped while no process ran is found
- * in the book alone: its commands are not known, so nothing applies the removal of its files.
+ * Modules that a policy no longer has. A step of the change set drops each of them. The step has a
+ * module without declared files; its set contains the files that are in the book. They are removed,
+ * kept or restored as the option `removed` states, and the command of apply runs again. A module
+ * that was dropped while no process ran is found only in the book: its commands are not known, so
+ * no command runs after its files are removed.
  */
 #include <string.h>
 #include <uv.h>
@@ -40,7 +41,8 @@ void segue__file_world_clear_leftovers(segue__file_world *world) {
   world->leftover_count = 0;
 }
 
-/* The book has the answer for each file: a module that kept its files has no others. */
+/* The book stores the mode of each file. All files of a module have the same mode, so the first one
+ * decides. */
 static segue__removed_mode leftover_mode(segue__file_world *world, const char *name) {
   segue__owned_files files = {0};
   segue__removed_mode mode = SEGUE__REMOVED_KEEP;

@@ -121,7 +121,7 @@ static void check_done(void *data, int status, const segue_error *error) {
     if (*instance->check_folder &&
         (strstr(error->message, "unshare: ") || strstr(error->message, "mount: ")))
       segue__errorf(&refused, status = SEGUE_EMODULE,
-                    "%s. Segue runs the check where the new files stand in the place of the live "
+                    "%s. Segue runs the check where the new files are in the place of the live "
                     "ones, and this system refuses that: name them as {staged:PATH} in check",
                     error->message);
     error = &refused;
@@ -191,7 +191,7 @@ static int (*stage_of(const segue__file_world *world))(segue__file_set *, segue_
   return world->capture ? capture_set : segue__file_set_stage;
 }
 
-/* Gives a file to the capture of the world. Destinations are relative to the folder of the
+/* Passes a file to the capture of a rehearsal. Destinations are relative to the folder of the
  * policy. */
 static int capture(const segue__file_module *module, const segue__file_want *want,
                    segue_error *err) {
@@ -210,8 +210,8 @@ static int capture(const segue__file_module *module, const segue__file_want *wan
 
 static void render_next(segue__file_instance *instance);
 
-/* Whether the file cannot be rendered without a value that is not there. The names are wanted
- * from now on. */
+/* Returns whether the file cannot be rendered because a value is missing. From now on sources are
+ * to deliver these names. */
 static int note_touched(segue__file_instance *instance, bool *waits, segue_error *err) {
   segue__file_module *module = instance->module;
   const segue__file_template *template = &module->templates[instance->rendered];

@@ -50,7 +50,7 @@ typedef struct segue__file_module {
   char *root, *config;
   segue__effect check, apply, undo; /* with their folders and time limits */
   uint64_t wait_ms, retry_times, retry_pause_ms;
-  uint64_t verify_ms; /* how long the function verify is asked; 0: there is none */
+  uint64_t verify_ms; /* time limit of the calls of verify; 0: there is no verify */
   bool planning;      /* the instance that is built now is one of a plan */
   segue__drift_mode drift;
   segue__removed_mode removed;
@@ -81,7 +81,7 @@ typedef struct segue__file_instance {
   segue__touched *touched; /* of each file that is a template */
   uint64_t renders, reuses;
   bool rendering_now, cancelled;
-  bool waits;              /* a file needs what is not there yet */
+  bool waits;              /* a file needs a value that is missing */
   bool committed, applied; /* these have begun */
   segue__rendering rendering;
   segue__effect_run *command; /* the check */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The intent of a set, and what a later process makes of it.
+ * The intent of a set, and how a later process finishes or undoes it.
  */
 #include <string.h>
 #include <unistd.h>

@@ -56,7 +56,7 @@ typedef struct segue__file_set_options {
 
 /* A file as it is wanted. Everything is copied. */
 typedef struct segue__file_want {
-  const char *to; /* destination; folders on its way are made */
+  const char *to; /* destination; missing parent folders are created */
   const void *data;
   size_t len;
   unsigned mode;     /* 0: of the live file, else 0644 */

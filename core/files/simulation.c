@@ -204,7 +204,7 @@ static int simulated_copy_init(simulated_copy *copy, const segue__file_store *st
   return 0;
 }
 
-/* Each of the two may not exist: then the other one does not afterwards. */
+/* Each of the two files may be missing; then the other one is missing after the exchange. */
 static int simulated_exchange(const segue__file_store *store, const char *a, const char *b) {
   simulated_copy of_a, of_b;
   int rc = simulated_copy_init(&of_a, store, a);

@@ -24,7 +24,7 @@ typedef struct call {
   struct curl_slist *lines;
   segue__buf body, headers;
   size_t most;
-  bool stopped; /* on_data wants no more bytes */
+  bool stopped; /* on_data accepts no further bytes */
   bool too_large;
   bool connected; /* a line of an answer has arrived */
   char detail[CURL_ERROR_SIZE];

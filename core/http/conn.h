@@ -52,9 +52,9 @@ enum {
   SEGUE__HTTP_PEEK_MS = 250,
   SEGUE__HTTP_ACCEPT_RETRY_MS = 100, /* after accepting was paused */
   SEGUE__HTTP_QUIET_MS = 250,        /* for the next request while closing */
-  SEGUE__HTTP_SILENT_MS = 1000,      /* nothing for so long: no next request is on its way */
-  SEGUE__HTTP_BEHIND_MAX = 100,      /* pipelined requests that are answered behind the last one */
-  SEGUE__HTTP_PROGRESS = 65536       /* bytes a slow client must take per write_ms */
+  SEGUE__HTTP_SILENT_MS = 1000, /* time without a byte after which no further request is expected */
+  SEGUE__HTTP_BEHIND_MAX = 100, /* pipelined requests that are answered behind the last one */
+  SEGUE__HTTP_PROGRESS = 65536  /* bytes a slow client must take per write_ms */
 };
 
 typedef struct segue__http_link {

@@ -330,7 +330,7 @@ static void deliver_data(segue__fetch *f) {
   segue__buf_deinit(&chunk);
 }
 
-/* libcurl delivers the bytes that it held back, if there is room again. It calls on_body from here,
+/* libcurl delivers the bytes that it had kept, if there is room again. It calls on_body from here,
  * perhaps for a whole decoded answer. An error of on_body is the result of this call only, and the
  * transfer itself may still succeed. So the request ends here. */
 static void fetcher_release(segue__fetch *f) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * http.h: one HTTP/1.1 server (RFC 9112) for the admin API and the ingress. It lives on one libuv
+ * http.h: one HTTP/1.1 server (RFC 9112) for the admin API and the ingress. It belongs to one libuv
  * loop and is used on that loop's thread only. It owns every time limit and every buffer: a request
  * is handed over complete (head and body) and answered whenever the handler likes. SIGPIPE must be
  * ignored, or blocked on that thread.

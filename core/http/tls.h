@@ -2,8 +2,8 @@
  *
  * tls.h: TLS 1.2 and 1.3 for the server, without sockets: bytes of the network go in and out by
  * calls, so that the connection decides when something is read and written. OpenSSL is loaded by
- * the first context. A context serves connections of any thread; each of these lives on one, that
- * of its server.
+ * the first context. Connections of any thread share a context; each connection is used on one
+ * thread, that of its server.
  */
 #ifndef SEGUE_HTTP_TLS_H
 #define SEGUE_HTTP_TLS_H

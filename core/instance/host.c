@@ -150,8 +150,8 @@ int segue__validate_policy(segue__policy *policy, const segue__os *os, segue__er
   return rc < 0 ? rc : segue__ingress_check(policy, os, errors);
 }
 
-/* A policy that hangs while it is loaded is a fault of the policy (rejected), not of the world
- * (failed): so a time limit becomes SEGUE_EPOLICY. */
+/* A policy that hangs while it is loaded is a fault of the policy (rejected), not a system error
+ * (failed), so a time limit becomes SEGUE_EPOLICY. */
 int segue__policy_blame(int status, segue__errors *errors) {
   for (size_t i = 0; i < errors->count; i++)
     if (errors->items[i].code == SEGUE_ETIMEOUT) errors->items[i].code = SEGUE_EPOLICY;

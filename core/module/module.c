@@ -318,7 +318,7 @@ void segue__instance_unpin(segue__instance *instance) {
 
 /* At the end of the instance of segue. An operation that was never completed may still write to the
  * memory of its instance, so that is leaked, and reported. The return value counts completions that
- * are on their way: the loop has to deliver these first. */
+ * are posted and not delivered: the loop has to deliver these first. */
 size_t segue__detached_abandon(segue__detached *detached) {
   size_t coming = 0;
   for (segue__instance *i = detached->head; i; i = i->detached_next) {

@@ -57,9 +57,9 @@ static void plugin_name_of(const segue__plugin *plugin, char *out, size_t size) 
   snprintf(out, size, "/proc/self/fd/%d", plugin->fd);
 }
 
-/* Returns whether the loader keeps the object for good, as for most objects in C++. It is then
- * known under the path of its descriptor, so that descriptor stays open: the next plugin must not
- * get its number. */
+/* Returns whether the loader never unloads the object, as for most objects in C++. It is then known
+ * under the path of its descriptor, so that descriptor stays open: the next plugin must not get its
+ * number. */
 static bool plugin_stays(const segue__plugin *plugin) {
   char name[32];
   plugin_name_of(plugin, name, sizeof name);

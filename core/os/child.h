@@ -91,8 +91,9 @@ typedef struct segue__child_options {
   const int *terminal;   /* with own_group: a descriptor of the controlling terminal, whose
                             foreground group the child becomes before its program runs */
   bool dies_with_parent; /* SIGKILL for it when the thread that started it ends, however it does */
-  bool kill_rest;        /* when it exits by itself its process group gets SIGKILL. Default: the
-                            group lives on, for it may be a daemon that a command has started */
+  bool
+      kill_rest; /* when it exits by itself its process group gets SIGKILL. Default: the
+                    group continues to run, because it may be a daemon that a command has started */
   /* Each may be NULL but on_closed, and may call the functions below. They run on the control
    * thread, and none runs before the start returned.
    * Output as it comes, at most 64 KiB for each turn of the loop and stream; must not block. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * log.h: log entries on their way to the host's sink: level, group, one message and key=value
- * fields. Arguments are not evaluated when the level is off; a message repeated within a second is
- * folded into one line with a count. The core never prints: the sink formats an entry.
+ * log.h: log entries for the host's sink: level, group, one message and key=value fields. Arguments
+ * are not evaluated when the level is off; a message repeated within a second is folded into one
+ * line with a count. The core never prints: the sink formats an entry.
  */
 #ifndef SEGUE_OS_LOG_H
 #define SEGUE_OS_LOG_H

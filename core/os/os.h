@@ -68,8 +68,8 @@ typedef struct segue__os {
   /* The permission bits of a file, through symbolic links; a negative code if they are not known.
    * May be NULL. */
   int (*file_mode)(void *data, const char *path, unsigned *mode);
-  /* A credential (token, key, certificate): as it is in the world now, also where read_file gives
-   * what once was; its bytes are not kept. NULL: read_file does. */
+  /* Reads a credential (token, key, certificate) from the disk, also where read_file returns stored
+   * bytes; its bytes are not stored. NULL: read_file does. */
   int (*read_credential)(void *data, const char *path, size_t max, segue__bytes *out,
                          segue_error *err);
   /* See spawn.h. Control thread. */

@@ -2,7 +2,7 @@
  *
  * exec.h: the child of `segue exec` as a module of the policy. It starts when the modules that were
  * declared have committed the first generation; in later reloads it is signalled or restarted as
- * one step of the change set, so a plan lists it, a probe judges it, and an undo reloads it again
+ * one step of the change set, so a plan lists it, a probe checks it, and an undo reloads it again
  * with the previous files. The child outlives the instances of the module. Control thread.
  */
 #ifndef SEGUE_PROCESS_EXEC_H

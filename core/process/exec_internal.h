@@ -41,7 +41,7 @@ typedef struct segue__exec_instance {
   bool has_part;
 } segue__exec_instance;
 
-/* The deed of a commit on the child. */
+/* The effect of a commit on the child. */
 typedef enum segue__exec_deed {
   SEGUE__EXEC_NOTHING,
   SEGUE__EXEC_STARTED,
@@ -81,9 +81,9 @@ struct segue__exec {
 
 extern const segue__action segue__action_exec;
 void segue__exec_unref(segue__exec *exec);
-/* The program cannot be run: sets the exit code as a shell does. */
+/* Called if the program cannot be run: sets the exit code that a shell uses. */
 void segue__exec_not_run(segue__exec *exec, int status);
-/* exec_action.c: a child has ended. */
+/* exec_action.c: called when a child has ended. */
 void segue__exec_on_end(void *data, const segue__child_exit *end);
 /* Stops the child, then starts one with env (NULL: none), then calls `then`. */
 void segue__exec_replace(segue__exec *exec, segue__exec_env *env,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * process.h: one child that is replaced by its like: started, signalled, stopped, started again,
- * and its end reported each time. The child shares standard input, output and error and the
- * terminal with this process. The system calls are those of core/os/child.h. Control thread.
+ * process.h: one child process at a time: start, signal, stop, start again. The end of each child
+ * is reported. The child shares standard input, output and error and the terminal with this
+ * process. The system calls are those of core/os/child.h. Control thread.
  */
 #ifndef SEGUE_PROCESS_PROCESS_H
 #define SEGUE_PROCESS_PROCESS_H
@@ -23,8 +23,7 @@ typedef struct segue__process_options {
   /* 0: none. A pipe to a process that watches this one: an int with the process group of each child
    * that is started, and 0 when it has ended. */
   int watcher;
-  /* A child has ended and is reaped. It was the last one that was started, and none runs now; it
-   * may start the next one. */
+  /* Called after the child has ended and is reaped. The callback may start the next child. */
   void (*on_end)(void *data, const segue__child_exit *end);
   void *data;
 } segue__process_options;
@@ -41,23 +40,23 @@ typedef struct segue__process_manner {
 #define SEGUE__PROCESS_HANDLER_MS 10000
 
 int segue__process_new(segue__process **out, const segue__process_options *options);
-/* No child may run. env: NULL-terminated. err names the program; UV_ENOENT, UV_EACCES as
- * child.h. */
+/* Call it only while no child runs. env is NULL-terminated. err names the program; UV_ENOENT and
+ * UV_EACCES as in child.h. */
 int segue__process_start(segue__process *process, const char *const *env,
                          const segue__process_manner *manner, segue_error *err);
-/* The manner of the child that runs, from now on. */
+/* Changes how the running child is signalled. */
 void segue__process_set_manner(segue__process *process, const segue__process_manner *manner);
-/* The kill signal, and SIGKILL for the whole group after its time. Ends by on_end, in which
- * `stopped` is set; does nothing if no child runs. */
+/* Sends the kill signal, and SIGKILL to the whole group when kill_ms has passed. on_end is then
+ * called with `stopped` set. Does nothing if no child runs. */
 void segue__process_stop(segue__process *process);
 void segue__process_kill(segue__process *process); /* SIGKILL for the whole group, now */
 bool segue__process_runs(const segue__process *process);
 int segue__process_pid(const segue__process *process); /* 0: no child runs */
-/* Passes a signal on at once. UV_ESRCH: no child runs. */
+/* Sends the signal at once. Returns UV_ESRCH if no child runs. */
 int segue__process_signal(segue__process *process, int signum);
-/* Sends a signal that must not end the child: as soon as the child has a handler for it, or ignores
- * it. cb runs once, never before this returns: 0; SEGUE_EMODULE if the child installs no handler in
- * time, or has ended; SEGUE_ECANCELLED after segue__process_cancel. One at a time. */
+/* Sends a signal that must not end the child: it is sent when the child has a handler for it or
+ * ignores it. cb runs once, never before this returns: 0; SEGUE_EMODULE if the child installs no
+ * handler in time, or has ended; SEGUE_ECANCELLED after segue__process_cancel. One at a time. */
 int segue__process_reload(segue__process *process, int signum,
                           void (*cb)(void *data, int status, const segue_error *error), void *data,
                           segue_error *err);

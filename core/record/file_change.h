@@ -39,7 +39,7 @@ void segue__file_changes_deinit(segue__file_changes *changes);
  * freed, and the result is UV_ENOMEM. */
 int segue__file_changes_move(segue__file_changes *to, segue__file_changes *from);
 /* Reads a list of changed files as answers have it, which renders them (core/admin/render_files.c).
- * A list that is not there is an empty one. UV_ENOMEM: *out is empty. */
+ * A missing list is an empty one. UV_ENOMEM: *out is empty. */
 int segue__file_changes_read(segue__file_changes *out, const segue_node *list);
 /* Cuts the diffs, at ends of lines, to `each` bytes for a file and `all` bytes for the list. */
 void segue__file_changes_cut(segue__file_changes *changes, size_t each, size_t all);

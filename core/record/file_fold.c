@@ -3,9 +3,9 @@
  * Joins unified diffs. A file is a list of lines from its first version to its last one: a line of
  * both ("kept"), of the first one only ("removed"), of the last one only ("added"), and numbers of
  * kept lines that no diff has shown ("unseen"). The next diff is applied to the lines of the last
- * version: it removes an added line without a trace, and makes of a kept one a removed one. Lines
- * are found by their numbers alone, never by their text, because different secrets look alike
- * (***); for the same reason a removed and an added line with *** in it never count as equal.
+ * version: it drops a line that was added, and turns a kept line into a removed line. Lines are
+ * found by their numbers alone, never by their text, because different secrets look alike (***);
+ * for the same reason a removed and an added line with *** in it never count as equal.
  */
 #include "file_fold.h"
 #include "../os/text.h"

@@ -232,7 +232,7 @@ static int fold_generations(segue__history *h, segue__file_fold *fold, sqlite3_s
 }
 
 /* A reload may be gone although its generation is there: their numbers have limits of their own.
- * The newest generation is not there while it waits to be confirmed. */
+ * The newest generation is missing while it waits to be confirmed. */
 int segue__history_file_changes(segue__history *h, uint64_t from, uint64_t to, bool backward,
                                 segue__file_changes *out, uint64_t *missing) {
   segue__file_fold *fold;

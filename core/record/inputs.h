@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * inputs.h: what a run reads. It stands between a run and the file system: while a run reads the
- * world, every file it reads is copied as it passes by, so that what is kept later is what was
- * validated, whatever has become of the files since. A replay turns it round: the run reads what an
- * earlier one did, policy included, and nothing of the world.
- * Environment variables are not kept: they are there at every start. Nor are credentials, which a
- * replay reads from the world as well: what was revoked must not come back to life.
+ * inputs.h: the files that a run reads. This layer is between a run and the file system. It copies
+ * each file that the run reads, so that the bytes stored later are the bytes that were validated,
+ * even if the file has changed since. In a replay the run reads the stored bytes of an earlier run,
+ * the policy included, and no file of the disk. Environment variables are not stored: each start
+ * has them. Credentials are not stored either; a replay reads them from the disk, because a revoked
+ * credential must not become valid again.
  */
 #ifndef SEGUE_RECORD_INPUTS_H
 #define SEGUE_RECORD_INPUTS_H

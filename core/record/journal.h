@@ -70,7 +70,7 @@ void segue__journal_deinit(segue__journal *journal); /* zeroed or init */
 /* Adds a copy; *id gets its number. UV_EINVAL: the intent names no action. UV_ENOSPC: the journal
  * is full. On failure the journal stays as it was. */
 int segue__journal_add(segue__journal *journal, const segue__intent *intent, uint64_t *id);
-void segue__journal_remove(segue__journal *journal, uint64_t id); /* harmless if it is not there */
+void segue__journal_remove(segue__journal *journal, uint64_t id); /* harmless if it is missing */
 const segue__intent *segue__journal_find(const segue__journal *journal, uint64_t id); /* or NULL */
 /* The open intent of a module; NULL: there is none. */
 const segue__intent *segue__journal_of_module(const segue__journal *journal, const char *module);

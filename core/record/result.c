@@ -12,7 +12,7 @@
 
 static void result_drop_changes(segue__result *result);
 
-enum { CHANGES_TOLD = 100, CHANGE_TEXT = 200 };
+enum { CHANGES_SHOWN = 100, CHANGE_TEXT = 200 };
 
 #define NAMES(LIST)                                                                                \
   static const char *const names[] = {LIST(X)};                                                    \
@@ -126,7 +126,7 @@ void segue__result_drop_changes(segue__result *result) {
 /* Paths and texts are copied: a result outlives its snapshots. */
 int segue__result_take_changes(segue__result *result, const segue__changes *changes,
                                const segue__mask *mask) {
-  size_t count = changes->count < CHANGES_TOLD ? changes->count : CHANGES_TOLD;
+  size_t count = changes->count < CHANGES_SHOWN ? changes->count : CHANGES_SHOWN;
   result->changes.total = changes->total;
   if (!count) return 0;
   result->changes.items = segue__calloc(count, sizeof *result->changes.items);

@@ -96,7 +96,8 @@ int segue__two_slot_file_read(segue__two_slot_file *state_file, segue__bytes *fi
         continue;
       }
     } else {
-      SEGUE__LOG(state_file->log, SEGUE_WARN, "record", "a slot is damaged: the other one counts",
+      SEGUE__LOG(state_file->log, SEGUE_WARN, "record",
+                 "a state file is corrupt (checksum): using the other one",
                  SEGUE__FIELD("file", state_file->paths[i]),
                  SEGUE__FIELD("error", rc ? error.message : "its checksum is wrong"));
     }

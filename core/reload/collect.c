@@ -296,7 +296,7 @@ static void note_writer(segue__collect *collect, const segue_error *error) {
   collect->writer = *error;
 }
 
-/* A file of a secret has become readable for others: the loader reports the error. */
+/* Other users can read the file of a secret now: the loader reports the error. */
 static bool is_open(const segue__os *os, const segue__input *input) {
   unsigned mode;
   return input->secret && os->file_mode && os->file_mode(os->data, input->path, &mode) == 0 &&

@@ -70,8 +70,8 @@ struct segue__collect {
   bool writing;       /* a file that counts is being written */
   bool input_writing; /* one of the policy is */
   segue_error writer; /* the first of them */
-  bool *postponed;    /* per source: previous stands for what is being written */
-  bool unreadable;    /* at least one error is the world's, not the content's */
+  bool *postponed;    /* per source: previous is used in place of a file that is being written */
+  bool unreadable;    /* at least one error is a system error, not one of the content */
   segue__secrecy secrecy;
 };
 int segue__collect_start(segue__txn *txn, bool look_at_inputs, segue__collect_cb *cb);
@@ -80,7 +80,7 @@ void segue__collect_free(segue__collect *collect);
  * count only where the run continues. */
 void segue__collect_take(segue__collect *collect, segue__content *content);
 void segue__collect_take_changes(segue__collect *collect, segue__content *content);
-/* Leaves it behind, whatever it is at; collect is gone. */
+/* Abandons it at any step. collect is not valid afterwards. */
 void segue__collect_abandon(segue__collect *collect);
 
 /* look.c: reads the sources as they are, for engine->last_raw, and then calls looked, perhaps at

@@ -97,7 +97,8 @@ void segue__prepare_run(segue__txn *txn) {
   if (commit_stage(txn) == 0) prepare_walk(txn);
 }
 
-/* The undo of an action that comes after those of all commits. It is an entry below them. */
+/* Runs the undo of an action with undo_last, after the undos of all commits. It is pushed before
+ * them on the stack of undos. */
 static void undo_committed(segue__txn *txn, segue__step *step) {
   if (step->committed)
     step->action->undo(step);

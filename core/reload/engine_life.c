@@ -243,8 +243,8 @@ static bool sources_ended(segue__engine *engine) {
 
 void segue__engine_check_stopped(segue__engine *engine) {
   if (!engine->stopping || engine->txn || engine->recovering || !engine->stopped_cb) return;
-  /* Its owner may free the engine in the callback: no message of the engine may be on its way. The
-   * kick calls this function again. */
+  /* Its owner may free the engine in the callback: no message of the engine may be queued. The kick
+   * calls this function again. */
   if (segue__queue_kicked(engine)) return;
   if (segue__drain_next(engine->modules)) return;
   if (segue__sources_waiting(engine->sources) || !sources_ended(engine)) return;

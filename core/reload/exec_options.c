@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The option `exec` of a policy. It is judged with the policy also where no child runs, so that
- * `segue check` finds its mistakes.
+ * The option `exec` of a policy. It is validated with the policy also where no child runs, so that
+ * `segue check` reports its mistakes.
  */
 #include "exec_options.h"
 

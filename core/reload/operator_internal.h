@@ -27,7 +27,7 @@ struct segue__operator {
 
 /* A generation waits to be confirmed. */
 bool segue__operator_waits(const segue__engine *engine);
-/* The time to confirm of a generation is over, which waited when an earlier process ended. */
+/* The time to confirm has ended for a generation that waited when an earlier process ended. */
 bool segue__operator_late(const segue__engine *engine);
 /* The last good generation is on disk. */
 bool segue__operator_has_kept(const segue__engine *engine);

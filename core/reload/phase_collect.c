@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * The phase collect: loads the policy where its files have changed, collects the sources, and
- * decides whether the run continues: the content may be unchanged, refused before, or held back.
+ * decides whether the run continues: the content may be unchanged, refused before, or held.
  */
 #include <string.h>
 #include <uv.h>

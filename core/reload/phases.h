@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * phases.h: the functions of the table of phases that stand in files of their own. start: ends by
+ * phases.h: the functions of the table of phases that have files of their own. start: ends by
  * segue__txn_phase_end; cancel: the daemon shuts down.
  */
 #ifndef SEGUE_RELOAD_PHASES_H

@@ -50,8 +50,8 @@ typedef struct segue__input {
 typedef struct segue__policy_ops {
   /* 0 = good; SEGUE_EVETO = refused by the policy; SEGUE_EPOLICY, SEGUE_ELIMIT = the hook has a
    * bug: rejected. A code of the system, SEGUE_EMODULE, SEGUE_ERECORD, SEGUE_ESOURCE, SEGUE_ECLOSED
-   * or SEGUE_ECANCELLED = the world is to blame: failed, and tried again. prev is NULL for the
-   * first generation. */
+   * or SEGUE_ECANCELLED = a system error: failed, and tried again. prev is NULL for the first
+   * generation. */
   void (*check)(void *impl, segue_op *op, const segue_snapshot *next, const segue_snapshot *prev);
   /* Adds everything that the last check or reload found to `out`, if that is more than the one
    * error it was done with (which is the first of them). May be NULL. */
@@ -121,7 +121,7 @@ int segue__policy_new(segue__policy **out);
 segue__policy *segue__policy_ref(segue__policy *policy);
 /* One more file whose bytes count as the policy's. */
 int segue__policy_add_input(segue__policy *policy, const segue__input *input); /* path is copied */
-/* Reads a token, key or certificate through os, as it is in the world now, and adds it to the
+/* Reads a token, key or certificate through os, as it is on the disk now, and adds it to the
  * inputs. A secret that others may read is rejected; out still has its bytes. */
 int segue__policy_read_credential(segue__policy *policy, const segue__os *os, const char *path,
                                   bool secret, segue__bytes *out, segue_error *err);

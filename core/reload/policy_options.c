@@ -76,9 +76,9 @@ static const segue_option_table watch_options = {
 static const segue_option_table poll_options = {KIND(poll_rows), .name = "poll",
                                                 .positional = "interval",
                                                 .doc = "Asks the sources again and again."};
-static const segue_option_table task_options = {
-    KIND(task_rows), .name = "task", .positional = "call",
-    .doc = "A trigger of one's own, made by segue.trigger."};
+static const segue_option_table task_options = {KIND(task_rows), .name = "task",
+                                                .positional = "call",
+                                                .doc = "A custom trigger, made by segue.trigger."};
 
 const segue_option_table segue__trigger_options = {.size = sizeof(segue_option_table),
                                                    .row_size = sizeof(segue_option),

@@ -11,8 +11,8 @@
 
 extern const segue_option_table segue__policy_options, segue__trigger_options, segue__probe_options;
 
-/* The topics of policies but for kinds of sources and modules that others register: tables that
- * stand alone, and the families "source", "trigger" and "probe" with the kinds that are built in.
+/* The topics of policies but for kinds of sources and modules that others register: tables of no
+ * family, and the families "source", "trigger" and "probe" with the kinds that are built in.
  */
 extern const segue__topics segue__policy_topics;
 

@@ -89,7 +89,7 @@ static void call_reload(segue__txn *txn) {
     segue__txn_conclude(txn);
     return;
   }
-  txn->policy_call = NULL; /* it lives on beside the probes */
+  txn->policy_call = NULL; /* it continues to run beside the probes */
   policy->ops->reload(policy->impl, &txn->driver.reload->op, txn);
 }
 

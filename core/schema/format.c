@@ -80,8 +80,8 @@ static const char *read_units(const char *p, const char *end, const char *units)
   return unit ? p : NULL;
 }
 
-/* The form is that of RFC 3339, appendix A: no unit between two others is left out, and weeks stand
- * alone. */
+/* The form is that of RFC 3339, appendix A: no unit between two others is left out, and weeks
+ * exclude other units. */
 static int check_duration(const char *s, size_t len) {
   const char *p = s + 1, *end = s + len;
   if (len < 3 || *s != 'P') return 0;

@@ -87,7 +87,7 @@ int segue__format_hostname(const char *s, size_t len) {
 
 /* ---- URIs ------------------------------------------------------------------------------------ */
 
-/* Accepts only characters that may stand in this part, and complete %XX. */
+/* Accepts only characters that are allowed in this part, and complete %XX. */
 static bool format_uri_part(const char *s, const char *end, const char *more, bool wide) {
   for (; s < end; s++) {
     if (*s == '%') {

@@ -110,7 +110,7 @@ static unsigned depth_of(const segue__groups *g, uint32_t group) {
   return depth;
 }
 
-/* Returns whether two groups stand in different alternatives of one group: then only one of them
+/* Returns whether two groups are in different alternatives of one group: then only one of them
  * takes part in a match. */
 static bool group_apart(const segue__groups *g, uint32_t a, uint32_t b) {
   unsigned m = depth_of(g, a), n = depth_of(g, b);

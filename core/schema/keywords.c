@@ -104,7 +104,7 @@ static int no_twins(segue__compile *c, const segue_node *list) {
     if (segue__node_equal(sorted[i - 1], sorted[i])) twin = sorted[i];
   segue__free((void *)sorted);
   if (!twin) return c->status;
-  return segue__compile_fail(c, "\"%.*s\" stands in the list twice", segue__text_cut(twin->count),
+  return segue__compile_fail(c, "\"%.*s\" is in the list twice", segue__text_cut(twin->count),
                              twin->v.s);
 }
 
@@ -159,7 +159,7 @@ static int compile_type(segue__compile *c, segue__sub *sub, segue__keyword *k) {
   for (uint32_t i = 0; list && i < v->count; i++) {
     uint64_t bit = type_bit(&v->v.items[i]);
     if (k->number & bit)
-      return segue__compile_fail(c, "\"%s\" stands in the list twice", v->v.items[i].v.s);
+      return segue__compile_fail(c, "\"%s\" is in the list twice", v->v.items[i].v.s);
     list = bit != 0;
     k->number = bit ? k->number | bit : 0;
   }

@@ -187,8 +187,8 @@ static segue__resource *add_resource(segue__compile *c, const char *uri, size_t 
   return c->schema->resources = r;
 }
 
-/* Returns the value of a keyword that must be text, or NULL if it is not there or is wrong. Sets
- * the position for errors. */
+/* Returns the value of a keyword that must be text, or NULL if it is missing or has another type.
+ * Sets the position for errors. */
 static const segue_node *schema_text_of(segue__compile *c, const segue_node *map, const char *key) {
   const segue__member *m = segue__node_find(map, key, strlen(key));
   if (!m) return NULL;

@@ -165,7 +165,7 @@ struct segue__keyword {
 
 struct segue__sub {
   const segue_node *node;
-  segue__resource *resource, *outer; /* outer: the resource that it stands in */
+  segue__resource *resource, *outer; /* outer: the resource that contains it */
   const char *location;              /* JSON pointer in its document: "/properties/a" */
   segue__keyword *keywords;          /* in the order of the table */
   uint32_t keyword_count, index;
@@ -235,7 +235,7 @@ void segue__compile_warn(segue__compile *c, const char *format, ...)
 int segue__compile_memory(segue__compile *c);
 bool segue__compile_stopped(const segue__compile *c);
 void *segue__compile_alloc(segue__compile *c, size_t size); /* zeroed, in the arena */
-/* The subschema at a node that stands in `outer`, scanned with all below it. NULL: stopped. */
+/* The subschema at a node inside of `outer`, scanned with all below it. NULL: stopped. */
 segue__sub *segue__compile_scan(segue__compile *c, const segue_node *node, segue__resource *outer,
                                 const char *location);
 /* location + "/" + token, escaped; NULL: stopped. */
@@ -258,7 +258,7 @@ extern const segue__keyword_def segue__keyword_table[];
 
 /* ---- Validation ------------------------------------------------------------------------------ */
 
-/* A value on its way from the root; on the stack of the walk. */
+/* A value on the path from the root; on the stack of the walk. */
 struct segue__place {
   const segue__place *up;
   const segue_node *node;

@@ -15,7 +15,7 @@ typedef struct span {
 } span;
 
 typedef struct parts {
-  span scheme, authority, path, query, fragment; /* s NULL: not there (path is always) */
+  span scheme, authority, path, query, fragment; /* s NULL: missing (the path never is) */
 } parts;
 
 static bool scheme_char(char c, bool first) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Addresses of listening sockets: text to sockaddr, and sockaddr to the one text that stands for
- * it. A socket that another process passes on is named by the same function as an address of a
- * policy, so that the two can be compared as texts.
+ * Addresses of listening sockets: text to sockaddr, and sockaddr to its normalised text. A socket
+ * that another process passes on is named by the same function as an address of a policy, so that
+ * the two can be compared as texts.
  */
 #include "address.h"
 

@@ -270,7 +270,7 @@ static segue__socket *sockets_find(const segue__sockets *sockets, const segue__s
 }
 
 /* The manager holds the address of a passed socket, so another one beside it cannot be bound; only
- * the unit or the policy can change that. A UDP socket does not stand in the way, but the unit
+ * the unit or the policy can change that. A UDP socket does not prevent the bind, but the unit
  * meant it for this listener. */
 static bool socket_is_obstacle(const segue__socket *socket, const segue__address *address,
                                bool in_use) {

@@ -120,10 +120,10 @@ static int check_rivals(const segue__source *source, const segue__limits *limits
     const variable *a = &list->items[i - 1], *b = &list->items[i];
     size_t len = strlen(a->path);
     if (strncmp(a->path, b->path, len) != 0 || (b->path[len] && b->path[len] != BETWEEN)) continue;
-    int rc = segue__errorf(
-        err, SEGUE_ESOURCE, "environment variables %s and %s %s: remove one",
-        show_name(a, a->path, limits, &first), show_name(b, b->path, limits, &second),
-        b->path[len] ? "make the same key a value and a map" : "stand for the same key");
+    int rc =
+        segue__errorf(err, SEGUE_ESOURCE, "environment variables %s and %s %s: remove one",
+                      show_name(a, a->path, limits, &first), show_name(b, b->path, limits, &second),
+                      b->path[len] ? "make the same key a value and a map" : "set the same key");
     segue__error_source(err, source->name);
     return rc;
   }

@@ -58,7 +58,7 @@ static void delta_remove(segue__documents *documents, const char *name) {
   }
 }
 
-/* Makes of a delta a delivery of everything: the documents that are held, with the changes. */
+/* Turns a delta into a delivery of everything: the documents that are held, with the changes. */
 static int delta_apply(const segue__source_state *state, segue__emission *delivery) {
   segue__documents all = {0};
   int rc = segue__documents_copy(&all, &state->held.documents);

@@ -441,7 +441,7 @@ static void watch_failed(segue__source_state *state, int status, const segue_err
   uint64_t ms = remote_backoff(sources, remote->source, remote->watch_attempts++);
   segue_error_format(&remote->watch_error, text, sizeof text);
   SEGUE__LOG(sources->log, SEGUE_WARN, "source",
-             "the source pushes no more: it is pulled meanwhile",
+             "the source has stopped pushing: it is polled meanwhile",
              SEGUE__FIELD("source", state->name), SEGUE__FIELD("error", text),
              SEGUE__FIELD("again_ms", ms));
   (void)segue__timer_start(sources->loop, &remote->watch_timer, ms, watch_due);

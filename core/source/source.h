@@ -10,7 +10,7 @@
  * path; a value gets a type only where writing that type gives the same text back, or never
  * (as_text). value: the document that the policy built.
  *
- * Kinds that read from another machine are asynchronous and live on the control thread: they fetch
+ * Kinds that read from another machine are asynchronous and run on the control thread: they fetch
  * and, if they can, watch. The engine does retries and fallback, and holds deliveries, in the same
  * way for all.
  */
@@ -63,7 +63,7 @@ struct segue_watch {
   pthread_mutex_t mutex;
   segue__loop *loop; /* NULL: closed */
   segue__message message;
-  segue__emission *first, *last; /* on their way to the control thread */
+  segue__emission *first, *last; /* posted to the control thread */
   size_t count;                  /* of those */
   bool posted;
   void *instance; /* c_source.c: for cancel */
@@ -75,8 +75,8 @@ void segue__emitter_close(segue__emitter *emitter);
 void segue__emitter_deinit(segue__emitter *emitter);
 
 /* Asynchronous kinds. Control thread; each ends by exactly one segue_op_done, from any thread, and
- * hears of a cancel by segue__op_on_cancel. revision is that of what is held, NULL: nothing is, or
- * it has none; borrowed for the call. */
+ * segue__op_on_cancel calls it if the operation is cancelled. revision is that of what is held,
+ * NULL: nothing is, or it has none; borrowed for the call. */
 typedef struct segue__remote_ops {
   bool timed; /* the engine cancels a fetch after timeout_ms; false: the kind does so itself */
   /* Fills *out before segue_op_done with 0; out stays valid until the op has ended. */

@@ -131,8 +131,8 @@ typedef struct segue__fetch_waiter {
  * optional. */
 bool segue__sources_must_fetch(segue__sources *sources, const segue__source_set *set,
                                const segue__source *source);
-/* Starts a fetch, and cancels a running one that the timer started. The waiter hears of its end,
- * unless this returns a negative code: UV_EAGAIN: earlier fetches hang. */
+/* Starts a fetch, and cancels a running one that the timer started. The waiter is called at its
+ * end, unless this function returns a negative code: UV_EAGAIN: earlier fetches hang. */
 int segue__sources_fetch(segue__sources *sources, const segue__source_set *set,
                          const segue__source *source, const segue__fetch_waiter *waiter);
 /* Counts a fetch that could not begin as a failure of the source. */

@@ -2,7 +2,7 @@
  *
  * watch.h: watching files through inotify on their directories, and on the files themselves, which
  * may be written by another name (a hard link, a bind mount of one file). Sees saves by rename,
- * ConfigMap "..data" swaps, files and folders that are not there yet, moved folders and queue
+ * ConfigMap "..data" swaps, files and folders that do not exist yet, moved folders and queue
  * overflow; a slow rescan sees the rest (NFS, new mounts). A callback means only that something may
  * have changed: the content's hash decides, elsewhere. Control thread.
  */

@@ -16,7 +16,7 @@ typedef struct watched_path {
   char *path;
   const char *glob; /* its last part, where that is a pattern; else NULL */
   bool flagged;     /* an event concerned it; the callback is due */
-  bool moved;       /* and a folder or link on its way may have changed */
+  bool moved;       /* and a folder or link of its path may have changed */
   bool has_links; /* glob: some matches have an inode elsewhere: links, or files that are watched */
   bool unreadable; /* the file cannot be watched before its mode changes */
   uint64_t events; /* number of events; a scan compares it to detect that events came meanwhile */

@@ -35,7 +35,7 @@ enum {
   HOW = IN_ONLYDIR | IN_DONT_FOLLOW,
   /* Without IN_MODIFY: a file counts when its writer closes it. Without IN_MOVE_SELF: the folder
    * reports the watched name, and another name of the file may go where it will. The walk has
-   * followed the links, so a link here is one that replaced the file just now. */
+   * followed the links, so a link here has replaced the file since then. */
   FILE_EVENTS = IN_CLOSE_WRITE | IN_ATTRIB | IN_DONT_FOLLOW,
   LINKS_MAX = 40, /* the kernel's own limit */
   RACES_MAX = 8,
@@ -140,7 +140,7 @@ static int add_interest(watched_dir *dir, watched_path *owner, interest_kind kin
 }
 
 /* Sets the inotify watch of a folder and notes that the path depends on it. Returns 0, UV_ENOMEM,
- * or the errno of a folder that is not there (ENOENT, ENOTDIR, ELOOP). A reached limit or a missing
+ * or the errno of a folder that is missing (ENOENT, ENOTDIR, ELOOP). A reached limit or a missing
  * permission is stored as the problem and is no failure, because the rescan still sees changes.
  * IN_MASK_ADD, because the same folder may be on the way of another path already: without it the
  * call would replace the events that the other path needs. */

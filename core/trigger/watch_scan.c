@@ -124,8 +124,8 @@ static bool folder_moved(const char *path, int64_t since_ns) {
          (is_since(&st, since_ns) && nanoseconds(st.st_ctim) > nanoseconds(st.st_mtim));
 }
 
-/* Returns whether the name was touched. A name that is missing may have been removed just now; then
- * the times of its folder decide. */
+/* Returns whether the name was touched. A missing name may have been removed recently; then the
+ * times of its folder decide. */
 static bool name_touched(const watched_dir *dir, const char *name, int64_t since_ns) {
   char path[PATH_MAX + NAME_MAX + 2];
   struct stat st;

@@ -145,7 +145,7 @@ static void validate(const flight *f, CURLcode code) {
   }
 }
 
-/* There is room again before the queue hears of it, which then pushes the next one. */
+/* Room is made before the queue is called, because the queue then pushes the next entry. */
 static void landed(flight *f) {
   dispatcher *d = f->dispatcher;
   pthread_mutex_lock(&d->lock);

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- A change in an order of one's own: the front is emptied, the store is restarted, then both
--- workers at once; whatever is left, the commit does. Where the front does not empty in time, or
--- anything fails, the whole reload is undone. At night only: by day a change of the store waits.
+-- A change in a custom order: the front is emptied, the store is restarted, then both workers at
+-- once; the commit does the remaining steps. Where the front does not empty in time, or anything
+-- fails, the whole reload is undone. At night only: by day a change of the store waits.
 local segue = require "segue"
 
 return {

@@ -31,7 +31,7 @@ describe("the policy", function()
     assert.equal(6, t:config "limit")
   end)
 
-  it("hears of what changed in the store", function()
+  it("gets the changes of the store", function()
     values, index = "colour=red\n", 2
     t:advance "1m"
     assert.equal("red", t:config "colour")

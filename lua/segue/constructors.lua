@@ -107,10 +107,9 @@ function M.poll(interval)
   return (core.made("segue.poll", "trigger", "poll", interval))
 end
 
---- A trigger of one's own: a task that lives with the policy and calls fire(cause) when a reload is
---- due. It may wait for anything; if it ends with an error it begins again, later each time.
----@param fn fun(fire: fun(cause?: string))
----@return segue.Trigger
+--- A custom trigger: a task that runs as long as the policy is live and calls fire(cause) when a
+--- reload is due. It may wait for anything; if it ends with an error it begins again, later each
+--- time. @param fn fun(fire: fun(cause?: string)) @return segue.Trigger
 function M.trigger(fn)
   core.argument("segue.trigger: its argument", fn, "function")
   return (core.made("segue.trigger", "trigger", "task", fn))

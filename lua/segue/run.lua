@@ -44,7 +44,7 @@ end
 local shown_lines, shown_bytes = 10, 400
 
 -- The last lines of an output, with the lines that name an error first: the last line alone is
--- often a summary ("test failed"), and the cause stands above it.
+-- often a summary ("test failed"), and the cause is above it.
 local function last_lines(text)
   local lines, first, rest = {}, {}, {}
   for line in text:sub(-16384):gmatch("[^\r\n]+") do

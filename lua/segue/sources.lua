@@ -205,13 +205,12 @@ local function plugin_options(declared, given)
   return options
 end
 
---- A source of one's own. fetch(self) returns what there is: a list of documents, or a table with
---- the values; then its revision, if it has one, which self.revision is the next time. `true`:
---- that revision still holds. nil and a message: it cannot be had. watch(self, emit) runs as long
---- as it can and calls emit(documents, revision) with all there is when it changes, or emit(): ask.
---- A third result of fetch, or argument of emit, is the revision that the documents are changes of.
----@param spec segue.SourceSource
----@return segue.Source
+--- A custom source. fetch(self) returns what there is: a list of documents, or a table with the
+--- values; then its revision, if it has one, which self.revision is the next time. `true`: that
+--- revision still holds. nil and a message: it cannot be had. watch(self, emit) runs as long as it
+--- can and calls emit(documents, revision) with all there is when it changes, or emit(): ask. A
+--- third result of fetch, or argument of emit, is the revision that the documents are changes of.
+--- @param spec segue.SourceSource @return segue.Source
 function M.source(spec)
   core.argument("segue.source: its argument", spec, "table")
   if spec.plugin ~= nil and (spec.fetch or spec.watch or spec.want or spec.outcome) then

@@ -134,7 +134,7 @@ function testing.policy(path, options)
   return self
 end
 
--- ---- The world ----
+-- ---- Files, variables and answers ----
 
 function Rehearsal:at(path)
   text_argument("a path", path)
@@ -142,19 +142,16 @@ function Rehearsal:at(path)
 end
 
 --- With a text: a file, relative to the policy's folder, has these bytes from now on; nil: it is
---- not there. Files that are not named are those of the disk, which is never written.
----
---- With a path alone: returns the bytes of a file that the spec has put there, that the policy has
---- written or that a module of the kind files has rendered, and its mode and owner (the owner as
---- the policy names it; nil: that of segue). nil: there is none. In a function of t:on_command that
---- answers a check, the files are as the check sees them: the staged ones in place of the live
---- ones. A module never sees the disk at the place of its files.
----@param path string
----@param text? string
----@return segue.Rehearsal|string? self the rehearsal, or the bytes
----@return { mode: string, owner?: string }? attributes
----@overload fun(self: segue.Rehearsal, path: string): string?, { mode: string, owner?: string }?
----@overload fun(self: segue.Rehearsal, path: string, text: string?): segue.Rehearsal
+--- missing. Files that are not named are those of the disk, which is never written. With a path
+--- alone: returns the bytes of a file that the spec has put there, that the policy has written or
+--- that a module of the kind files has rendered, and its mode and owner (the owner as the policy
+--- names it; nil: that of segue). nil: there is none. In a function of t:on_command that answers a
+--- check, the files are as the check sees them: the staged ones in place of the live ones. A module
+--- never sees the disk at the place of its files. @param path string @param text? string @return
+--- segue.Rehearsal|string? self the rehearsal, or the bytes @return { mode: string, owner?: string
+--- }? attributes @overload fun(self: segue.Rehearsal, path: string): string?, { mode: string,
+--- owner?: string }? @overload fun(self: segue.Rehearsal, path: string, text: string?):
+--- segue.Rehearsal
 function Rehearsal:file(path, ...)
   local text = ...
   if select("#", ...) == 0 then

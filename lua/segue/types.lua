@@ -397,7 +397,7 @@
 --- time between two requests, such as "30s". Required. At least 100ms.
 ---@field interval segue.Duration
 
---- A trigger of one's own, made by segue.trigger.
+--- A custom trigger, made by segue.trigger.
 ---@class segue.TriggerTask
 ---@field [1]? fun(fire: fun(cause?: string)) the same as call
 --- a task that lives with the policy and calls fire when a reload is due. Required.
@@ -842,15 +842,15 @@
 ---@field undo? string|fun(): boolean?, string?|segue.FilesUndo
 --- time limit of check, apply and undo, each. Default: 10s. Longer than 0.
 ---@field timeout? segue.Duration
---- how long a reload waits for sources to deliver values that are not there yet and that
---- templates request by name, such as service "x"; then its outcome is held. Default: 10s.
+--- how long a reload waits for sources to deliver values that are missing and that templates
+--- request by name, such as service "x"; then its outcome is held. Default: 10s.
 ---@field wait? segue.Duration
 --- when apply is run again. Default: a failure undoes the reload at once.
 ---@field retry? true|segue.ApplyRetry
 
 --- A file of a module of the kind files.
 ---@class segue.RenderedFile
---- the file that is written; folders on its way are made. Default: name is given.
+--- the file that is written; missing parent folders are created. Default: name is given.
 ---@field to? string
 --- the name of the file in the folder of the module. Default: to is given.
 ---@field name? string

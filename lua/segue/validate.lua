@@ -252,11 +252,8 @@ function Validator:unique(path, key)
   end)
 end
 
---- A condition of one's own: adds `message` at `path` unless `condition` holds.
----@param path string
----@param condition any
----@param message string
----@return segue.Validator
+--- A custom condition: adds `message` at `path` unless `condition` holds. @param path string @param
+--- condition any @param message string @return segue.Validator
 function Validator:check(path, condition, message)
   check_path(path)
   if not condition then add(self, path, message) end

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- segue.verify: checks for `verify` of a module of the kind files: does the server really use
--- the files that it was asked to use? Each is a probe with a function `before`, which looks at the
--- server before it is asked; what it returns is the argument of the validation.
+-- segue.verify: probes for `verify` of a module of the kind files: each checks that the server uses
+-- the new files. A probe has a function `before`, which reads the state of the server before apply;
+-- the check gets the result of `before` as its argument.
 local core = require "segue.core"
 local fetch = require "segue.fetch"
 local files = require "segue.files"

@@ -37,7 +37,7 @@ describe("a hook and the tasks that it starts", function()
     { "tasks under a time limit", "for _ = 1, 200 do segue.timeout(9, burn, 20) end return true" },
     { "tasks of tasks", "local function f(n) burn(20) if n > 0 then segue.spawn(f, n - 1):wait() "
       .. "end end f(200) return true" },
-    { "tasks beside one that waits for the world again and again",
+    { "tasks beside one that waits again and again",
       "segue.spawn(function() while true do segue.sleep(0.001) end end) "
       .. "for _ = 1, 200 do segue.spawn(burn, 20) end segue.sleep(3600) return true" },
     { "tasks that are shorter than a look at the clock",

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- segue.fetch against nginx, a server that other people wrote: methods, headers, bodies both
--- ways, redirects, TLS with an authority of one's own, size caps, streams, time limits, connections
--- that are used again, unix sockets.
+-- segue.fetch against nginx, a server that other people wrote: methods, headers, bodies both ways,
+-- redirects, TLS with a private authority, size caps, streams, time limits, connections that are
+-- used again, unix sockets.
 local async = require "spec.support.async"
 local client = require "spec.support.http"
 local port = require "spec.support.port"

@@ -238,7 +238,7 @@ describe("the reload hook", function()
     start [[reload = function(txn)
       if kept then
         local ok, why = pcall(kept.prepare, kept)
-        assert(not ok and why:find("this transaction is over", 1, true), why)
+        assert(not ok and why:find("this transaction has ended", 1, true), why)
         assert(tostring(kept) == "transaction (over)")
       end
       kept = txn

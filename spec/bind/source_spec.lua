@@ -191,7 +191,7 @@ describe("watch of a source in Lua", function()
     local err = status("net").error
     assert.truthy(err.message:find("delivered a number", 1, true), err.message)
     b:advance(5000)
-    assert.truthy(select(2, b:logged():gsub("pushes no more", "")) >= 2)
+    assert.truthy(select(2, b:logged():gsub("has stopped pushing", "")) >= 2)
   end)
 
   it("that returns nil and a reason has that reason", function()

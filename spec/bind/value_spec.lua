@@ -165,7 +165,7 @@ describe("an integer beyond 2^53", function()
     assert(next.small % 10 == 2 and -next.big == next.small + 1)
     assert(tostring(next.exact * segue.int(3)) == "27021597764222976")
     assert(next.big / 2 == 2^62 and next.big + 0.5 == 2^63 and next.big * 0.5 == 2^62)]])
-  holds("is compared with its like", [[
+  holds("is compared with another of the same type", [[
     assert(next.big < next.huge and next.small < next.big and next.big <= next.big)
     assert(next.big > segue.int(5) and segue.int("9223372036854775807") == next.big)
     assert(next.big ~= 5)]])

@@ -42,7 +42,7 @@ describe("check, plan and run", function()
     ["a module without its part"] = { front = good_front, config = "x: 1\n", code = 3,
       why = "log" },
     ["a veto"] = { config = good_log .. "bad: 1\n", code = 3, why = "bad is set" },
-    ["a veto by the world"] = { more = "schema = 'no.json',", code = 4, why = "no%.json" },
+    ["a veto with a system error"] = { more = "schema = 'no.json',", code = 4, why = "no%.json" },
     ["text that cannot be read"] = { config = "log: [\n", code = 3, why = "config%.yaml:1:6" },
   }
   for name, case in pairs(refused) do

@@ -28,8 +28,8 @@ local function bomb()
   return table.concat(lines, "\n") .. "\n"
 end
 
--- name, how the file becomes it, what the sentence must contain, and whether the world is to blame
--- (failed, tried again by itself) instead of the content (rejected until it changes)
+-- name, how the file becomes it, what the sentence must contain, and whether a system error is the
+-- cause (failed, tried again automatically) instead of the content (rejected until it changes)
 local files = {
   { "a missing file", function(dir) dir:delete "config.yaml" end,
     "config%.yaml: it does not exist; create it or correct the path", true },

@@ -125,7 +125,7 @@ describe("a credential", function()
     change(d, 2)
     d.dir:delete "ops.token"
     local r = rollback(d, 1)
-    assert.equal(500, r.status) -- the world is to blame, not the generation
+    assert.equal(500, r.status) -- a system error is the cause, not the generation
     assert.matches("ops%.token", r.body)
     assert.matches("does not exist", r.body)
     assert.equal(2, d:config().x)

@@ -166,7 +166,7 @@ describe("files that are applied by a request", function()
     web.cleanup()
   end)
 
-  it("goes by the status of the answer, and reports the lines that name the cause", function()
+  it("requires a status of 2xx, and reports the lines that name the cause", function()
     local reply = web.answer "ok"
     local w = web.serve(function(_, client) client:write(reply) end)
     local d = folder(([[apply = segue.post "%s/-/reload", undo = "true"]]):format(w.url),

@@ -9,7 +9,7 @@ local wait = require "spec.support.wait"
 
 local WITHIN_MS = 60000
 
-describe("a module in Lua and the world outside", function()
+describe("a module in Lua and other programs", function()
   local d, at
   before_each(function() at = port.free() end)
   after_each(function()

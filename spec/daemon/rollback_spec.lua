@@ -159,7 +159,7 @@ describe("a rollback", function()
     assert.equal(200, status)
     assert.equal("applied", answer.outcome)
     assert.equal(2, d:config().x)
-    -- that is what the sources say, so nothing is held back
+    -- this equals the sources, so nothing is held
     assert.equal(cjson.null, status_of(d).rolled_back_to)
     assert.equal("unchanged", select(2, d:reload()).outcome)
   end)
@@ -276,7 +276,7 @@ describe("a rollback", function()
   end)
 
   it("that the check of its own policy refuses changes nothing", function()
-    -- the world that the policy looks at has changed, not the generation
+    -- a file that the policy reads has changed, not the generation
     local d = start { policy = [[
 local segue = require "segue"
 return { name = "back", sources = { segue.file "config.yaml" },

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Secrets: values that the schema marks or the policy names are never shown, whatever is asked,
--- whatever fails, and whichever part quotes them.
+-- Secrets: values that the schema marks or the policy names are never shown, in any answer, for any
+-- failure, by any part.
 local cjson = require "cjson"
 local http = require "spec.support.http"
 local segue = require "spec.support.segue"

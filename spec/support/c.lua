@@ -101,7 +101,7 @@ function M.with(type, callback, fn)
   if not ok then error(err, 0) end
 end
 
---- A libuv loop of one's own; close it with C.loop_close.
+--- A new libuv loop; close it with C.loop_close.
 function M.loop_new()
   local memory = ffi.new("char[?]", lib.uv_loop_size())
   local loop = ffi.cast("struct uv_loop_s *", memory)

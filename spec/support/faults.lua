@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Ways to make the world fail around a daemon: memory that runs out at a chosen moment, mounts,
--- other users, few descriptors.
+-- Failures of the system around a daemon: memory that runs out at a chosen moment, mounts, other
+-- users, few descriptors.
 local assert = require "luassert"
 local ffi = require "ffi"
 local http = require "spec.support.http"

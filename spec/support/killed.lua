@@ -6,7 +6,7 @@ local ffi = require "ffi"
 
 ffi.cdef "void (*signal(int signum, void (*handler)(int)))(int);"
 local SIGPIPE, SIG_IGN = 13, ffi.cast("void (*)(int)", 1)
-ffi.C.signal(SIGPIPE, SIG_IGN) -- who is killed may be asked just then
+ffi.C.signal(SIGPIPE, SIG_IGN) -- a process may be killed while a client writes to it
 
 local M = {}
 

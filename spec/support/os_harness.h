@@ -16,7 +16,7 @@ os_harness_job *os_harness_job_new(int number, bool hang);
 int os_harness_job_submit(segue__loop *loop, os_harness_job *job); /* to the queue "collect" */
 int os_harness_job_submit_to(segue__loop *loop, segue__queue queue, os_harness_job *job);
 void os_harness_job_abandon(segue__loop *loop, os_harness_job *job);
-/* Remembers a job that is lost with its thread, so that the leak checker knows of it. */
+/* Remembers a job that is lost with its thread, so that the leak checker finds it. */
 void os_harness_job_lose(os_harness_job *job);
 void os_harness_release(void); /* all that hang now */
 int os_harness_hanging(void);  /* how many are inside run() and wait */

@@ -93,8 +93,8 @@ function M.header(path, variant)
   file:close()
 end
 
---- A module that appends each of its operations to a file: text in C, with fields of the descriptor
---- and code of one's own. options: `says`, file, starts (the result of start), extra (code),
+--- A module that appends each of its operations to a file: text in C, with further fields of the
+--- descriptor and further code. options: `says`, file, starts (the result of start), extra (code),
 --- descriptor, ops, ops_size.
 function M.source(options)
   return ([[

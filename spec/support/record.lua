@@ -89,7 +89,7 @@ function M.slots(folder, name)
   return ffi.gc(slots, C.segue__two_slot_file_deinit)
 end
 
---- A connection of one's own to a database: run(sql), close(). As far as locks go, it is another
+--- A separate connection to a database: run(sql), close(). As far as locks go, it is another
 --- process.
 function M.connection(path)
   local out = ffi.new("sqlite3 *[1]")

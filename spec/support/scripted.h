@@ -34,7 +34,8 @@ typedef struct scripted_module {
   scripted_world *world;
   char name[32];
   int behaviour[4]; /* by segue__verb */
-  bool exclusive;   /* start takes the world's one resource, stop (or destroy) gives it back */
+  bool exclusive;   /* start acquires the one resource of the scripted world, stop (or destroy)
+                       releases it */
   segue_op *kept[4][256];
   int kept_count[4];
   segue_op *life; /* of the instance that was started last; NULL: it is destroyed */

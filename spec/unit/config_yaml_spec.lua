@@ -198,7 +198,7 @@ describe("a YAML anchor", function()
       { "a: *x", "SEGUE_ESYNTAX",
         "file:1:4: there is no anchor &x before this alias: check the name, or "
         .. "quote the value if it is text (at a)" },
-      { "a: &x\n  b: [1, *x]", "SEGUE_ESYNTAX", "file:2:10: alias *x stands inside of its own "
+      { "a: &x\n  b: [1, *x]", "SEGUE_ESYNTAX", "file:2:10: alias *x is inside of its own "
         .. "anchor: a value cannot contain itself (at a.b[1])" },
     }
   end)

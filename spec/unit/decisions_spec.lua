@@ -161,13 +161,13 @@ describe("the decisions on disk", function()
       dir:write("state.b", good:sub(1, at - 1) .. string.char(good:byte(at) == 255 and 0 or 255)
         .. good:sub(at + 1))
       assert.equal(1, tonumber(get(fresh()).pinned_generation))
-      assert.matches("warn record: a slot is damaged: the other one counts file=.*state%.b",
-        Record.logged())
+      assert.matches("warn record: a state file is corrupt %(checksum%): using the other one "
+        .. "file=.*state%.b", Record.logged())
     end
     for len = 1, #good - 1 do
       dir:write("state.b", good:sub(1, len))
       assert.equal(1, tonumber(get(fresh()).pinned_generation))
-      assert.matches("a slot is damaged", Record.logged())
+      assert.matches("a state file is corrupt", Record.logged())
     end
   end)
 
@@ -176,7 +176,7 @@ describe("the decisions on disk", function()
     dir:write("state.a", "x")
     dir:write("state.b", ("y"):rep(100))
     assert.equal("ENOENT", select(2, get(fresh())))
-    local _, count = Record.logged():gsub("a slot is damaged", "")
+    local _, count = Record.logged():gsub("a state file is corrupt", "")
     assert.equal(2, count)
   end)
 

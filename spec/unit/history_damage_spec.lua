@@ -20,7 +20,7 @@ local function filled(n, more)
 end
 
 describe("a history that is damaged", function()
-  -- Whatever is done to the file, it can be opened or is begun again, and added to.
+  -- After each kind of damage the file can be opened or is created again, and accepts entries.
   local function survives(reported)
     local h, code = Record.history(path)
     assert.truthy(h, code)

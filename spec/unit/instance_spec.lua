@@ -483,7 +483,7 @@ return { name = "host", sources = { segue.file "config.yaml" }, triggers = {},
 
   -- A child that clone(2) made, without the handlers of fork (os/fork_fds.c), shares the lock. A
   -- second descriptor of the same open file stands for that of the child.
-  it("releases its state folder also where a child of its host lives on", function()
+  it("releases its state folder also where a child of its host continues to run", function()
     ffi.cdef "int dup(int fd); int close(int fd);"
     local dir = tempdir.new()
     local function open()

@@ -226,7 +226,7 @@ describe("a reload signal", function()
     assert.equal(0, answer.status)
   end)
 
-  it("fails where no handler comes, and the child lives on", function()
+  it("fails if the child installs no handler, and the child continues to run", function()
     uv.os_setenv("SEGUE_TEST_HANDLER_MS", "30")
     finally(function() uv.os_unsetenv "SEGUE_TEST_HANDLER_MS" end)
     sh([[touch "$D/ready"; while :; do sleep 0.01; done]])

@@ -109,7 +109,7 @@ describe("a source that pushes", function()
     e:journal()
     local pause = e:source_status("net").next_ms
     assert.is_true(pause >= 260000 and pause <= 330000, tostring(pause))
-    e:deliver("net", "n: 2\n", "r2") -- and the push forgot to say so
+    e:deliver("net", "n: 2\n", "r2") -- and the push has not reported that
     e:advance(331000)
     assert.equal("2", e:value("n"))
   end)

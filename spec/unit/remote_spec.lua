@@ -194,7 +194,7 @@ describe("a source that is away", function()
       e:advance(pause)
       assert.equal(before + 1, e:source_status("net").fetches)
     end
-    -- each is some part, by chance, of a bound that doubles to a minute
+    -- each is a random part of a bound that doubles up to a minute
     local short, long = 0, 0
     for i, pause in ipairs(pauses) do
       local bound = math.min(60000, 1000 * 2 ^ (i - 1))

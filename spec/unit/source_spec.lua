@@ -379,7 +379,7 @@ describe("an env source", function()
     end
     refused("environment variables APP_A and APP_A__B make the same key a value and a map: "
       .. "remove one", { "APP_A__B=1", "APP_AA=1", "APP_A=2" })
-    refused("environment variables APP_Port and APP_PORT stand for the same key: remove one",
+    refused("environment variables APP_Port and APP_PORT set the same key: remove one",
       { "APP_Port=1", "APP_PORT=1" } )
     refused("environment variable APP_A__ has an empty key in its name: rename it", { "APP_A__=1" })
     refused("environment variable APP___A has an empty key in its name: rename it", { "APP___A=1" })

@@ -209,7 +209,7 @@ describe("a YAML document", function()
     assert.equal("SEGUE_ELIMIT", select(2, value(nested(128))).name)
     assert.is_nil(select(2, value(nested(9), { limits = { depth = 10 } })))
     assert.equal("SEGUE_ELIMIT", select(2, value(nested(10), { limits = { depth = 10 } })).name)
-    -- No more than 1000, whatever is requested: what walks a tree may recurse.
+    -- At most 1000, for every requested limit: code that walks a tree may recurse.
     assert.equal("SEGUE_ELIMIT", select(2, value(nested(1000), { limits = { depth = 5000 } })).name)
     assert.is_nil(select(2, value("a: [1, 2]", { limits = { nodes = 4 } })))
     refuses({ { "a: [1, 2]", "SEGUE_ELIMIT",

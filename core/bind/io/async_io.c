@@ -256,7 +256,7 @@ static void cancel_io(segue__wait *wait) {
 static int io_next(lua_State *L) {
   segue__io **box = lua_touserdata(L, 1);
   segue__io *io = box ? *box : NULL;
-  if (!io) return luaL_error(L, "this operation is over");
+  if (!io) return luaL_error(L, "this operation has ended");
   if (io->ready) {
     int n = push_event(L, io);
     free_if_over(io);
@@ -264,7 +264,7 @@ static int io_next(lua_State *L) {
   }
   segue__wait_check(L, io->kind->metatable);
   if (io->wait.task) return luaL_error(L, "%s is waited for by another task", io->kind->metatable);
-  if (io->over) return luaL_error(L, "%s: this operation is over", io->kind->metatable);
+  if (io->over) return luaL_error(L, "%s: this operation has ended", io->kind->metatable);
   io->wait.start = start_io;
   io->wait.cancel = cancel_io;
   return segue__wait_begin(L, &io->wait, io->kind->metatable);
@@ -285,7 +285,7 @@ static int io_collect(lua_State *L) {
 
 static int io_to_string(lua_State *L) {
   segue__io **box = lua_touserdata(L, 1);
-  lua_pushstring(L, *box ? (*box)->kind->metatable : "an operation that is over");
+  lua_pushstring(L, *box ? (*box)->kind->metatable : "an operation that has ended");
   return 1;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Options of what is written in Lua: the arguments of library functions, and the sources and probes
- * that the library makes of them.
+ * Options of what is written in Lua: the arguments of library functions, and the options of the
+ * sources and probes that the library builds from them.
  */
 #include <ctype.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * A policy's hooks: check, reload and the probe, each a task that ends its operation. One rule for
- * the results of check and reload: nil and a reason reject; nil, a reason and the code of an error
- * of the world fail, so that the reload is tried again; error() is a bug of the policy.
+ * the results of check and reload: nil and a reason reject; nil, a reason and the code of a system
+ * error fail, so that the reload is tried again; error() is a bug of the policy.
  */
 #include <string.h>
 #include <uv.h>

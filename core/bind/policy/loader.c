@@ -134,7 +134,7 @@ struct evaluation {
   const segue__buf *saved;
   segue__errors *errors;
   bool validated;       /* the errors say what is wrong */
-  segue__lua_tree tree; /* here, so that it is freed whatever is raised */
+  segue__lua_tree tree; /* stored here, so that it is freed also if an error is raised */
 };
 
 static void require_library(lua_State *L, const char *name) {

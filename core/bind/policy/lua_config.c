@@ -54,8 +54,8 @@ static const char *copy_literal(evaluation *e, const char *line, const char *end
   return to < end && *to == *at ? to + 1 : NULL;
 }
 
-/* Notes what of a thrown message can be shown where values may be secrets. The
- * message of assert does not stand at the beginning of its call, so nothing of it is shown. */
+/* Notes what of a thrown message can be shown where values may be secrets. The message of assert is
+ * not at the beginning of its call, so nothing of it is shown. */
 static void note_thrown(lua_State *L, const char *function) {
   evaluation *e = lua_touserdata(L, lua_upvalueindex(1));
   lua_Debug ar;
@@ -179,7 +179,8 @@ static int config_evaluate(lua_State *L, void *data, segue_error *err) {
   return 0; /* the builder keeps the error, which quotes no token of the file */
 }
 
-/* The content is to blame, whatever it did: nothing is tried again before it changes. */
+/* Each failure of the file is a fault of its content: the reload is not tried again before the
+ * content changes. */
 static int config_blame(int rc, segue_error *err) {
   if (rc == SEGUE_ETIMEOUT) rc = SEGUE_ELIMIT;
   if (rc == SEGUE_EPOLICY) rc = SEGUE_ESYNTAX;

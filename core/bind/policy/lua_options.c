@@ -419,7 +419,7 @@ typedef struct declaration {
   const char *name;
   segue__lua_use_options use;
   void *data;
-  segue_option *rows; /* here, so that they are freed whatever is raised */
+  segue_option *rows; /* stored here, so that they are freed also if an error is raised */
   bool missing;
 } declaration;
 

@@ -2,7 +2,8 @@
  *
  * From the table that a policy returned to segue__policy. The table becomes a tree, which C
  * validates by the tables of options; what only Lua knows (functions, values as documents) is taken
- * from the table itself. Runs inside a call; the tree hangs where it is freed whatever is raised.
+ * from the table itself. Runs inside a call; the tree is stored where it is freed also if an error
+ * is raised.
  */
 #include <stdio.h>
 #include <string.h>

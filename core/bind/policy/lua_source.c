@@ -17,7 +17,7 @@
 /* One call of fetch or watch. */
 typedef struct feeding {
   int refs;              /* the call's own, and of each emit function that is left */
-  segue__loaded *loaded; /* NULL: it is over */
+  segue__loaded *loaded; /* NULL: it has ended */
   const segue__source *source;
   segue_op *op;
   char *revision;
@@ -106,7 +106,8 @@ int segue__document_extract(lua_State *L, int index, segue__lua_loader *loader, 
 
 static int lua_source_add_value(lua_State *L, int index, const feeding *f, segue__documents *out,
                                 segue_error *err) {
-  /* Its place is there before it is made, so that it is freed whatever is raised. */
+  /* The variable exists before the delivery is created, so that the delivery is freed also if an
+   * error is raised. */
   if (out->count == out->capacity) {
     size_t capacity = out->capacity + 8;
     segue__document **items = segue__realloc(out->items, capacity * sizeof *items);

@@ -58,7 +58,7 @@ static bool is_inside_word(char c) {
   return isalnum((unsigned char)c) || c == '_' || (unsigned char)c >= 0x80;
 }
 
-/* Returns whether the word stands in the text as a whole: "pass" does not stand in "password". The
+/* Returns whether the text contains the word as a whole: "password" does not contain "pass". The
  * letter of an escape sequence (\n) in a Lua text does not belong to the word behind it. */
 static bool stands_in(const char *text, size_t len, const char *word, size_t n) {
   const char *end = text + len;

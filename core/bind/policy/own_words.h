@@ -11,7 +11,7 @@
 #include "../runtime/library.h"
 #include "../runtime/state.h"
 
-/* Replaces each word of the message by SEGUE__MASKED, except words that stand in the policy's files
+/* Replaces each word of the message by SEGUE__MASKED, except words that occur in the policy's files
  * or in the files of plugins in Lua, words of the messages of Lua and of Segue's functions, and
  * numbers of at most three digits between two words that are shown. A word is a text between white
  * space; quotes, brackets and punctuation around it do not count. Removes a file that is not one of

@@ -41,7 +41,7 @@ void segue__txn_handle_unref(segue__txn_handle *handle) {
 static segue__txn *bind_txn_check(lua_State *L) {
   segue__txn_handle **box = luaL_checkudata(L, 1, metatable);
   segue__txn *txn = *box ? (*box)->txn : NULL;
-  if (!txn) luaL_error(L, "this transaction is over: txn is for its own reload hook only");
+  if (!txn) luaL_error(L, "this transaction has ended: txn is for its own reload hook only");
   return txn;
 }
 

@@ -17,7 +17,7 @@ typedef struct module {
 
 static segue__txn *txn_of(lua_State *L, const segue__txn_handle *handle) {
   segue__txn *txn = handle ? handle->txn : NULL;
-  if (!txn) luaL_error(L, "this transaction is over: txn is for its own reload hook only");
+  if (!txn) luaL_error(L, "this transaction has ended: txn is for its own reload hook only");
   return txn;
 }
 

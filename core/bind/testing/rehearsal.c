@@ -78,8 +78,8 @@ int segue__rehearsal_fire(segue__rehearsal *r, const segue__reload_request *requ
   return 0;
 }
 
-/* Advances by 1 ms at a time, so that the clock stands at the millisecond in which the answer came:
- * a spec can assert how long a reload took. */
+/* Advances by 1 ms at a time, so that the clock shows the millisecond in which the answer came: a
+ * spec can assert how long a reload took. */
 bool segue__rehearsal_await(segue__rehearsal *r, size_t index, uint64_t most_ms) {
   segue__loop_step(r->loop);
   for (uint64_t ms = 0; ms < most_ms && !r->fired[index]->answered; ms++)

@@ -149,7 +149,7 @@ int segue__fakes_signal(segue__rehearsal *r, const segue__effect_asked *effect,
                         void (*done)(void *data, int status, const segue_error *error), void *data,
                         segue_error *err);
 void segue__fakes_forget(segue__rehearsal *r, const void *whose);
-/* fake_files.c: the world of modules of the kind files. */
+/* fake_files.c: the shared state of modules of the kind files. */
 int segue__fake_files_open(segue__rehearsal *r);
 /* The file as a check sees it that begins now, else the one in memory. Returns false if there is
  * none. */

@@ -70,8 +70,7 @@ function job.module_name(modules, text)
   return name
 end
 
----@param v any of a reader
----@return string the value as it stands in a file, shortened
+--- @param v any of a reader @return string the value as written in a file, shortened
 function job.show(v)
   if type(v) == "string" then return '"' .. (#v > 60 and v:sub(1, 57) .. "..." or v) .. '"' end
   if type(v) ~= "table" then return tostring(v) end

@@ -87,8 +87,8 @@ local function key(s)
   return path
 end
 
--- The object of a path below another one; makes what is missing. A list stands for its last item.
--- `dotted`: of a dotted key, whose tables no header may name again.
+-- The object of a path below another one; makes what is missing. In place of a list its last item
+-- is used. `dotted`: of a dotted key, whose tables no header may name again.
 local function descend(s, object, path, last, dotted)
   for i = 1, last do
     local entry = scanner.find(object, path[i])

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The world that the functions of a dialect see during one run: data as a store, services, nodes,
--- the environment, files, the time. Batches set it per case; else it is the real one.
+-- The data that the functions of a dialect can read during one run: data as a store, services,
+-- nodes, the environment, files, the time. Batches set it per case; else it is the real one.
 local host = require "segue.template.host"
 local store = require "segue.template.store"
 local value = require "segue.template.value"
@@ -60,9 +60,8 @@ context.mock = mock
 -- ---- Data by their path -------------------------------------------------------------------------
 
 -- Records that a function has read what is at a path.
----@param path string keys joined by "/"
----@param wanted? boolean a source may deliver it on demand
----@param missing? boolean it is not there, and the output makes no sense without it
+--- @param path string keys joined by "/" @param wanted? boolean a source may deliver it on demand
+--- @param missing? boolean it is missing, and the output makes no sense without it
 function context.touch(path, wanted, missing)
   local asked = current.asked[path]
   if not asked then
@@ -95,10 +94,8 @@ end
 function context.text(path) return store.leaf(context.find(path, true)) end
 
 -- One member of a map that the data name (a mock, or a value at NAME/KEY), or all of a list.
----@param name string
----@param key string
----@return any? found nil: it is not there
----@return boolean is_list
+--- @param name string @param key string @return any? found nil: it is missing @return boolean
+--- is_list
 function context.member(name, key)
   if current.config and host.kind(name) ~= "list" then
     local v = host.find(name .. "/" .. key)

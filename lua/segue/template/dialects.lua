@@ -51,7 +51,7 @@ function dialects.missing_key(name) return known[name or "segue"].missingkey end
 ---@return boolean
 function dialects.is_builtin(name) return builtins[name] ~= nil end
 
--- Why a function of the original is not there.
+-- The reason for which a function of the original is left out.
 local function left_out(set, name)
   local plain = name:match "^sprig_(.*)$"
   if plain and known[set].sprig then return rows.changing[plain] or rows.left_out.sprig[plain] end

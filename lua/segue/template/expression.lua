@@ -239,7 +239,7 @@ function expression.extend(C)
     return result, "nil"
   end
 
-  -- null for nothing, in a parameter that holds any type.
+  -- null as an absent value, in a parameter that accepts any type.
   function C:to_any(atom)
     if atom == "nil" then return self:use "NULL" end
     local c = atom:byte()

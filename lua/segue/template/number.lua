@@ -9,14 +9,11 @@ local byte, sub = string.byte, string.sub
 
 local number = {}
 
----@class segue.template.number
----@field int? any the value as an int
----@field uint? any as a uint64
----@field float? number as a float64
----@field is_float boolean it stands for a float where any type may stand
----@field overflows boolean it fits a uint64 only
+--- @class segue.template.number @field int? any the value as an int @field uint? any as a uint64
+--- @field float? number as a float64 @field is_float boolean it is used as a float where any type
+--- is allowed @field overflows boolean it fits a uint64 only
 
--- Underscores may stand between digits and after a base prefix.
+-- Underscores are allowed between digits and after a base prefix.
 local function underscores_are_good(text)
   if not text:find("_", 1, true) then return true end
   local at, last, hex = 1, "^", false

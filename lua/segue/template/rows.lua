@@ -18,13 +18,13 @@ local DATA = "the data cannot be changed: only a map that a function has made"
 ---@type table<string, table<string, string>>
 rows.differs = {
   go = {
-    slice = "beyond the length is an error; Go shows cells that are not there",
+    slice = "beyond the length is an error; Go shows items behind the length",
     printf = "complex numbers do not exist",
     call = "no value is a function: always an error",
   },
   confd = {
-    getv = "reads the configuration; a key that is not there holds the files",
-    get = "reads the configuration; a key that is not there holds the files",
+    getv = "reads the configuration; a missing key holds the files",
+    get = "reads the configuration; a missing key holds the files",
     gets = "reads the configuration", getvs = "reads the configuration",
     exists = "reads the configuration", ls = "reads the configuration",
     lsdir = "reads the configuration",
@@ -71,8 +71,8 @@ rows.differs = {
     swapcase = "letters of ASCII", untitle = "letters of ASCII",
     initials = "takes whole characters; the original cuts those outside of ASCII",
     nospace = "keeps characters outside of ASCII; the original breaks them",
-    slice = "beyond the length is an error; the original shows cells that are not there",
-    mustSlice = "beyond the length is an error; the original shows cells that are not there",
+    slice = "beyond the length is an error; the original shows items behind the length",
+    mustSlice = "beyond the length is an error; the original shows items behind the length",
     mustFromJson = "its error has other words",
     regexMatch = RE2, regexFind = RE2, regexFindAll = RE2, regexSplit = RE2,
     regexReplaceAll = RE2, regexReplaceAllLiteral = RE2, mustRegexMatch = RE2,

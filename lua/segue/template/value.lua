@@ -7,7 +7,7 @@
 --   string, bool   as in Lua
 --   list, map, struct   a table whose metatable is its type (value.LIST, value.MAP ...)
 --   null      value.NULL: a value that is there and null
---   nothing   nil: a missing key, and what a pipeline makes of null
+-- nothing nil: a missing key, and null behind a pipeline
 --
 -- A list holds NULL, never nil, so that # is its length. Tables of data are never changed.
 local ffi = require "ffi"

@@ -153,7 +153,7 @@ function M.signal(self, question)
 end
 
 function M.module(self, question)
-  if not self then return {} end -- it is on its way out
+  if not self then return {} end -- the rehearsal is being closed
   table.insert(self.operations_done, question)
   local answer, why = ask(self, "module", question.name, question.verb, question.config)
   if type(answer) == "table" then

@@ -56,7 +56,7 @@ function M.new(t, entries, report, sources, more)
     queues = answers_of_start(entries), missing = {} }, Recorded)
 end
 
---- The first load is over.
+--- The first load has ended.
 function Recorded:started()
   self.starting, self.queues = false, {}
 end

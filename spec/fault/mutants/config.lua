@@ -78,7 +78,7 @@ return {
     UNIT.mask_words },
   { "cutting a text of the schema between two words", "core/schema/finding.c",
     "if (space) len = (size_t)(space - hint->v.s);", ";", UNIT.schema },
-  { "marking a change of a secret, whatever its path has become", "core/config/mask.c",
+  { "marking a change of a secret where its path is not known", "core/config/mask.c",
     "if (rc) mask_drop_changes(changes);", ";", UNIT.mask },
   { "secrets that another source is over", "core/config/mask_words.c",
     "return mask_learn_roots(mask, config->documents, config->document_count, NULL);",

@@ -154,7 +154,7 @@ return {
     "if (rc) rc = 0;", mount },
   { "the status of a request", "core/files/effect_request.c",
     "if (answer->status >= 200 && answer->status < 300) return;", "return;",
-    signal "goes by the status" },
+    signal "requires a status of 2xx" },
   { "the URL in a log without its query", "core/files/effect_options.c",
     "(int)strcspn(host, \"?#\"), host);", "(int)strlen(host), host);",
     signal "sends what the options say" },

@@ -15,7 +15,7 @@ return {
   { "silence that counts only while the server may send", "core/http/fetcher.c",
     "  f->waiting = true;\n  segue__timer_stop(f->fetcher->loop, &f->idle);\n  f->on_data",
     "  f->waiting = true;\n  f->on_data", "spec/bind/fetch_stream_spec.lua" },
-  { "the limit of a fetch for bytes that were held back", "core/http/fetcher.c",
+  { "the limit of a fetch for bytes that were kept", "core/http/fetcher.c",
     "if (code == CURLE_OK) return;", "return;", "spec/bind/fetch_spec.lua" },
   { "accepting again before a listener is gone", "core/http/listener.c",
     "if (!http_listener->linger.ms) {", "if (true) {",

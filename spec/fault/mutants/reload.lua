@@ -127,7 +127,7 @@ return {
     "if (window) {", "if (0) {", UNIT.recover },
   { "a new instance that fails before it is live", "core/reload/confirm.c",
     "} else if (txn->state < SEGUE__TXN_LIVE) {", "} else if (0) {", UNIT.recover },
-  { "emptying before the old one hears of a restart that may be undone", "core/reload/action.c",
+  { "emptying before a restart that may be undone", "core/reload/action.c",
     "if (step->spec->drain.over != SEGUE__OVER_UNDO) {", "if (1) {", UNIT.drain },
   { "undoing where the module's own drain runs over", "core/reload/action.c",
     "if (status < 0 && step->spec->drain.over == SEGUE__OVER_UNDO) segue__txn_fail(txn, error);",

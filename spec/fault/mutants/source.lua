@@ -66,7 +66,7 @@ return {
     "state->push && !remote->watch;", "state->push;", UNIT.feed },
   { "fetching once a watch stands", "core/source/remote.c",
     "pull_soon(state, 0); /* changes from before it began to watch */", ";", UNIT.feed },
-  { "back-off by chance", "core/source/remote.c",
+  { "random back-off", "core/source/remote.c",
     "return 1 + sources_random(sources) % cap;", "return (void)sources, cap;", UNIT.feed },
   { "back-off that doubles", "core/source/remote.c",
     "while (attempt-- && cap < most)\n    cap *= 2;", "if (attempt) cap = most;", UNIT.feed },

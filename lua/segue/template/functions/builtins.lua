@@ -65,7 +65,7 @@ end
 
 local key_kinds = { string = "string", int = "int" }
 
--- The value of a map's key; null (or the empty value of its type) where it is not there.
+-- The value of a map's key; null (or the empty value of its type) if the key is missing.
 local function map_item(site, m, map, key)
   if m.key == "interface {}" then
     if key ~= nil and map[key] ~= nil then return map[key] end

@@ -151,7 +151,7 @@ end, "any")
 local Secret = structs.new("*dependency.Secret", { "LeaseID", "LeaseDuration", "Renewable", "Data",
   "Metadata" })
 
--- A map at NAME/PATH, from any source; nil where it is not there.
+-- A map at NAME/PATH, from any source; nil if it is missing.
 local function document(site, name, root, path)
   local plain = strings.trim_space(path):gsub("^/+", "")
   if plain == "" then calling(site, name, ("%s: no path given"):format(name)) end

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- sprig's numbers. Whatever is not a number becomes 0, as the library that sprig uses has it.
+-- sprig's numbers. A value that is not a number becomes 0, as in the library that sprig uses.
 local calling = require("segue.template.runtime").calling
 local cast = require "segue.template.cast"
 local def = require("segue.template.signature").def
