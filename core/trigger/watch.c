@@ -23,12 +23,14 @@
 
 enum {
   BATCH_BYTES = 65536,
-  BATCHES_MAX = 16, /* in each turn of the loop, so that many events do not delay other handles */
-  FEW = 8           /* up to so many paths are resolved one by one, more all at once */
+  BATCHES_MAX = 2,  /* in each turn of the loop, so that many events do not delay other handles */
+  TURN_PATHS = 64,  /* that are resolved again in each turn, for the same reason */
+  TURN_PAUSE_MS = 1 /* a timer of 0 ms that starts itself again runs before any other handle */
 };
 
 static void on_events(uv_poll_t *poll, int status, int events);
 static void on_rescan(segue__timer *timer);
+static void on_turn(segue__timer *timer);
 
 /* ---- Life ---- */
 
@@ -57,6 +59,7 @@ int segue__watch_new(segue__watcher **out, segue__loop *loop, const segue__logge
   watch->cb = cb;
   watch->data = data;
   watch->rescan.data = watch;
+  watch->turn.data = watch;
   int rc = open_inotify(watch);
   if (rc) {
     segue__watch_close(watch, NULL, NULL);
@@ -105,6 +108,7 @@ void segue__watch_close(segue__watcher *watch, void (*cb)(void *data), void *dat
   watch->closed_cb = cb;
   watch->closed_data = data;
   segue__timer_stop(watch->loop, &watch->rescan);
+  segue__timer_stop(watch->loop, &watch->turn);
   segue__watch_scan_forget(watch);
   for (int i = 0; i < DIR_BUCKETS; i++)
     while (watch->dirs[i])
@@ -178,11 +182,14 @@ static bool watch_contains(watched_path **list, size_t count, const watched_path
 /* Frees the members of list that are not in other. */
 static void free_others(segue__watcher *watch, watched_path **list, size_t count,
                         watched_path **other, size_t other_count) {
+  size_t leaving = 0;
   for (size_t i = 0; i < count; i++) {
-    if (watch_contains(other, other_count, list[i])) continue;
-    segue__watch_unresolve(watch, list[i]);
-    path_free(list[i]);
+    list[i]->leaves = !watch_contains(other, other_count, list[i]);
+    leaving += list[i]->leaves;
   }
+  if (leaving) segue__watch_unresolve(watch);
+  for (size_t i = 0; i < count; i++)
+    if (list[i]->leaves) path_free(list[i]);
 }
 
 /* The watch is set before the fingerprint is taken: a change between the two makes an event. In the
@@ -300,18 +307,6 @@ static void match_name(segue__watcher *watch, watched_dir *dir, interest *in,
   if (path->glob) strcpy(path->changed, in->kind == PATTERN ? event->name : "");
 }
 
-static void watch_match(segue__watcher *watch, watched_dir *dir,
-                        const struct inotify_event *event) {
-  uint32_t hash = segue__watch_name_hash(event->name);
-  for (size_t i = 0; i < dir->count; i++) {
-    interest *in = &dir->interests[i];
-    if (in->kind == ANCESTOR || in->kind == INODE) continue;
-    bool hit = in->kind == PATTERN ? segue__glob_match(in->name, event->name)
-                                   : in->name_hash == hash && !strcmp(in->name, event->name);
-    if (hit) match_name(watch, dir, in, event);
-  }
-}
-
 /* An event of the file itself. A write by its watched name has made an event of the folder just
  * before, in the same batch: the path is flagged once. IN_ATTRIB comes also when a name of the file
  * is added or removed elsewhere (a backup that links files): that is no change. */
@@ -340,7 +335,7 @@ static void take_event(segue__watcher *watch, const struct inotify_event *event,
   else if (gone || !event->len)
     flag_dir(watch, dir);
   else
-    watch_match(watch, dir, event);
+    segue__watch_each(watch, dir, event, match_name);
   if (event->mask & IN_IGNORED) segue__watch_dir_forget(watch, dir);
 }
 
@@ -360,27 +355,41 @@ static void read_events(segue__watcher *watch, bool *overflow) {
   }
 }
 
-void segue__watch_renew(segue__watcher *watch) {
+/* Resolves at most `most` of the moved paths again. Returns how many are left. Their interests are
+ * dropped together, because that looks at all interests. */
+static size_t renew_some(segue__watcher *watch, size_t most) {
   size_t moved = 0;
-  for (size_t i = 0; i < watch->count; i++)
-    moved += watch->paths[i]->moved;
-  if (!moved) return;
-  if (moved > FEW) segue__watch_unresolve(watch, NULL);
   for (size_t i = 0; i < watch->count; i++) {
     watched_path *path = watch->paths[i];
-    if (!path->moved && moved <= FEW) continue;
-    if (moved <= FEW) segue__watch_unresolve(watch, path);
-    path->moved = false;
+    path->leaves = path->moved && moved < most;
+    moved += path->moved;
+  }
+  if (!moved) return 0;
+  segue__watch_unresolve(watch);
+  for (size_t i = 0; i < watch->count; i++) {
+    watched_path *path = watch->paths[i];
+    if (!path->leaves) continue;
+    path->leaves = path->moved = false;
     /* If memory ran out, the rescan sees changes of the paths without a watch. */
     int rc = segue__watch_resolve(watch, path);
     if (rc) segue__watch_set_problem(watch, rc, path->path);
   }
   segue__watch_sweep(watch);
+  return moved > most ? moved - most : 0;
+}
+
+void segue__watch_renew(segue__watcher *watch) {
+  (void)renew_some(watch, SIZE_MAX);
 }
 
 static void flag_all(segue__watcher *watch) {
   for (size_t i = 0; i < watch->count; i++)
     watch_flag(watch, watch->paths[i], true);
+}
+
+/* A path that is not resolved yet is not reported yet. */
+static bool is_due(const watched_path *path) {
+  return path->flagged && !path->moved;
 }
 
 /* Stores the fingerprint of the state that the events report; otherwise the next rescan would find
@@ -389,14 +398,31 @@ static void flag_all(segue__watcher *watch) {
 static void note_prints(segue__watcher *watch) {
   for (size_t i = 0; i < watch->count; i++) {
     watched_path *path = watch->paths[i];
-    if (path->flagged && !path->glob) path->print = segue__watch_print(path->path, NULL);
+    if (is_due(path) && !path->glob) path->print = segue__watch_print(path->path, NULL);
   }
   segue__watch_scan_adopt(watch);
 }
 
-/* The order matters: first the paths with a changed folder or link are resolved again, so that
- * their new places are watched, and then the callbacks let the files be read. A change after the
- * read is thus an event. */
+/* The order matters for each path: first, if a folder or link on its way has changed, it is
+ * resolved again, so that its new place is watched, and then the callback lets the file be read. A
+ * change after the read is thus an event. To resolve 5,000 paths takes a second, which is too long
+ * for the control thread: a part of them is resolved and reported in each turn of the loop. */
+static void watch_turn(segue__watcher *watch) {
+  if (!watch->flagged && !watch->overflowed) return;
+  size_t left = renew_some(watch, TURN_PATHS);
+  if (left) segue__timer_start(watch->loop, &watch->turn, TURN_PAUSE_MS, on_turn);
+  if (left && watch->overflowed) return;
+  note_prints(watch);
+  expedite_rescan(watch);
+  bool overflowed = watch->overflowed;
+  watch->overflowed = false;
+  segue__watch_report(watch, overflowed);
+}
+
+static void on_turn(segue__timer *timer) {
+  watch_turn(timer->data);
+}
+
 static void on_events(uv_poll_t *poll, int status, int events) {
   (void)status, (void)events;
   segue__watcher *watch = poll->data;
@@ -408,22 +434,21 @@ static void on_events(uv_poll_t *poll, int status, int events) {
                "the kernel has dropped file events; all watched files are read (raise "
                "fs.inotify.max_queued_events)");
     flag_all(watch);
+    watch->overflowed = true;
   }
-  if (!watch->flagged && !overflow) return;
-  segue__watch_renew(watch);
-  note_prints(watch);
-  expedite_rescan(watch);
-  segue__watch_report(watch, overflow);
+  watch_turn(watch);
 }
 
 /* ---- Callbacks ---- */
 
-/* Returns the next path whose callback is due and clears its flag. The search starts at the
- * beginning each time, because the callback may have replaced the set. */
+/* Returns the next path whose callback is due and clears its flag. The search continues behind the
+ * last one, and once around: the callback may have replaced the set. */
 static watched_path *next_flagged(segue__watcher *watch) {
   for (size_t i = 0; watch->flagged && i < watch->count; i++) {
-    watched_path *path = watch->paths[i];
-    if (!path->flagged) continue;
+    size_t at = (watch->cursor + i) % watch->count;
+    watched_path *path = watch->paths[at];
+    if (!is_due(path)) continue;
+    watch->cursor = at + 1;
     path->flagged = false;
     watch->flagged--;
     return path;

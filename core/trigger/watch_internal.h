@@ -7,6 +7,7 @@
 #define SEGUE_TRIGGER_WATCH_INTERNAL_H
 
 #include <limits.h>
+#include <sys/inotify.h>
 #include <uv.h>
 
 #include "watch.h"
@@ -17,6 +18,7 @@ typedef struct watched_path {
   const char *glob; /* its last part, where that is a pattern; else NULL */
   bool flagged;     /* an event concerned it; the callback is due */
   bool moved;       /* and a folder or link of its path may have changed */
+  bool leaves;      /* its interests are to be dropped */
   bool has_links; /* glob: some matches have an inode elsewhere: links, or files that are watched */
   bool unreadable; /* the file cannot be watched before its mode changes */
   uint64_t events; /* number of events; a scan compares it to detect that events came meanwhile */
@@ -51,6 +53,11 @@ typedef struct watched_dir {
   char *path;
   interest *interests;
   size_t count, capacity;
+  /* Of a folder with many interests: the indices of `named` interests, in the order of the hashes
+   * of their names, and of the patterns behind them. The others concern no name. NULL: not known.
+   */
+  uint32_t *order;
+  size_t named, listed;
 } watched_dir;
 
 enum { DIR_BUCKETS = 256 };
@@ -70,6 +77,9 @@ struct segue__watcher {
   size_t count;
   uint64_t set_version; /* counts segue__watch_set, so that loops over paths notice */
   size_t flagged;
+  size_t cursor;     /* where the search for a flagged path begins */
+  segue__timer turn; /* the next part of the work of events */
+  bool overflowed;   /* events were lost: the callback with NULL is due */
   watched_dir *dirs[DIR_BUCKETS];
   segue__timer rescan;
   uint64_t rescan_ms;
@@ -87,7 +97,11 @@ watched_dir *segue__watch_dir_find(segue__watcher *watch, int wd);
 void segue__watch_dir_forget(segue__watcher *watch,
                              watched_dir *dir); /* the kernel has dropped it */
 int segue__watch_resolve(segue__watcher *watch, watched_path *path);
-void segue__watch_unresolve(segue__watcher *watch, const watched_path *path); /* NULL: all */
+void segue__watch_unresolve(segue__watcher *watch); /* the paths that leave */
+/* Calls match for each interest of a folder that may be concerned by an event of this name. */
+void segue__watch_each(segue__watcher *watch, watched_dir *dir, const struct inotify_event *event,
+                       void (*match)(segue__watcher *watch, watched_dir *dir, interest *in,
+                                     const struct inotify_event *event));
 void segue__watch_sweep(segue__watcher *watch); /* removes inotify watches that no path needs */
 uint32_t segue__watch_name_hash(const char *name);
 void segue__watch_set_problem(segue__watcher *watch, int code, const char *place);

@@ -3,6 +3,7 @@
 local specs = require "spec.fault.mutants.specs"
 local UNIT, BIND, DAEMON = specs.unit, specs.bind, specs.in_daemon
 
+local watch_many = "spec/unit/watch_many_spec.lua"
 return {
   { "refusing a folder without a match", "core/source/file.c",
     "if (none) return fail_no_match(source, err);", ";", "spec/unit/source_spec.lua" },
@@ -73,6 +74,13 @@ return {
   { "trying a failed watch again", "core/source/remote.c",
     "(void)segue__timer_start(sources->loop, &remote->watch_timer, ms, " ..
       "watch_due);", ";", UNIT.feed },
+  { "a bound of paths that are resolved in a turn of the loop", "core/trigger/watch.c",
+    "renew_some(watch, TURN_PATHS)", "renew_some(watch, SIZE_MAX)", watch_many },
+  { "the next part of the paths", "core/trigger/watch.c",
+    "if (left) segue__timer_start(watch->loop, &watch->turn, TURN_PAUSE_MS, on_turn);", "",
+    watch_many },
+  { "patterns beside many names", "core/trigger/watch_resolve.c",
+    "if (dir->interests[i].kind == PATTERN) dir->order", "if (0) dir->order", watch_many },
   { "no change for a new name of a watched file", "core/trigger/watch.c",
     "if (print == in->print && !(mask & IN_CLOSE_WRITE)) continue;", "", UNIT.watch },
   { "keeping a trial's deliveries apart", "core/source/sources.c",
