@@ -39,9 +39,10 @@ return {
   triggers = { segue.watch(), segue.signal "HUP", segue.http "127.0.0.1:7377" },
   modules = {
     prometheus = { kind = "files",
+      folder = "live", -- both files change by one step, also for a Prometheus that starts just now
       files = {
-        { to = "live/prometheus.yml", content = main },
-        { to = "live/rules.yml", content = rules },
+        { name = "prometheus.yml", content = main },
+        { name = "rules.yml", content = rules },
       },
       check = { "promtool", "check", "config", "live/prometheus.yml" },
       apply = segue.post(url .. "/-/reload", options),
