@@ -116,6 +116,15 @@ describe("a folder of generations of a daemon", function()
     assert.equal("a1 b1", content(d, "out/e"))
   end)
 
+  it("has the mode of the policy, also where nothing else changes", function()
+    local d = folder_module.start {}
+    d.dir:save("reload.lua", folder_module.policy {
+      folder = '{ "out/d", backups = 0, mode = "0700" }' })
+    assert.equal(200, (d:reload()))
+    assert.equal(448, uv.fs_stat(d.dir:at "out/d").mode % 512)
+    left(d)
+  end)
+
   it("is refused at the load of a policy that mixes the two kinds of places", function()
     local d = folder_module.start {}
     for text, message in pairs {

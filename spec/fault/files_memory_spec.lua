@@ -48,6 +48,39 @@ describe("memory that runs out in a files module", function()
     end)
   end)
 
+  it("switches a folder of generations, or leaves it, and the next reload applies", function()
+    local d = segue.start { policy = [[
+local segue = require "segue"
+local function text(config) return "x=" .. config.x .. "\n" end
+return {
+  sources = { segue.file "a.yaml" },
+  triggers = { segue.http "127.0.0.1:@PORT@" },
+  modules = { web = { kind = "files", folder = { "out/d", backups = 0 },
+    files = { { name = "a", content = text }, { name = "b", content = text } },
+    apply = "cat out/d/a out/d/b > applied" } },
+}]], env = faults.memory_env, files = { ["a.yaml"] = "x: 0\n" } }
+    local x, applied = 0, "x=0\n"
+    faults.each_allocation(d, 40, function(n)
+      x = x + 1
+      d.dir:save("a.yaml", ("x: %d\n"):format(x))
+      local answer = faults.attempt(d, { method = "POST", path = "/-/reload" })
+      faults.memory(d, 0)
+      local wanted = ("x=%d\n"):format(x)
+      local a, b = d.dir:read "out/d/a", d.dir:read "out/d/b"
+      assert.equal(a, b)
+      if answer and answer.status == 200 then
+        assert.equal(wanted, a)
+      elseif answer and not answer.body:find("while answering", 1, true) then
+        assert.equal(applied, a, ("allocation %d: %d %s"):format(n, answer.status, answer.body))
+      end
+      assert.equal(200, (d:reload()), d:log():sub(-2000))
+      assert.equal(wanted, d.dir:read "out/d/a")
+      assert.equal(wanted .. wanted, d.dir:read "applied")
+      applied = wanted
+    end)
+    for _, name in ipairs(d.dir:list "out") do assert.is_nil(name:find("changed", 1, true)) end
+  end)
+
   it("changes all or nothing where a request applies and a function verifies", function()
     local d = segue.start { policy = [[
 local segue = require "segue"

@@ -7,8 +7,8 @@
 --   { what is taken out, file, code to replace (found exactly once), replacement, spec }
 local specs = require "spec.fault.mutants.specs"
 
-local parts = { "admin", "bind", "config", "daemon", "files", "http", "ingress", "module",
-  "options", "os", "plugins", "record", "reload", "source" }
+local parts = { "admin", "bind", "config", "daemon", "files", "folder", "http", "ingress",
+  "module", "options", "os", "plugins", "record", "reload", "source" }
 
 local mutants = {}
 for _, part in ipairs(parts) do

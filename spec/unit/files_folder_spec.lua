@@ -152,6 +152,18 @@ describe("a folder of generations", function()
     assert.same({ { target() }, {} }, { beside() })
   end)
 
+  it("does not use one again that another program has changed since", function()
+    local options = { members = { path = "d", backups = 1 } }
+    for i = 1, 2 do apply({ { "a", tostring(i) } }, options) end
+    dir:save(".d.backup-1/a", "9")
+    apply({ { "a", "1" } }, options)
+    assert.equal("a=1", content())
+    apply({ { "a", "3" } }, options) -- no backup leads to it any more
+    local _, rest = beside()
+    assert.equal(2, #rest)
+    assert.equal("a=9", content(rest[2]))
+  end)
+
   it("changes together with files outside of it, and with files that leave it", function()
     apply({ { "a", "1" }, { "b", "1" }, { "alone", "1", alone = true } }, { removed = KEEP })
     local set = new { { "a", "2" }, { "alone", "2", alone = true } }
