@@ -1,13 +1,15 @@
 -- SPDX-License-Identifier: MIT
 -- Rules of the house about the tree as a whole: circles of includes, files that no README names,
--- names that are used twice, and the endpoints in the documents. Used by house.lua; returns a
--- function that is called with each file, and at the end without one.
+-- names that are used twice, comments, the length of functions, and the endpoints in the documents.
+-- Used by house.lua; returns a function that is called with each file, and at the end without one.
 
 -- Circles that are older than the rule, by their first unit. A change may lower a number; it never
 -- raises one.
 local CIRCLE_MAX = 3
 local allowed_circles = {}
 local SHARED_MAX = 0.03
+local COMMENTS_MIN, COMMENTS_FROM = 0.1, 1000 -- of all lines; in a tree with so many
+local FUNCTION_MAX = 60
 local ENDPOINTS = "core/admin/endpoints.c"
 
 local function read(path)
@@ -174,6 +176,38 @@ local function check_names(breach)
   end
 end
 
+-- ---- Comments and functions -------------------------------------------------------------------
+
+local lines_of_code, lines_of_comments = 0, 0
+
+local function count_comments(text)
+  lines_of_code = lines_of_code + select(2, text:gsub("\n", ""))
+  for comment in text:gsub('"[^"\n]*"', '""'):gmatch("/%*.-%*/") do
+    lines_of_comments = lines_of_comments + 1 + select(2, comment:gsub("\n", ""))
+  end
+end
+
+-- A function begins with a letter in the first column and ends with "}" in it.
+local function check_functions(path, text, breach)
+  local number, begins = 0, nil
+  for line in text:gmatch("([^\n]*)\n") do
+    number = number + 1
+    if line:find("^%l") and line:find("(", 1, true) and not line:find(";$") then begins = number end
+    if line == "}" and begins and number - begins >= FUNCTION_MAX then
+      breach(path .. ":" .. begins, "a function of %d lines, at most %d may be",
+        number - begins + 1, FUNCTION_MAX)
+    end
+    if line:find("^}") then begins = nil end
+  end
+end
+
+local function check_comments(breach)
+  if lines_of_code >= COMMENTS_FROM and lines_of_comments < COMMENTS_MIN * lines_of_code then
+    breach("core", "%d of %d lines are comments, at least one in ten has to be", lines_of_comments,
+      lines_of_code)
+  end
+end
+
 -- ---- Endpoints --------------------------------------------------------------------------------
 
 -- The rows of endpoints.c: "POST /api/v1/plan" -> { "force", "wait" }.
@@ -243,6 +277,7 @@ return function(path, breach)
   if not path then
     check_circles(breach)
     check_names(breach)
+    check_comments(breach)
     check_endpoints(breach)
     return
   end
@@ -251,5 +286,7 @@ return function(path, breach)
     local text = assert(read(path))
     note_includes(path, text)
     note_names(path, text)
+    count_comments(text)
+    if path:match("%.c$") then check_functions(path, text, breach) end
   end
 end

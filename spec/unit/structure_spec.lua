@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The rules of `make lint` about the tree as a whole (spec/support/structure.lua), in trees that
--- break them one by one.
+-- The rules of `make lint` about the tree as a whole (spec/support/structure.lua) and about the
+-- direction of includes (includes.lua), in trees that break them one by one.
 local process = require "spec.support.process"
 local tempdir = require "spec.support.tempdir"
 local uv = require "luv"
@@ -80,5 +80,48 @@ describe("the rules about the tree", function()
       true)
     assert.matches("README.md: GET /api/v1/gone is not in core/admin/endpoints.c", found, 1, true)
     assert.matches("segue.1: does not name the endpoint GET /api/v1/status", found, 1, true)
+  end)
+
+  it("reject a function that is too long, and a tree with few comments", function()
+    local function text(lines) return "int f(void)\n{\n" .. ("  f();\n"):rep(lines) .. "}\n" end
+    assert.equal("", breaches { ["core/os/a.c"] = text(57) })
+    assert.equal("core/os/a.c:1: a function of 61 lines, at most 60 may be\n",
+      breaches { ["core/os/a.c"] = text(58) })
+    local few = ("/* f */\nint f;\n"):rep(99) .. ("int g;\n"):rep(802)
+    assert.equal("core: 99 of 1000 lines are comments, at least one in ten has to be\n",
+      breaches { ["core/os/a.h"] = few })
+    assert.equal("", breaches { ["core/os/a.h"] = "/* f\n */\n" .. few })
+  end)
+end)
+
+describe("the rule about includes", function()
+  local check = dofile "spec/support/includes.lua"
+  local function breach_of(path, include)
+    local found = {}
+    check(path, 7, "#include " .. include, function(where, format, ...)
+      found[#found + 1] = where .. ": " .. format:format(...)
+    end)
+    return table.concat(found, "\n")
+  end
+
+  it("accepts the parts below, the public header and the own part", function()
+    assert.equal("", breach_of("core/record/history.c", '"../os/mem.h"'))
+    assert.equal("", breach_of("core/record/history.c", '"history_internal.h"'))
+    assert.equal("", breach_of("core/record/history.h", '"../segue.h"'))
+    assert.equal("", breach_of("core/bind/runtime/state.c", "<lua.h>"))
+  end)
+
+  it("rejects the parts above, between the folders of core/bind too", function()
+    assert.equal("core/os/mem.c:7: core/os may not include core/record",
+      breach_of("core/os/mem.c", '"../record/history.h"'))
+    assert.equal("core/bind/runtime/state.c:7: core/bind/runtime may not include core/bind/policy",
+      breach_of("core/bind/runtime/state.c", '"../policy/policy.h"'))
+  end)
+
+  it("rejects Lua outside of core/bind, and a file that does not exist", function()
+    assert.equal("core/os/mem.c:7: lua.h: only core/bind and plugins may know Lua",
+      breach_of("core/os/mem.c", "<lua.h>"))
+    assert.equal('core/os/mem.c:7: "gone.h" does not exist; write the path relative to the file',
+      breach_of("core/os/mem.c", '"gone.h"'))
   end)
 end)
