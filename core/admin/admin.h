@@ -72,8 +72,8 @@ void segue__admin_discard(segue__admin *admin);
 int segue__admin_check(segue__policy *policy, const segue__os *os, segue__errors *errors);
 
 /* Returns whether every module runs a good generation; if not, `why` gets one sentence. The first
- * generation is not good before it is confirmed; a later one that is being confirmed is, because a
- * good one comes back if it fails. */
+ * generation is not good before it is confirmed; a later one that is being confirmed is, because
+ * the last good generation is restored if it fails. */
 bool segue__admin_ready(const segue__engine *engine, char *why, size_t size);
 
 /* Writes every settled run to the log: one line, and one more for each error. */

@@ -86,7 +86,7 @@ void segue__endpoint_not_found(segue__http_request *request) {
     if (!endpoints[i].rest) paths[count++] = endpoints[i].path;
   const char *meant = segue__suggest(request->path, paths, count);
   segue__answer_error(request, 404, NULL, "there is no %.200s here: %s%s", request->path,
-                      meant ? "did you mean " : "GET / lists what there is", meant ? meant : "");
+                      meant ? "did you mean " : "GET / lists all endpoints", meant ? meant : "");
 }
 
 void segue__endpoint_not_allowed(segue__http_request *request, const segue__endpoint *endpoint) {

@@ -116,6 +116,6 @@ void segue__operator_metrics(segue__buf *out, const segue__engine *engine) {
                       "1 while the live generation waits to be confirmed.");
   segue__buf_addf(out, "segue_config_unconfirmed %d\n", hold.unconfirmed);
   segue__metrics_head(out, "segue_config_rolled_back", "gauge",
-                      "1 while a generation that was brought back is live.");
+                      "1 while a generation that a rollback restored is live.");
   segue__buf_addf(out, "segue_config_rolled_back %d\n", hold.pinned);
 }

@@ -3,7 +3,8 @@
  * The listeners of the admin API: the control socket, which is always there, and those that the
  * policy names, which come and go with its transactions. An address that the live policy and the
  * next one both name keeps its socket; a new one is bound while staging, so that a port in use
- * fails the reload before anything was changed; one that is gone closes when the reload is settled.
+ * fails the reload before anything was changed; a removed listener closes when the reload is
+ * settled.
  */
 #include "internal.h"
 #include "render.h"

@@ -154,7 +154,7 @@ int segue__expand(segue__parse *parse, const char **s, size_t *len) {
   segue__buf *out = &parse->expanded;
   parse->whole = is_whole(*s, *s + *len);
   out->len = 0;
-  segue__buf_adds(out, ""); /* makes room: an empty result has its data too */
+  segue__buf_adds(out, ""); /* allocates: an empty result needs data, too */
   if (expand_text(parse, *s, *s + *len, 0)) return parse->builder->status;
   if (out->failed || !out->data) return expand_fail_memory(parse);
   *s = out->data;

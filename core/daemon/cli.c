@@ -78,7 +78,7 @@ static const command commands[] = {
      segue__cli_check, POLICY | LUA_DIR | JSON | LOG | SCHEMA, 1},
     {"plan", "", "show what a reload would do, without doing it",
      "Asks the daemon. If no daemon runs, shows the plan of a first start.\n"
-     "Exit codes: as reload: 0 whether it would change something or not.",
+     "Exit codes: as reload; 0 also if nothing would change.",
      segue__cli_plan, REMOTE | LUA_DIR | JSON | LOG, 0},
     {"reload", "", "reload now, wait, and print the outcome",
      "Exit codes: 0 applied or unchanged, 3 rejected, 4 failed or reverted, 5 the daemon is not\n"

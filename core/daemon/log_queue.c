@@ -35,8 +35,8 @@ struct segue__log_queue {
   size_t bytes;
   uint64_t lost; /* since the last line */
   bool dropping, closing;
-  uint64_t added, done; /* atomic: lines and counts taken up, and gone one way or another */
-  bool ended;           /* atomic: the thread needs nothing any more */
+  uint64_t added, done; /* atomic: lines and counts accepted; lines and counts written or dropped */
+  bool ended;           /* atomic: the thread does not use the queue any more */
   /* of the thread */
   uint64_t failed; /* lines that could not be written */
   int error;       /* why */

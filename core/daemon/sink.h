@@ -11,7 +11,7 @@
 typedef struct segue__sink {
   segue_level level;
   bool json, colour;
-  segue__log_queue *queue; /* NULL: each line is written by who logs it */
+  segue__log_queue *queue; /* NULL: each line is written by the thread that logs it */
 } segue__sink;
 
 /* Reads --log-format and --log-level; 0, or an exit code after an error was printed. */

@@ -34,8 +34,8 @@ static int commit_check_replaced(segue__set_file *file, const char *from, segue_
                        file->path);
 }
 
-/* The replaced version of another program gets its lasting name now: settle runs when the intent is
- * gone, and a process that is killed before it leaves only staged names, which the next set
+/* The replaced version of another program gets its lasting name now: settle runs after the intent
+ * is removed, and a process that is killed before it leaves only staged names, which the next set
  * removes. Where a link is impossible (another owner, a file system without links) it is a copy. */
 static int commit_keep(segue__set_file *file, const char *from, segue_error *err) {
   if (!file->foreign) return 0;

@@ -105,7 +105,7 @@ typedef struct segue__effect_options {
 /* On failure cb does not run. *out is valid until cb runs. */
 int segue__effect_start(segue__effect_run **out, const segue__effect_options *options,
                         segue_error *err);
-/* Ends the effect; cb runs with SEGUE_ECANCELLED when it is gone. NULL allowed. */
+/* Ends the effect; cb runs with SEGUE_ECANCELLED when it has ended. NULL allowed. */
 void segue__effect_stop(segue__effect_run *run);
 /* The effect is not tried again: a pause before the next try ends at once, with SEGUE_ECANCELLED. A
  * try that runs may end by itself. NULL allowed. */

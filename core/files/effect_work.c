@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * Blocking work of an effect: reading a pid file, looking up a user. Both may hang for ever, in a
- * file system whose server is gone or in a name service. So the work has the time limit of the
- * effect, and memory of its own, which outlives the run where it hangs; later jobs of the queue go
- * to another worker then.
+ * file system whose server does not answer or in a name service. So the work has the time limit of
+ * the effect, and memory of its own, which outlives the run where it hangs; later jobs of the queue
+ * go to another worker then.
  */
 #include <uv.h>
 

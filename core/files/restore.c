@@ -66,8 +66,8 @@ static const char *restore_find(const segue__file_restore *restore, const char *
   return NULL;
 }
 
-/* A version that another program wrote between staging and commit, and moved away by the commit:
- * it is neither of the two, and it is what an undo has to bring back. */
+/* A version that another program wrote between staging and commit, and moved away by the commit: it
+ * is neither of the two, and an undo has to restore it. */
 static const char *restore_find_replaced(const segue__file_restore *restore, const char *spare) {
   const char *const places[] = {restore->staged, spare};
   segue__file_version version;

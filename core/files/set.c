@@ -6,9 +6,9 @@
  * point, whose previous version is copied at the commit.
  *
  * The cost in syncs is one for each staged file, and one for each folder after the commit. The
- * folder needs none after staging. A staged name that a power loss takes away was not committed
- * yet, so the destination has the previous version, which is the one that the recovery then wants:
- * the next version is only wanted after the commit was synced.
+ * folder needs none after staging. A staged name that a power loss removes was not committed yet,
+ * so the destination has the previous version, which is the one that the recovery then wants: the
+ * next version is only wanted after the commit was synced.
  */
 #include "set.h"
 

@@ -93,7 +93,8 @@ int segue__file_set_add(segue__file_set *set, const segue__file_want *want, segu
 /* On failure nothing is staged; free releases the rest. err names the file and the remedy. */
 int segue__file_set_stage(segue__file_set *set, segue_error *err);
 int segue__file_set_commit(segue__file_set *set, segue_error *err);
-/* Undoes as much as it can: one file that cannot be brought back does not keep the others. */
+/* Undoes as much as it can: a file that cannot be restored does not prevent the undo of the others.
+ */
 int segue__file_set_undo(segue__file_set *set, segue_error *err);
 /* err, which is set if the result is negative, is about what stays on disk needlessly, or about the
  * record of the book; the files are in place. */

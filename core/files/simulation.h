@@ -25,8 +25,8 @@ typedef struct segue__file_store {
   bool (*get)(void *data, const char *path, segue__simulated_file *out);
   int (*put)(void *data, const char *path, const segue__simulated_file *file);
   void (*remove)(void *data, const char *path);
-  /* A check begins that sees the staged files of the set in place of the live ones; set NULL: it
-   * has begun, and the live ones are there again. */
+  /* A check begins that sees the staged files of the set in place of the live ones; set NULL: the
+   * check has started, and the live files are shown again. */
   void (*show)(void *data, const segue__file_set *set);
   void *data;
 } segue__file_store;

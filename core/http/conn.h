@@ -124,7 +124,7 @@ struct segue__http_listener {
   bool is_polled;
   bool paused;               /* out of descriptors, or too many are being refused */
   bool scarce;               /* too few descriptors were left, and since then clients are waiting */
-  bool closed;               /* the poll handle is gone; freed with the last connection */
+  bool closed;               /* the poll handle is closed; freed with the last connection */
   segue__http_linger linger; /* while it closes; zeroed: it closes at once */
   uint64_t linger_due;
   size_t connections;
@@ -223,7 +223,8 @@ void segue__http_refuse(segue__http_conn *conn, int status, const char *reason);
 
 /* listener.c */
 void segue__http_descriptors_look(segue__http_server *server);
-void segue__http_listener_left(segue__http_listener *http_listener); /* one connection is gone */
+/* Called when a connection of the listener was freed. */
+void segue__http_listener_left(segue__http_listener *http_listener);
 void segue__http_listener_resume(segue__http_listener *http_listener);
 
 #endif

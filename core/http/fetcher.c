@@ -348,7 +348,7 @@ static void fetcher_release(segue__fetch *f) {
 }
 
 /* The callbacks may cancel this request or start others. While `busy` is set a cancel only marks it
- * as gone, and it is freed at the end. */
+ * as cancelled, and it is freed at the end. */
 static void deliver_one(segue__fetch *f) {
   f->busy = true;
   if (f->head_due && !f->waiting) deliver_head(f);

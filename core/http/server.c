@@ -306,7 +306,7 @@ static void server_on_handle_closed(uv_handle_t *handle) {
   if (--server->handles == 0) server_destroy(server);
 }
 
-/* Finishes a close when all connections and listeners are gone. The timer and the idle handle are
+/* Finishes a close when all connections and listeners are closed. The timer and the idle handle are
  * closed last, because closing connections uses both. */
 void segue__http_server_check(segue__http_server *server) {
   if (!server->closing || server->finished || server->connections || server->left ||

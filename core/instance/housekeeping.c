@@ -48,7 +48,8 @@ static void keep_socket(segue *s) {
   if (segue__admin_listen_control(s->admin, path, &error) == 0)
     s->socket_reported = false;
   else if (!s->socket_reported)
-    SEGUE__LOG(&s->log, SEGUE_ERROR, "segue", "the control socket is gone and cannot be made again",
+    SEGUE__LOG(&s->log, SEGUE_ERROR, "segue",
+               "the control socket was removed and cannot be created again",
                SEGUE__FIELD("error", error.message));
   s->socket_reported = !segue__admin_control_there(s->admin);
 }

@@ -131,7 +131,7 @@ static void start_replayed(segue__waiter *waiter, int status, segue__result *res
     say_what_is_live(s);
   else
     SEGUE__LOG(&s->log, SEGUE_ERROR, "reload",
-               "the last good generation on disk cannot be brought back either");
+               "the last good generation on disk cannot be restored either");
   s->after_replay(waiter, live ? 0 : status, result);
 }
 

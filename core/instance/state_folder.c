@@ -96,7 +96,7 @@ static bool is_dot(const char *name) {
   return name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));
 }
 
-/* A file that is gone by now is no danger; a file that cannot be checked may be one. */
+/* A file that was removed meanwhile is no danger; a file that cannot be checked may be one. */
 static int check_entry(int dir, const char *folder, const char *name, segue_error *err) {
   char path[PATH_MAX + 256];
   struct stat st, target;

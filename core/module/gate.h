@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * gate.h: the entrance to a module. Open, it lets callers in to the current instance; shut, it
- * makes them wait; refusing, it returns an error to them. A lease is the right of callers to one
+ * gate.h: the entrance to a module. An open gate lets callers enter the current instance; a shut
+ * gate makes them wait; a refusing gate returns an error. A lease is the right of callers to one
  * instance with one snapshot: a caller that entered by it keeps both until it leaves, and the lease
  * pins the instance until the last one has left. Control thread, except the functions of segue.h.
  */
@@ -31,7 +31,7 @@ typedef enum segue__refusal {
 } segue__refusal;
 const char *segue__refusal_name(segue__refusal refusal);
 
-/* The most requests that may wait at a shut gate, their bytes and their age. 0: the default. */
+/* Limits of the requests that wait at a shut gate: their number, bytes and age. 0: the default. */
 typedef struct segue__gate_limits {
   uint64_t items, bytes, age_ms;
 } segue__gate_limits;
@@ -60,7 +60,8 @@ bool segue__gate_in_child(const segue_gate *gate);                     /* [any t
 segue__gates *segue__gates_ref(segue__gates *gates);
 void segue__gates_unref(segue__gates *gates);
 void segue__gates_begin(segue__gates *gates, segue__loop *loop);
-/* The loop ends: refuses all waiting requests before it returns, and every arrival from now on. */
+/* Called when the loop ends: refuses all waiting requests before it returns, and every later
+ * arrival. */
 void segue__gates_end(segue__gates *gates);
 /* Returns the gate of a module. The first call makes it, in the state refusing. NULL: out of
  * memory. [any thread] */

@@ -551,7 +551,7 @@ static void failure_deliver(segue__message *message) {
   segue__module_state state = instance->state;
   if (instance->released || state > SEGUE__MODULE_SERVING) {
     SEGUE__LOG(instance->log, SEGUE_INFO, "module",
-               "an instance failed while it was leaving: nothing is done about it",
+               "an instance failed while it was stopped: no recovery is needed",
                SEGUE__FIELD("module", instance->name),
                SEGUE__FIELD("error", instance->failure.message));
     return;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * module.h: module instances and their operations: which thread may call which of them when,
- * deadlines, and a segue_op_done that comes late or twice. Knows nothing of reloads; the
- * transaction drives it. Control thread, except segue_op_done and segue_op_cancelled.
+ * deadlines, and a segue_op_done that comes late or twice. It does not depend on reloads; the
+ * transaction calls it. Control thread, except segue_op_done and segue_op_cancelled.
  */
 #ifndef SEGUE_MODULE_MODULE_H
 #define SEGUE_MODULE_MODULE_H
@@ -95,7 +95,7 @@ typedef struct segue__module_spec {
   segue__drain drain;
   segue__gate_limits buffer; /* of its gate */
   segue__listen_spec listen;
-  segue__hash inputs;          /* bytes of code, template, argv: a change is a reason to replace */
+  segue__hash inputs; /* hash of code, template and argv: a change is a reason to replace */
   const segue_module_ops *ops; /* how to run it; outlives the policy, or is the plugin's */
   void *userdata;
   /* Its action, if a reload does more than replace an instance; NULL: the one of `replace`. */

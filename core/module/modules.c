@@ -117,7 +117,7 @@ void segue__module_settle(segue__module_record *module, const segue__module_spec
 }
 
 /* Frees the record of a module only when no instance of it is left; it is called again when the
- * last old instance has gone. */
+ * last old instance is destroyed. */
 void segue__module_remove(segue__modules *modules, segue__module_record *module) {
   module->removed = true;
   if (module->live || module->old_count) return;

@@ -12,7 +12,7 @@
 
 typedef struct segue__modules segue__modules;
 
-/* reload/recover.c: a module without an instance, because that failed or could not be brought back.
+/* reload/recover.c: a module without an instance, because that failed or could not be restored.
  */
 typedef struct segue__module_failure {
   bool failed;
@@ -37,7 +37,7 @@ typedef struct segue__module_record {
   segue__replace replace;
   segue_gate *gate;
   segue__instance *live;
-  bool removed;          /* it goes when its last instance is gone */
+  bool removed;          /* it is removed when its last instance is destroyed */
   segue__instance **old; /* draining in the background, oldest first */
   size_t old_count;
   uint64_t drains_cut, inside_cut;
@@ -72,7 +72,7 @@ segue__module_record *segue__module_get(segue__modules *modules,
 void segue__module_settle(segue__module_record *module, const segue__module_spec *spec);
 /* Moves a module to this place of the list. */
 void segue__module_place(segue__modules *modules, const segue__module_record *module, size_t at);
-/* Frees the record, now or when its last instance is gone. */
+/* Frees the record, now or when its last instance is destroyed. */
 void segue__module_remove(segue__modules *modules, segue__module_record *module);
 bool segue__modules_live(const segue__modules *modules); /* at least one has a live instance */
 /* The instance that callers meet; NULL: none. services_update follows, after the last module of a
@@ -94,7 +94,7 @@ enum { SEGUE__OLD_MAX = 2 }; /* instances of a module that drain in the backgrou
 /* Returns whether at least one was replaced by swap: the answer of its reload waits until it has
  * stopped. */
 bool segue__drains_swapping(const segue__modules *modules);
-/* cb is called whenever an old instance is gone; NULL: no longer. One watcher at a time. */
+/* cb is called whenever an old instance was destroyed; NULL: no longer. One watcher at a time. */
 void segue__drain_watch(segue__modules *modules, void (*cb)(void *data), void *data);
 bool segue__drain_watched(const segue__modules *modules);
 /* Drains, stops and releases it in the background; after_grace: not before every read section that

@@ -18,7 +18,8 @@ struct segue__modules {
   /* drain.c */
   segue__draining *draining;
   size_t swapping; /* of them: replaced by swap; the answer waits until they have stopped */
-  void (*drained_cb)(void *data); /* an old instance is gone; NULL: nothing waits for one */
+  /* Called when an old instance was destroyed; NULL: no caller waits. */
+  void (*drained_cb)(void *data);
   void *drained_data;
 };
 

@@ -138,7 +138,7 @@ static size_t visible_names(const segue_option_table *const tables[2], const cha
 }
 
 static void add_known(segue__buf *out, const char **names, size_t count) {
-  for (size_t i = 1; i < count; i++) /* few, and sorted for a person who looks for one */
+  for (size_t i = 1; i < count; i++) /* few, and sorted for the reader */
     for (size_t k = i; k && strcmp(names[k - 1], names[k]) > 0; k--) {
       const char *name = names[k];
       names[k] = names[k - 1];
@@ -287,7 +287,7 @@ static void fill_list(segue__fill *j, const segue_option *row, const segue_node 
   j->outer = outer;
 }
 
-/* How many pairs or tables the members of a map make. */
+/* Returns the number of pairs or tables of the members of a map. */
 static size_t map_count(const segue_option *row, const written *w) {
   size_t n = w->items ? w->items->count : 0;
   for (uint32_t i = 0; w->node->type == SEGUE_MAP && i < w->node->count; i++) {

@@ -127,8 +127,8 @@ struct segue__child {
  * user, descriptor or limit, no callback runs, and no process is left behind. */
 int segue__child_start(segue__loop *loop, const segue__child_options *options, segue__child **out,
                        segue_error *err);
-/* The whole process group gets the stop signal and, kill_ms later or as soon as the child itself is
- * gone, SIGKILL. Further calls, and calls after the exit, do nothing. NULL is allowed. */
+/* The whole process group gets the stop signal and, kill_ms later or as soon as the child itself
+ * has ended, SIGKILL. Further calls, and calls after the exit, do nothing. NULL is allowed. */
 void segue__child_stop(segue__child *child);
 /* Replaces the stop signal, the time until SIGKILL and stop_alone of the start. 0: the default. No
  * effect on a stop that has begun. */

@@ -4,9 +4,9 @@
  * (SCM_CREDENTIALS); the sender is believed if that process is the child itself or belongs to the
  * child's session or process group. The check is made while the message is read, so it can only be
  * made if the sender still exists: a helper such as systemd-notify(1) sends BARRIER=1 and waits for
- * the answer for this very reason. A sender that is gone is refused, because a forged message would
- * look the same. The number cannot be another process's: as long as one member of a session or
- * group exists the kernel does not use its number again.
+ * the answer for this very reason. A sender that has ended is refused, because a forged message
+ * would look the same. The number cannot be another process's: as long as one member of a session
+ * or group exists the kernel does not use its number again.
  *
  * A message is refused as a whole if it requests something that is not done here (another main
  * process, stored descriptors). Otherwise a program that forks itself away would be believed to be

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * loop.h: an event loop for the engine, with no more than it uses: timers, messages from other
- * threads, and jobs on a worker thread. The daemon drives it with libuv (segue__loop_open_uv); the
- * engine's specs step it under a simulated clock (segue__loop_open_manual). Every function is
- * called on the control thread unless it is marked [any thread].
+ * loop.h: a small event loop for the engine: timers, messages from other threads, and jobs on a
+ * worker thread. The daemon drives it with libuv (segue__loop_open_uv); the engine's specs step it
+ * under a simulated clock (segue__loop_open_manual). Every function is called on the control thread
+ * unless it is marked [any thread].
  */
 #ifndef SEGUE_OS_LOOP_H
 #define SEGUE_OS_LOOP_H
@@ -78,12 +78,11 @@ void segue__post(segue__loop *loop, segue__message *message);
 
 /* Jobs: run() on a worker thread, then done() on the control thread. Each purpose has a queue of
  * its own, in which jobs run one at a time, in order: a slow or hung job delays no other purpose.
- * Caller's memory, zeroed before first use, in use until done() or abandoned() ran.
- * A job that hangs is abandoned: its done() never runs, abandoned() runs on the control thread when
- * (if) run() ends, to free it; later jobs go to a new worker. A job that is still queued is never
- * run. abandon is harmless on a job that is not submitted. At most SEGUE__WORKERS_MAX jobs of a
- * queue hang at once; past that submit returns UV_EAGAIN, and what was queued waits until one of
- * them comes back. */
+ * Caller's memory, zeroed before first use, in use until done() or abandoned() ran. A job that
+ * hangs is abandoned: its done() never runs, abandoned() runs on the control thread when (if) run()
+ * ends, to free it; later jobs go to a new worker. A job that is still queued is never run. abandon
+ * is harmless on a job that is not submitted. At most SEGUE__WORKERS_MAX jobs of a queue hang at
+ * once; past that submit returns UV_EAGAIN, and queued jobs wait until one of them returns. */
 #define SEGUE__WORKERS_MAX 4
 /* X(name, text): the purposes. */
 #define SEGUE__QUEUES(X)                                                                           \
@@ -92,7 +91,7 @@ void segue__post(segue__loop *loop, segue__message *message);
   X(WATCH, "watch")     /* folders are scanned for changes */                                      \
   X(PAGE, "page")       /* large answers of the admin API are written */                           \
   X(POLICY, "policy")   /* file operations and look-ups of Lua code */                             \
-  X(FILES, "files")     /* sets of rendered files are staged, moved and brought back */
+  X(FILES, "files")     /* sets of rendered files are staged, moved and restored */
 typedef enum segue__queue {
 #define X(name, text) SEGUE__QUEUE_##name,
   SEGUE__QUEUES(X)

@@ -24,7 +24,8 @@ typedef struct segue__reserve {
 int segue__reserve_new(segue__reserve *reserve);
 void segue__reserve_free(segue__reserve *reserve);
 bool segue__reserve_has(const segue__reserve *reserve, const void *p);
-/* Reallocates p, which the reserve may have or not; NULL: the reserve is used up, or there is none.
+/* Reallocates p, which may be a block of the reserve. Returns NULL if the reserve is used up, or
+ * there is none.
  */
 void *segue__reserve_use(segue__reserve *reserve, void *p, size_t old_size, size_t new_size);
 

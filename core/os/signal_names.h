@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * signal_names.h: the signals that an option may name, as a choice of options.h and as numbers. The
- * signals that stop a process are left out: a process that is stopped acts on nothing.
+ * signals that stop a process are left out: a stopped process handles no signal.
  */
 #ifndef SEGUE_OS_SIGNAL_NAMES_H
 #define SEGUE_OS_SIGNAL_NAMES_H

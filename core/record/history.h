@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * history.h: the past, in SQLite (history.db, WAL, mode 0600): every reload with its cause,
+ * history.h: the history, in SQLite (history.db, WAL, mode 0600): every reload with its cause,
  * timings, changes and errors; every generation with the files and documents that made it, each
- * content once; the requests to the admin API. It may be lost without harm: a damaged one is
- * renamed, and a new one begun. Blocks: for the record thread.
+ * content once; the requests to the admin API. The engine does not depend on it: a damaged history
+ * is renamed, and a new one is created. The functions block, so only the record thread calls them.
  */
 #ifndef SEGUE_RECORD_HISTORY_H
 #define SEGUE_RECORD_HISTORY_H
@@ -21,8 +21,8 @@ typedef struct segue__history segue__history;
 #define SEGUE__HISTORY_AGE_MS (365ULL * 86400 * 1000)
 #define SEGUE__HISTORY_BYTES (256ULL << 20)
 
-/* How much is kept; the newest reload and generation always are. Zero fields mean the default. A
- * sixteenth more may be there before something is taken away. */
+/* The bounds of the history; the newest reload and generation are always kept. Zero fields mean the
+ * default. The history may exceed a bound by a sixteenth before old rows are deleted. */
 typedef struct segue__history_limits {
   uint64_t reloads, generations, age_ms, bytes;
 } segue__history_limits;
@@ -44,7 +44,7 @@ typedef struct segue__history_entry {
   /* Where it made a generation: */
   const segue_snapshot *snapshot; /* NULL: it did not */
   segue__hash input;
-  const segue__files *files; /* NULL: they are not known, it cannot be brought back */
+  const segue__files *files; /* NULL: they are not known, and a rollback to it is not possible */
   char *const *paths;        /* that changed */
   size_t path_count;
   bool more_paths; /* than are listed */

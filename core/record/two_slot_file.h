@@ -33,8 +33,8 @@ void segue__two_slot_file_deinit(segue__two_slot_file *state_file); /* zeroed or
 int segue__two_slot_file_read(segue__two_slot_file *state_file, segue__bytes *file,
                               const char **value, size_t *len);
 
-/* begin, then append the value to b, then write it, durably. On failure the newest good value stays
- * what it was. b stays the caller's. */
+/* Call begin, append the value to b, then call write, which is durable. On failure the newest good
+ * value stays what it was. b stays the caller's. */
 void segue__two_slot_file_begin(const segue__two_slot_file *state_file, segue__buf *b);
 int segue__two_slot_file_write(segue__two_slot_file *state_file, segue__buf *b);
 /* Path of the file that a failed write was for. */

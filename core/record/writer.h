@@ -55,10 +55,10 @@ void segue__record_forget(segue__record_call *call); /* cb will not run; harmles
 /* The content of the state folder when it was opened. */
 typedef struct segue__record_contents {
   segue__decisions state;
-  segue__journal journal;      /* intents of a process that ended before they were done */
+  segue__journal journal;      /* open intents of a process that has ended */
   segue__last_good last_good;  /* generation 0: none */
   uint64_t generation, reload; /* the highest numbers that were given, or may have been */
-  segue__numbers reserved;     /* for this process; those two: the disk refused */
+  segue__numbers reserved;     /* for this process; equal to the two above: the disk refused */
 } segue__record_contents;
 
 /* Opens all files, which blocks: for a start. A file that is damaged or cannot be opened is logged
@@ -73,15 +73,15 @@ void segue__record_take_journal(segue__record *record, segue__journal *out);
 /* The os that loader and engine read through (inputs.h). */
 segue__inputs *segue__record_inputs(segue__record *record);
 
-/* How much history is kept, from now on. */
+/* Changes the bounds of the history. */
 void segue__record_limit(segue__record *record, const segue__history_limits *limits);
 
-/* Writes the decisions and the open intents, as one. call may be NULL. */
+/* Writes the decisions and the open intents in one write. call may be NULL. */
 int segue__record_state(segue__record *record, const segue__decisions *state,
                         const segue__journal *journal, segue__record_call *call);
 
-/* Writes up to which numbers none is given again by a later process: the end of a block that the
- * caller reserves or, when it gives no more, the numbers that it has given. call may be NULL. */
+/* Writes the highest numbers that a later process must not assign again: the end of a block that
+ * the caller reserves or, at its end, the numbers that it has assigned. call may be NULL. */
 int segue__record_numbers(segue__record *record, const segue__numbers *numbers,
                           segue__record_call *call);
 
@@ -124,8 +124,9 @@ int segue__record_file_changes(segue__record *record, uint64_t from, uint64_t to
 int segue__record_why(segue__record *record, const char *path, size_t min_len, uint64_t until,
                       segue__record_call *call); /* text */
 
-/* The folder is another process's now: nothing is written there any more. begin_anew: it is ours
- * again and empty; the decisions are written again, the history begins again. */
+/* The folder belongs to another process now: nothing is written there any more. begin_anew: the
+ * folder belongs to this process again and is empty; the decisions are written again, and a new
+ * history is created. */
 void segue__record_lose(segue__record *record);
 void segue__record_begin_anew(segue__record *record, const segue__decisions *state,
                               const segue__journal *journal);

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The commands of a files module: how they run, and what a bad one can do.
+-- The commands of a files module: how they run, and the effect of bad ones.
 local files_module = require "spec.support.files_module"
 local segue = require "spec.support.segue"
 local uv = require "luv"

@@ -139,7 +139,7 @@ describe("the dialect sprig", function()
     }
   end)
 
-  it("names why a function is not there", function()
+  it("names the reason for a missing function", function()
     check {
       { '{{uuidv4}}', nil, { 'function "uuidv4" not defined (it is not supported: its result '
         .. "differs from run to run)" } },

@@ -36,7 +36,7 @@ end
 describe("a large set of files", function()
   after_each(segue.cleanup)
 
-  it("is applied as one, and leaves no intent", function()
+  it("is applied as a whole, and leaves no intent", function()
     local d = segue.start { policy = policy, files = { ["a.yaml"] = "x: 1\n" } }
     whole(d, 1)
     put(d, 2)

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- kill -9 at every step of a reload and of a start that writes files which outlive the process: the
--- next start serves the old generation or the new one, whole; numbers continue; answers stay true.
+-- next start serves the old generation or the new one, whole; numbers continue; earlier answers
+-- stay correct.
 local cjson = require "cjson"
 local http = require "spec.support.http"
 local kill = require "spec.support.killed"
@@ -66,8 +67,7 @@ local function ask(d, path)
   return status
 end
 
--- Whole, and numbered on: what is live is one of the two, and the next reload has numbers of its
--- own.
+-- The live generation is one of the two as a whole, and the next reload has new numbers.
 local function check(d, old, new)
   local reload, generation = seen()
   ready(d)
@@ -189,7 +189,7 @@ describe("kill -9 while the last good generation is brought back", function()
   after_each(segue.cleanup)
 
   local long = kill.mark("#long", { "check.policy", "settle.record" })
-  -- The sources are broken, so all that comes after collecting is of what is brought back.
+  -- The sources are broken, so all phases after collect belong to the restored generation.
   for _, point in ipairs { "collect.fetch#2", "check.schema", "check.policy", "commit.flip",
     "settle.record", "history.add#2", "history.commit#2" } do
     it("at " .. point .. " of a start leaves it to the next start" .. long(point), function()
@@ -402,7 +402,7 @@ describe("kill -9 in a decision", function()
   local long = kill.mark("#long", { "last_good.sync", "settle.record#2", "commit.flip" })
   for _, point in ipairs { "last_good.open", "last_good.sync", "state.open", "state.sync",
     "settle.record", "settle.record#2", "commit.flip" } do
-    it("to roll back at " .. point .. " is done or not, never half" .. long(point), function()
+    it("to roll back at " .. point .. " is complete or has no effect" .. long(point), function()
       local d = start()
       put(d, 2)
       assert.equal(200, (d:reload()))

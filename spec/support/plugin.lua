@@ -25,7 +25,7 @@ function M.build(path, text, flags)
   file:write(text)
   file:close()
   compile("-shared -fPIC", flags or "", "-o", path .. ".new", path .. ".c")
-  assert(os.rename(path .. ".new", path)) -- as a package manager does it
+  assert(os.rename(path .. ".new", path)) -- as a package manager replaces it
 end
 
 --- Builds a plugin from a file.

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- A random walk: modules that fail, hang, finish late or from other threads, instances that fail by
--- themselves, policies that change,
--- files that break, triggers at any time. Whatever happened, when it is quiet again the promises
--- hold. A failing walk names its seed: SEGUE_SEED=n runs just that one.
+-- themselves, policies that change, files that break, triggers at any time. After each walk, when
+-- all runs have ended, the promises hold. A failing walk names its seed: SEGUE_SEED=n runs just
+-- that one.
 local C = require "spec.support.c"
 local engine = require "spec.support.engine"
 

@@ -50,7 +50,7 @@ static int import_read(lua_State *L) {
   return 1;
 }
 
-/* list(folder) -> names, in no order, without those that begin with a dot; nil, message */
+/* list(folder) -> names in any order, without names that begin with a dot; nil, message */
 static int import_list(lua_State *L) {
   DIR *dir = opendir(luaL_checkstring(L, 1));
   if (!dir) return import_failed(L, -errno);
@@ -65,7 +65,7 @@ static int import_list(lua_State *L) {
   return 1;
 }
 
-/* kind(path) -> "folder", "file" (anything else); nil if nothing is there */
+/* kind(path) -> "folder", "file" (anything else); nil if the path does not exist */
 static int import_kind(lua_State *L) {
   struct stat st;
   if (stat(luaL_checkstring(L, 1), &st) < 0 && lstat(lua_tostring(L, 1), &st) < 0) return 0;
@@ -73,7 +73,7 @@ static int import_kind(lua_State *L) {
   return 1;
 }
 
-/* Makes the folders above a path. Returns 0 or a negative code. */
+/* Creates the folders above a path. Returns 0 or a negative code. */
 static int import_make_folders(char *path) {
   for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
     *slash = 0;
@@ -93,7 +93,7 @@ static int import_write_new(const char *path, const char *text, size_t len) {
   return rc;
 }
 
-/* write(path, text) -> true; nil, message. The file must not exist; its folders are made. */
+/* write(path, text) -> true; nil, message. The file must not exist; missing folders are created. */
 static int import_write(lua_State *L) {
   size_t len;
   const char *text = luaL_checklstring(L, 2, &len);

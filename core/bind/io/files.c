@@ -183,7 +183,7 @@ static void files_release(segue__io *io) {
   segue__names_deinit(&f->names);
 }
 
-/* Credentials are not recorded: a revoked one must not come back with a replay. */
+/* Credentials are not recorded: a replay must not make a revoked one valid again. */
 static bool files_key(const segue__io *io, segue__buf *out) {
   const file *f = (const file *)io;
   segue__buf_adds(out, f->path);

@@ -49,8 +49,8 @@ static void bind_request_release(segue__lua_request *lua_request) {
 
 /* ---- Answers in place of the module ---------------------------------------------------------- */
 
-/* A stream that has begun cannot get another status, so it is cut: the client then sees that it is
- * not complete. */
+/* A started stream cannot get another status, so it is cut: the client then sees that it is not
+ * complete. */
 void segue__lua_request_refuse(segue__lua_request *lua_request, int status) {
   static const segue_header later = {{"Retry-After", 11}, {"1", 1}};
   const char *text = status == SEGUE__AWAY ? "the service cannot take this request now: try again\n"

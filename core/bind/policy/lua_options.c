@@ -161,8 +161,7 @@ static void push_scalar(lua_State *L, const segue_option *row, segue_option_type
   }
 }
 
-/* A list of items; of a map of texts a list of { key, value }, value false where it is taken
- * away. */
+/* A list of items; of a map of texts a list of { key, value }, value false where it is removed. */
 static void push_items(lua_State *L, const segue_option *row, const char *at) {
   const struct {
     const char *data;

@@ -65,7 +65,7 @@ struct segue__lua_loader {
   segue__loaded *loaded;
   uint32_t next_document;
   uint64_t uses;
-  segue__buf saved; /* segue.state of a policy that is gone */
+  segue__buf saved; /* segue.state of a policy that was freed */
   uint64_t saved_use;
 };
 

@@ -2,7 +2,7 @@
  *
  * lua_document.h: documents as plain Lua values. Lua has one empty table for lists and maps, so
  * every list that was decoded is marked, as those of segue.array are. segue.null is null; integers
- * beyond 2^53 are segue.int. The way back is convert.h.
+ * beyond 2^53 are segue.int. convert.h converts in the other direction.
  */
 #ifndef SEGUE_BIND_LUA_DOCUMENT_H
 #define SEGUE_BIND_LUA_DOCUMENT_H

@@ -19,8 +19,8 @@ typedef struct segue__template segue__template;
 int segue__template_new(segue__template **out, const char *lua_dir, segue_error *err);
 void segue__template_free(segue__template *t); /* NULL allowed */
 
-/* One template and its data. Texts need not be terminated where a length stands beside them; a text
- * that is NULL is a default. */
+/* One template and its data. A text with a length need not be terminated; NULL selects the default.
+ */
 typedef struct segue__template_job {
   const char *name; /* for messages */
   const char *text;

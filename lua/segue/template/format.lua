@@ -30,7 +30,7 @@ end
 ---@return string digits
 ---@return integer exponent
 function text.shortest(v)
-  -- Next to 0 there are numbers of fewer than 15 digits, whose further digits mean nothing.
+  -- Denormal numbers near 0 have fewer than 15 significant digits.
   for precision = v < 2.3e-308 and 1 or 15, 17 do
     local s = precision == 15 and format("%.14e", v) or text.c_format("%.*e", precision - 1, v)
     if precision == 17 or tonumber(s) == v then

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The parser of templates: Go's text/template/parse/parse.go. Tokens are in arrays, so that Go's
--- backing up is an index that goes back.
+-- The parser of templates: Go's text/template/parse/parse.go. Tokens are in arrays, so that backing
+-- up is a smaller index.
 local lexer = require "segue.template.lexer"
 local number = require "segue.template.number"
 local quote = require "segue.template.quote"
@@ -103,7 +103,7 @@ function P:add(name, list)
   end
 end
 
--- Parses what has a scope of its own: the body of a define or block, to its end.
+-- Parses a body with its own scope, of a define or block, to its end.
 function P:body(context)
   local vars, depth, action = self.vars, self.range_depth, self.action
   self.vars, self.range_depth, self.action = { "$" }, 0, nil

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- YAML as yaml.v2 writes it: block style, lists not indented under their key, texts quoted where
--- they would read as something else.
+-- they would be read as another type.
 local json = require "segue.template.json"
 local text = require "segue.template.format"
 local value = require "segue.template.value"
