@@ -84,7 +84,8 @@ static int collect_names(const segue__set_file *link, DIR *dir, segue__folder_co
     ssize_t len = link_ ? readlinkat(dirfd(dir), entry->d_name, target, sizeof target - 1) : -1;
     if (len >= 0) {
       target[len] = 0;
-      if (!segue__folder_content_add(needed, target)) rc = UV_ENOMEM;
+      const char *slash = strrchr(target, '/'); /* another program may write the whole path */
+      if (!segue__folder_content_add(needed, slash ? slash + 1 : target)) rc = UV_ENOMEM;
     } else if (segue__folder_is_of(link->path, entry->d_name) &&
                !segue__folder_content_add(folders, entry->d_name)) {
       rc = UV_ENOMEM;

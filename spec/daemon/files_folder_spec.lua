@@ -116,6 +116,16 @@ describe("a folder of generations of a daemon", function()
     assert.equal("a1 b1", content(d, "out/e"))
   end)
 
+  it("passes to a module of another name", function()
+    local d = folder_module.start { module = 'removed = "remove"' }
+    put(d, 2)
+    d.dir:save("reload.lua", (d.dir:read("reload.lua"):gsub("web = ", "site = ")))
+    assert.equal(200, (d:reload()))
+    assert.equal("a2 b2", content(d))
+    left(d)
+    assert.equal("site", d:json "/api/v1/files"[1].module)
+  end)
+
   it("has the mode of the policy, also where nothing else changes", function()
     local d = folder_module.start {}
     d.dir:save("reload.lua", folder_module.policy {

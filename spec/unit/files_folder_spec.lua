@@ -492,6 +492,18 @@ describe("a folder of generations that another program changes", function()
     assert.equal("a=2 b=2", content())
   end)
 
+  it("stays as long as a link of another program leads to it, by its whole path too", function()
+    change "1"
+    local first = target()
+    dir:link(dir:at(first), "theirs")
+    change "2"
+    change "3"
+    assert.equal("a=1 b=1", content "theirs")
+    dir:delete "theirs"
+    change "4"
+    assert.same({ target() }, (beside()))
+  end)
+
   it("is left where the policy adopts it, and carried into the next one", function()
     local options = { drift = ADOPT }
     change("1", options)

@@ -46,6 +46,8 @@ return {
   { "folders that a link leads to", "core/files/folder_collect.c",
     "if (!segue__folder_content_find(&needed,", "if (!segue__folder_content_find(&folders,",
     folder },
+  { "a link to the whole path of a folder", "core/files/folder_collect.c",
+    "slash ? slash + 1 : target", "slash ? target : target", folder },
   { "the folder that was live last", "core/files/folder_collect.c",
     "return !link->dropped && segue__file_set_known", "return false && segue__file_set_known",
     folder },
