@@ -390,14 +390,13 @@ static int add_document(segue__history *h, uint64_t generation, size_t position,
   return history_step(h, stmt);
 }
 
-/* The defaults of a schema are stored as one more document, with all final values, because the
- * schema is not among the documents; merged as the last one it gives the same tree again. */
+/* A configuration with defaults of a schema is stored as one document with its final values,
+ * because the schema is not among its documents. */
 static int add_documents(segue__history *h, uint64_t generation, const segue__config *config) {
+  if (config->filled) return add_document(h, generation, 0, config->filled);
   int rc = 0;
   for (size_t i = 0; i < config->document_count && !rc; i++)
     rc = add_document(h, generation, i, config->documents[i]);
-  if (config->filled && !rc)
-    rc = add_document(h, generation, config->document_count, config->filled);
   return rc;
 }
 

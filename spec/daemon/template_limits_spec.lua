@@ -129,6 +129,25 @@ describe("a template", function()
     end
   end)
 
+  it("names the place at which it had no memory left, or nested too deeply", function()
+    local six = ' | printf "%s%[1]s%[1]s%[1]s%[1]s%[1]s%[1]s"'
+    local answers = template.render {
+      { name = "t", template = 'a\n x {{printf "%1000000d" 1' .. six:rep(4) .. " | len}}" },
+      -- Its code is that of another template: the place is its own.
+      { name = "t", template = 'a\n\n\n x {{printf "%1000000d" 1' .. six:rep(4) .. " | len}}" },
+      { name = "t", dialect = "consul-template",
+        template = '{{define "r"}}\n{{executeTemplate "r"}}{{end}}\n{{template "r" .}}' },
+      { template = "{{.a}}", data = { a = "fine" } },
+    }
+    local memory = '<printf "%s%[1]s%[1]s%[1]s%[1]s%[1]s%[1]s">: the template needs more memory '
+      .. "than it may use"
+    assert.equal('template: t:2:116: executing "t" at ' .. memory, answers[1].error)
+    assert.equal('template: t:4:116: executing "t" at ' .. memory, answers[2].error)
+    assert.equal('template: t:2:2: executing "r" at <executeTemplate "r">: the template nests too '
+      .. "deeply", answers[3].error)
+    assert.equal("fine", answers[4].output)
+  end)
+
   it("ends when it has run or written too much, and the next one renders", function()
     local answers = template.render({
       { template = "{{range 9000000000000000}}{{end}}" },

@@ -147,7 +147,8 @@ describe("functions of a file", function()
         { "the value is larger than 64 MiB" } },
       { "{{my}}", "my = function() local function f() return 1 + f() end return f() end",
         { "stack overflow" } },
-      { '{{my}}', "my = function() return executeTemplate 't' end", { "calls nest too deeply" } },
+      { "{{my}}", "my = function() return executeTemplate 't' end",
+        { "executeTemplate: calls nest too deeply" } },
       { "{{my}}", "my = function() return 'fine' end", "fine" },
     }, QUICK)
   end)

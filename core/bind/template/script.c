@@ -499,11 +499,6 @@ static int host_script_call(lua_State *T) {
   segue__scripts *scripts = segue__template_of(T)->scripts;
   downward down = {.scripts = scripts, .name = luaL_checkstring(T, 3)};
   down.text = luaL_checklstring(T, 4, &down.len);
-  if (scripts->nested >= NESTED_MAX) {
-    lua_pushboolean(T, 0);
-    lua_pushliteral(T, "calls nest too deeply");
-    return 2;
-  }
   char what[80];
   snprintf(what, sizeof what, "the function %.50s", down.name);
   int results = script_enter(T, what, call_body, &down, lua_tonumber(T, 1), lua_tonumber(T, 2));

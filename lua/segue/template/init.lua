@@ -95,14 +95,16 @@ end
 -- Where a run-time error stands: NAME:LINE:COL, and the node that was evaluated.
 local function describe(compiled, problem)
   if type(problem) ~= "table" then
-    local text = tostring(problem)
+    local text, site = tostring(problem), nil
     if text:find "not enough memory" then
-      text = "the template needs more memory than it may use"
+      text, site = "the template needs more memory than it may use", runtime.site
+      collectgarbage() -- the message takes some
     elseif text:find "stack overflow" then
-      text = "the template nests too deeply"
+      text, site = "the template nests too deeply", runtime.site
     end
-    return { message = ("template: %s: %s"):format(compiled.name, text) }
-  elseif not problem.site then
+    problem = { site = site, limit = text }
+  end
+  if not problem.site then
     return { message = ("template: %s: %s"):format(compiled.name, problem.limit) }
   end
   if compiled.shares then template.own_code(compiled) end
@@ -203,7 +205,10 @@ function template.render(compiled, data, world)
   local main = compiled.functions[compiled.main]
   local good, problem = pcall(main, out, data)
   if good then good, problem = pcall(runtime.check_output, out) end
-  if not good then return nil, describe(compiled, problem) end
+  if not good then
+    out:free()
+    return nil, describe(compiled, problem)
+  end
   return out:get()
 end
 

@@ -84,6 +84,49 @@ local function compile(pattern)
   return known
 end
 
+-- The last text: PCRE2 matches UTF-8 only, and for RE2 a byte that is no character is U+FFFD.
+---@class segue.template.subject
+---@field text string with U+FFFD for such a byte
+---@field to? table<integer, integer> where each character is in it; nil: at the same place
+---@field back? table<integer, integer>
+---@type table<string, segue.template.subject>
+local subjects = {}
+
+local function subject_of(s)
+  local known = subjects[s]
+  if known then return known end
+  known = { text = s }
+  local out, to, back, at, now = {}, {}, {}, 1, 1
+  local is_utf8 = not s:find "[\128-\255]"
+  if not is_utf8 then
+    is_utf8 = true
+    while at <= #s do
+      local code, length = quote.decode(s, at)
+      local c = s:sub(at, at + length - 1)
+      if length == 1 and code >= 128 then c, is_utf8 = quote.encode(code), false end
+      out[#out + 1], to[at], back[now] = c, now, at
+      at, now = at + length, now + #c
+    end
+    to[at], back[now] = now, at
+  end
+  if not is_utf8 then known = { text = table.concat(out), to = to, back = back } end
+  subjects = { [s] = known }
+  return known
+end
+
+-- host.regex_match, for any text.
+local function match_at(re, s, at)
+  local subject = subject_of(s)
+  local to, back = subject.to, subject.back
+  local positions = { host.regex_match(re.regex, subject.text, to and to[at] or at) }
+  if not back or not positions[1] then return positions end
+  for i = 1, #positions, 2 do
+    local first, last = positions[i], positions[i + 1]
+    if first > 0 then positions[i], positions[i + 1] = back[first], back[last + 1] - 1 end
+  end
+  return positions
+end
+
 ---@param pattern string
 ---@param s string
 ---@return boolean? found
@@ -91,9 +134,9 @@ end
 function regex.match(pattern, s)
   local re, message = compile(pattern)
   if not re then return nil, message end
-  local first, why = host.regex_match(re.regex, s, 1)
-  if first == false then return nil, why end
-  return first ~= nil
+  local positions = match_at(re, s, 1)
+  if positions[1] == false then return nil, positions[2] end
+  return positions[1] ~= nil
 end
 
 -- $1, ${1}, $name, ${name}, $$; a group that does not exist is empty. $1x is the group "1x".
@@ -112,7 +155,7 @@ end
 local function each_match(re, s, n, each)
   local at, last_end, count = 1, 0, 0
   while at <= #s + 1 and count ~= n do
-    local positions = { host.regex_match(re.regex, s, at) }
+    local positions = match_at(re, s, at)
     if positions[1] == false then return nil, positions[2] end
     local first, last = positions[1], positions[2]
     if not first then break end

@@ -36,7 +36,10 @@ end
 
 -- ---- Printing -----------------------------------------------------------------------------------
 
+-- R.site: the number of the node that last began work that takes memory, for the error of a run
+-- that has none left or nests too deeply: Lua raises it without a place.
 local function emit_other(out, v, site)
+  R.site = site
   if v == nil or v == NULL then
     put(out, "<no value>")
   elseif type(v) == "table" and getmetatable(v).kind == "channel" then
@@ -222,6 +225,7 @@ end
 
 -- The container, the number of items, and the keys of a map.
 function R.range(v, site, variables)
+  R.site = site
   if type(v) == "table" then
     local m = getmetatable(v)
     if m == LIST then return v, #v, nil end
@@ -241,6 +245,7 @@ local TICKS = 1000
 
 ---@param limits { seconds: number, output: integer }
 function R.limit(limits)
+  R.site = nil
   deadline, output_max = host.cpu_seconds() + limits.seconds, limits.output
   seconds_max = limits.seconds
   time_text = ("%g s"):format(limits.seconds)
@@ -262,6 +267,7 @@ R.check_output = check_output
 
 -- Each loop and call of generated code counts down from what this returns.
 function R.tick(out, site)
+  R.site = site
   check_output(out, site)
   if host.cpu_seconds() > deadline then
     error({ site = site, limit = "the template used more than " .. time_text .. " of CPU time" },

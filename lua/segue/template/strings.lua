@@ -85,7 +85,9 @@ function strings.title(s)
     local _, length = quote.decode(s, at)
     local c = s:sub(at, at + length - 1)
     local is_word
-    if length > 1 then is_word = not spaces[c] else is_word = c:find "^[%w_]" ~= nil end
+    -- A byte that is no character becomes one, and a part of the word.
+    if length == 1 and c:byte() >= 128 then c = quote.encode(0xfffd) end
+    if #c > 1 then is_word = not spaces[c] else is_word = c:find "^[%w_]" ~= nil end
     n = n + 1
     out[n] = is_word and not inside and strings.upper(c) or c
     inside, at = is_word, at + length

@@ -12,11 +12,6 @@ return {
     "return sum.lo == segue__get_number(file->data + len, 8) &&", "return sum.lo ||", UNIT.record },
   { "taking back a write that failed", "core/record/two_slot_file.c",
     "if (rc && fd >= 0) slots_undo(fd);", ";", UNIT.record },
-  { "the documents beside the defaults of a schema", "core/record/history.c",
-    "i < config->document_count && !rc; i++) rc = add_document(h, generation, i,",
-    "i < (config->filled ? 0 : config->document_count) && !rc; i++)\n"
-    .. "    rc = add_document(h, generation, i,",
-    daemon("spec/daemon/files_source_spec.lua", "where a schema gives defaults") },
   { "keeping a history that once could not be read", "core/record/history.c",
     "if (!rc && is_whole) {", "if (false) {", UNIT.history },
   { "opening the history again after an error", "core/record/history.c",

@@ -244,8 +244,22 @@ local function need_own(site, name, map)
   if map == nil then calling(site, name, "assignment to entry in nil map") end
   calling(site, name, "the data cannot be changed: change a copy that deepCopy makes")
 end
+
+-- Whether a value is the map, or contains it. Maps of the data contain none that functions made.
+local function contains(v, map)
+  local kind = value.kind(v)
+  if rawequal(v, map) then return true end
+  if kind ~= "list" and not (kind == "map" and maps.is_own(v)) then return false end
+  for _, item in next, v do
+    if type(item) == "table" and contains(item, map) then return true end
+  end
+  return false
+end
+
 sprig.set = def({ "map", "string", "any" }, function(site, map, key, v)
-  need_own(site, "set", map)[key] = v
+  need_own(site, "set", map)
+  if contains(v, map) then calling(site, "set", "the map would contain itself") end
+  map[key] = v
   value.forget_keys(map)
   return map
 end)
