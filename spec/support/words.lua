@@ -27,7 +27,10 @@ local phrases = {
   [" figures "] = "metrics", [" tenure "] = "lease", [" tenures "] = "leases",
   [" limbo "] = "detached instances", [" anew "] = "again", [" goes on "] = "continues",
   [" go on "] = "continue", [" asks for "] = "requests", [" asked for "] = "requested",
-  [" front door "] = "access control, listener",
+  [" front door "] = "access control, listener", [" judge "] = "validate, check",
+  [" judges "] = "validates, checks", [" judged "] = "validated, checked", [" deed "] = "effect",
+  [" hears of "] = "is called, gets", [" one's own "] = "custom, private, separate",
+  [" by its like "] = "by another one",
 }
 
 -- The comment on a line of C, or nil, and whether it continues on the next line.
@@ -45,8 +48,10 @@ local function of_lua(line)
   return line:gsub('"[^"]*"', '""'):gsub("'[^']*'", "''"):match("%s%-%-+(%s.*)"), false
 end
 
--- The title on a line of a spec, or nil: the words of a title are those of a comment.
+-- The title on a line of a spec, or the name of a mutant, or nil: the words of a title are those of
+-- a comment.
 local function title_of(path, line)
+  if path:find("spec/fault/mutants/", 1, true) then return (line:match('^%s*{ "(.-[^\\])"')) end
   if not path:find("_spec%.lua$") then return nil end
   return (line:match('^%s*it%("(.-[^\\])"') or line:match('^%s*describe%("(.-[^\\])"'))
 end

@@ -65,7 +65,7 @@ return {
     "if (!(at >= 1 && at <= INT32_MAX))", "if (0)", BIND.hostile },
   { "calling what load reads from outside of the parser", "core/bind/runtime/require.c",
     "if (lua_type(L, 1) == LUA_TFUNCTION && !read_pieces(L)) {", "if (0) {", BIND.hostile },
-  { "a stream in Lua: telling who still writes that the answer has ended",
+  { "a stream in Lua: reporting to writers that the answer has ended",
     "core/bind/module/lua_request.c",
     "end_waiting(lua_request);", "  lua_request->waiting = NULL;\n", DAEMON.ended },
   { "memory for a whole Lua state", "core/bind/runtime/state.c",

@@ -4,7 +4,7 @@ local specs = require "spec.fault.mutants.specs"
 local UNIT, DAEMON, daemon = specs.unit, specs.in_daemon, specs.daemon
 
 return {
-  { "telling declared members from additional ones", "core/schema/default.c",
+  { "distinguishing declared members from additional ones", "core/schema/default.c",
     "if (k->beside && segue__node_find(k->beside->value, m->key, m->key_len)) return 0;", "",
     "spec/unit/schema_load_spec.lua" },
   { "refusing a document without content", "core/config/document.c",
@@ -62,7 +62,7 @@ return {
     "seen == SEGUE__SEEN_CLEAR :", "seen != SEGUE__SEEN_SECRET :", UNIT.quote },
   { "cutting an error's path at the topmost secret", "core/config/builder.c",
     "write_path(steps, rc ? depth : path.count,", "write_path(steps, path.count,", UNIT.quote },
-  { "telling a failed look from the depth of the root", "core/config/mask_walk.c",
+  { "distinguishing a failed look from the depth of the root", "core/config/mask_walk.c",
     "return rc < 0 ? rc : seen == SEGUE__SEEN_SECRET;",
     "return rc < 0 ? 1 : seen == SEGUE__SEEN_SECRET;", UNIT.mask },
   { "masking the values of a change by its mark", "core/config/json_write.c",

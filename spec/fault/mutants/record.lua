@@ -20,7 +20,7 @@ return {
   { "ending a transaction of the history whose end failed", "core/record/history.c",
     "if (h->db && !h->failed && sqlite3_get_autocommit(h->db)) return 0;",
     "if (h->db && !h->failed) return 0;", UNIT.history },
-  { "numbers of reloads that go on without the history", "core/record/writer.c",
+  { "numbers of reloads that continue without the history", "core/record/writer.c",
     "found->reload = good->reload + RELOAD_GAP;", ";", UNIT.record },
   { "reserving the numbers of a start", "core/record/writer.c",
     "return rc ? rc : reserve_first(record);", "return rc;", UNIT.record },
@@ -35,7 +35,7 @@ return {
   { "the number of a reload that died while it waited to be confirmed", "core/record/writer.c",
     "if (record->found.reload < d->unconfirmed_reload) "
     .. "record->found.reload = d->unconfirmed_reload;", ";", UNIT.record },
-  { "telling of that reload", "core/record/writer.c",
+  { "reporting that reload", "core/record/writer.c",
     "if (!rc && record->history) rc = segue__history_add(record->history, &entry);", ";",
     UNIT.record },
   { "the bound of refusals", "core/record/audit.c",
