@@ -593,7 +593,9 @@ typedef struct segue_module_ops {
    * live. */
   void (*reopen)(void *instance);
   /* Adds its metrics to /metrics: lines in the text format of Prometheus, by any number of calls of
-   * add, which copies the text. Called on the control thread, while it is live. */
+   * add, which copies the text. Segue sorts the lines of all modules into families, so HELP and
+   * TYPE lines may stand in the text of each module. Called on the control thread, while it is
+   * live. */
   void (*metrics)(void *instance, void (*add)(void *sink, const char *text, size_t len),
                   void *sink);
   /* Services that every thread may call while the module is live. Such a module can only be

@@ -24,6 +24,8 @@ static void admin_on_phase(segue__observer *observer, const segue__result *resul
 static void on_module(segue__observer *observer, const char *module, uint64_t generation,
                       segue__module_state state);
 static void on_drift(segue__observer *observer, const segue__drift_report *report);
+static void on_written(segue__observer *observer, const segue__written_report *report);
+static void on_effect(segue__observer *observer, const segue__effect_report *report);
 
 enum { SPARE_SHARE = 8 }; /* half of what the clients of modules leave (core/ingress) */
 
@@ -72,6 +74,8 @@ void segue__admin_attach(segue__admin *admin, segue__engine *engine) {
   admin->observer.on_phase = admin_on_phase;
   admin->observer.on_module = on_module;
   admin->observer.on_drift = on_drift;
+  admin->observer.on_written = on_written;
+  admin->observer.on_effect = on_effect;
   admin->observer.data = admin;
   segue__engine_observe(engine, &admin->observer);
 }
@@ -123,6 +127,14 @@ static void on_module(segue__observer *observer, const char *module, uint64_t ge
 
 static void on_drift(segue__observer *observer, const segue__drift_report *report) {
   segue__events_drift(observer->data, report);
+}
+
+static void on_written(segue__observer *observer, const segue__written_report *report) {
+  segue__events_written(observer->data, report);
+}
+
+static void on_effect(segue__observer *observer, const segue__effect_report *report) {
+  segue__events_effect(observer->data, report);
 }
 
 /* Metrics and the recording get a result before it is logged. A client that waits for it gets its

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * GET /api/v1/events: server-sent events, one for each phase that a reload reaches, and for each
- * state that an instance of a module enters. Events are numbered; a client that comes back with
- * Last-Event-ID gets those it missed, as far as they are kept. The write limit of the server
- * disconnects a client that reads too slowly.
+ * GET /api/v1/events: server-sent events, one for each phase that a reload reaches, for each
+ * state that an instance of a module enters, for each set of files that a module has written, for
+ * each command that has ended, and for files that another program has changed. Events are numbered;
+ * a client that comes back with Last-Event-ID gets those it missed, as far as they are kept. The
+ * write limit of the server disconnects a client that reads too slowly.
  */
 #include "internal.h"
 #include "render.h"
@@ -103,6 +104,41 @@ void segue__events_drift(segue__admin *admin, const segue__drift_report *report)
   segue__buf_addf(&text, ",\"files\":%zu,", report->count);
   segue__render_clean(&text, admin->engine, "what", report->what);
   segue__buf_addf(&text, ",\"restores\":%s}", report->replace ? "true" : "false");
+  events_publish(admin, id, &text);
+}
+
+void segue__events_written(segue__admin *admin, const segue__written_report *report) {
+  segue__buf text;
+  uint64_t id = events_begin(admin, &text, "files");
+  segue__buf_addc(&text, '{');
+  segue__render_member(&text, "module", report->module);
+  segue__buf_addf(&text, ",\"generation\":%" PRIu64 ",\"written\":%zu,\"removed\":%zu,\"paths\":[",
+                  report->generation, report->written, report->removed);
+  for (size_t i = 0; i < report->path_count; i++) {
+    segue__buf_adds(&text, i ? "," : "");
+    segue__json_string(&text, report->paths[i], strlen(report->paths[i]));
+  }
+  segue__buf_adds(&text, "]}");
+  events_publish(admin, id, &text);
+}
+
+/* The end of a command has lines of its output, which may name a secret. */
+void segue__events_effect(segue__admin *admin, const segue__effect_report *report) {
+  segue__buf text;
+  uint64_t id = events_begin(admin, &text, "command");
+  segue__buf_addc(&text, '{');
+  segue__render_member(&text, "module", report->module);
+  segue__buf_addc(&text, ',');
+  segue__render_member(&text, "step", report->step);
+  segue__buf_addc(&text, ',');
+  segue__render_clean(&text, admin->engine, "command", report->shown);
+  segue__buf_addf(&text, ",\"ok\":%s,\"ms\":%" PRIu64 ",", report->error ? "false" : "true",
+                  report->ms);
+  if (report->error)
+    segue__render_clean(&text, admin->engine, "error", report->error);
+  else
+    segue__render_member(&text, "error", NULL);
+  segue__buf_addc(&text, '}');
   events_publish(admin, id, &text);
 }
 

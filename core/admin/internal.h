@@ -206,6 +206,8 @@ void segue__events_init(segue__admin *admin);
 void segue__events_close(segue__admin *admin);
 void segue__events_phase(segue__admin *admin, const segue__result *result, segue__phase phase);
 void segue__events_drift(segue__admin *admin, const segue__drift_report *report);
+void segue__events_written(segue__admin *admin, const segue__written_report *report);
+void segue__events_effect(segue__admin *admin, const segue__effect_report *report);
 void segue__events_module(segue__admin *admin, const char *module, uint64_t generation,
                           segue__module_state state);
 /* Every listener of the policy and the control socket; for status. */

@@ -25,6 +25,8 @@ void segue__metrics_write(segue__buf *out, const segue__metrics *metrics);
 void segue__metrics_process(segue__buf *out);
 /* One sample family's head: # HELP and # TYPE. */
 void segue__metrics_head(segue__buf *out, const char *name, const char *type, const char *help);
+/* families.c: appends the lines of modules, sorted into families. */
+void segue__metrics_gather(segue__buf *out, const char *text, size_t len);
 /* A label's value, escaped and in quotes. */
 void segue__metrics_label(segue__buf *out, const char *value);
 

@@ -373,15 +373,19 @@ static void clean_page(const segue__engine *engine, segue__buf *page) {
 
 void segue__handle_metrics(segue__admin *admin, segue__http_request *request, const char *rest) {
   (void)rest;
-  segue__buf body;
+  segue__buf body, modules;
   segue__buf_init(&body);
+  segue__buf_init(&modules);
   config_metrics(&body, admin->engine);
   reload_metrics(&body, admin->engine);
   segue__metrics_write(&body, &admin->metrics);
   source_metrics(&body, admin->engine);
   prometheus_module_metrics(&body, admin->engine);
   queue_metrics(&body, admin->loop);
-  segue__engine_module_metrics(admin->engine, prometheus_add_text, &body);
+  segue__engine_module_metrics(admin->engine, prometheus_add_text, &modules);
+  if (modules.failed) body.failed = true;
+  segue__metrics_gather(&body, modules.data, modules.len);
+  segue__buf_deinit(&modules);
   if (admin->parts.more_metrics) admin->parts.more_metrics(admin->parts.data, &body);
   prometheus_number(&body, "segue_http_connections", "gauge", "Open connections of the admin API.",
                     segue__http_connections(admin->server));

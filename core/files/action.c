@@ -14,6 +14,7 @@
 #include "ask.h"
 #include "inventory.h"
 #include "module.h"
+#include "observed.h"
 #include "recovery.h"
 
 static segue__file_instance *action_instance(const segue__step *step) {
@@ -292,7 +293,13 @@ static void action_hold_set(segue__step *step) {
   segue__step_set_data(step, shared);
 }
 
+static void action_observe(const segue__step *step) {
+  segue__observed_written(action_instance(step),
+                          segue_snapshot_generation(segue__step_next_snapshot(step)));
+}
+
 static void action_settle(segue__step *step) {
+  action_observe(step);
   segue__inventory_settled(action_instance(step),
                            segue_snapshot_generation(segue__step_next_snapshot(step)));
   action_hold_set(step);
@@ -300,6 +307,7 @@ static void action_settle(segue__step *step) {
 }
 
 static void action_settle_remove(segue__step *step) {
+  action_observe(step);
   action_hold_set(step);
   segue__step_remove(step);
 }

@@ -267,6 +267,7 @@ int segue__file_world_watch(segue__file_world *world, segue__engine *engine) {
   drift->observer.data = drift;
   segue__engine_observe(engine, &drift->observer);
   world->drift = drift;
+  world->engine = engine;
   return 0;
 }
 
@@ -278,6 +279,7 @@ void segue__file_world_unwatch(segue__file_world *world, void (*cb)(void *data),
   }
   segue__watcher *watch = drift->watch;
   world->drift = NULL;
+  world->engine = NULL;
   segue__timer_stop(world->loop, &drift->timer);
   segue__engine_unobserve(drift->engine, &drift->observer);
   for (size_t i = 0; i < drift->count; i++)

@@ -13,6 +13,7 @@
 #include <uv.h>
 
 #include "internal.h"
+#include "observed.h"
 #include "preview.h"
 
 /* The attributes of a file that was equal to the wanted version. */
@@ -185,6 +186,7 @@ void segue__inventory_apply_end(segue__file_instance *instance, const segue__eff
   segue__buf_deinit(&by);
   entry->rows.applied = true;
   entry->rows.applied_ms = segue__loop_now_ms(loop) - entry->apply_since_ms;
+  segue__observed_ran(instance, undo ? "undo" : "apply", effect, entry->rows.applied_ms, error);
   segue__inventory_ran(instance, undo ? SEGUE__FILE_UNDO : SEGUE__FILE_APPLY, !error,
                        entry->rows.applied_ms);
   entry->rows.applied_wall_ms = segue__loop_wall_ms(loop);
@@ -199,30 +201,50 @@ void segue__inventory_ran(segue__file_instance *instance, segue__file_step step,
   entry->ran_ms[step] += ms;
 }
 
-static void metric_head(segue__buf *out, const char *name, const char *module) {
-  segue__buf_addf(out, "%s{module=\"%s\"", name, module);
+/* Of each module: /metrics has the lines of all modules by families. */
+static void metric_family(segue__buf *out, const char *name, const char *help) {
+  segue__buf_addf(out, "# HELP %s %s\n# TYPE %s counter\n", name, help, name);
+}
+
+static void metric_count(segue__buf *out, const char *name, const char *help, const char *module,
+                         uint64_t value) {
+  metric_family(out, name, help);
+  segue__buf_addf(out, "%s{module=\"%s\"} %" PRIu64 "\n", name, module, value);
+}
+
+static void metric_commands(const inventory_entry *entry, const char *module, segue__buf *out) {
+  static const char *const steps[] = {"check", "apply", "undo"};
+  static const char count[] = "segue_files_commands_total",
+                    seconds[] = "segue_files_command_seconds_total";
+  metric_family(out, count, "Checks, applies and undos of rendered files that have ended.");
+  for (size_t i = 0; i < SEGUE__FILE_STEPS; i++)
+    segue__buf_addf(out,
+                    "%s{module=\"%s\",step=\"%s\",result=\"good\"} %" PRIu64 "\n"
+                    "%s{module=\"%s\",step=\"%s\",result=\"failed\"} %" PRIu64 "\n",
+                    count, module, steps[i], entry->good[i], count, module, steps[i],
+                    entry->failed[i]);
+  metric_family(out, seconds, "Time that checks, applies and undos of rendered files took.");
+  for (size_t i = 0; i < SEGUE__FILE_STEPS; i++)
+    segue__buf_addf(out, "%s{module=\"%s\",step=\"%s\"} %.3f\n", seconds, module, steps[i],
+                    (double)entry->ran_ms[i] / 1e3);
 }
 
 void segue__inventory_metrics(const segue__file_instance *instance, segue__buf *out) {
-  static const char *const steps[] = {"check", "apply", "undo"};
   const char *module = instance->module->name;
   const inventory_entry *entry = inventory_find(instance->module->world->inventory, module);
+  metric_count(out, "segue_templates_rendered_total", "Templates that were rendered.", module,
+               instance->renders);
+  metric_count(
+      out, "segue_templates_unchanged_total",
+      "Templates that were not rendered again, because nothing that they read has changed.", module,
+      instance->reuses);
   if (!entry) return;
-  metric_head(out, "segue_files_written_total", module);
-  segue__buf_addf(out, "} %" PRIu64 "\n", entry->written);
-  metric_head(out, "segue_files_unchanged_total", module);
-  segue__buf_addf(out, "} %" PRIu64 "\n", entry->unchanged);
-  for (size_t i = 0; i < SEGUE__FILE_STEPS; i++) {
-    metric_head(out, "segue_files_commands_total", module);
-    segue__buf_addf(out, ",step=\"%s\",result=\"good\"} %" PRIu64 "\n", steps[i], entry->good[i]);
-    metric_head(out, "segue_files_commands_total", module);
-    segue__buf_addf(out, ",step=\"%s\",result=\"failed\"} %" PRIu64 "\n", steps[i],
-                    entry->failed[i]);
-  }
-  for (size_t i = 0; i < SEGUE__FILE_STEPS; i++) {
-    metric_head(out, "segue_files_command_seconds_total", module);
-    segue__buf_addf(out, ",step=\"%s\"} %.3f\n", steps[i], (double)entry->ran_ms[i] / 1e3);
-  }
+  metric_count(out, "segue_files_written_total", "Rendered files that were put in place.", module,
+               entry->written);
+  metric_count(out, "segue_files_unchanged_total",
+               "Rendered files that were in place already when their module changed.", module,
+               entry->unchanged);
+  metric_commands(entry, module, out);
 }
 
 void segue__inventory_remove(segue__file_instance *instance) {

@@ -15,6 +15,7 @@
 #include "../os/op.h"
 #include "check.h"
 #include "inventory.h"
+#include "observed.h"
 #include "preview.h"
 #include "simulation.h"
 
@@ -110,9 +111,9 @@ static void check_done(void *data, int status, const segue_error *error) {
   segue__file_instance *instance = data;
   segue_error refused;
   instance->command = NULL;
-  segue__inventory_ran(instance, SEGUE__FILE_CHECK, !status,
-                       segue__loop_now_ms(instance->module->world->loop) -
-                           instance->check_since_ms);
+  uint64_t ms = segue__loop_now_ms(instance->module->world->loop) - instance->check_since_ms;
+  segue__inventory_ran(instance, SEGUE__FILE_CHECK, !status, ms);
+  segue__observed_ran(instance, "check", &instance->module->check, ms, status ? error : NULL);
   if (*instance->check_folder) (void)rmdir(instance->check_folder);
   if (status == SEGUE_EMODULE) {
     refused = *error;
@@ -437,10 +438,6 @@ static void module_metrics(void *object, void (*add)(void *sink, const char *tex
   const segue__file_instance *instance = object;
   segue__buf out;
   segue__buf_init(&out);
-  segue__buf_addf(&out, "segue_templates_rendered_total{module=\"%s\"} %" PRIu64 "\n",
-                  instance->module->name, instance->renders);
-  segue__buf_addf(&out, "segue_templates_unchanged_total{module=\"%s\"} %" PRIu64 "\n",
-                  instance->module->name, instance->reuses);
   segue__inventory_metrics(instance, &out);
   if (!out.failed) add(sink, out.data, out.len);
   segue__buf_deinit(&out);

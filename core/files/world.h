@@ -15,6 +15,7 @@
 #include "set.h"
 
 typedef struct segue__file_world segue__file_world;
+typedef struct segue__engine segue__engine;
 typedef struct segue__file_drift segue__file_drift;
 typedef struct segue__inventory segue__inventory;
 
@@ -26,6 +27,7 @@ struct segue__file_world {
   segue__file_book *book;      /* NULL: a rehearsal */
   segue__inventory *inventory; /* NULL: no set has begun */
   segue__file_drift *drift;    /* NULL: nothing is watched */
+  segue__engine *engine;       /* whose observers follow the modules; NULL: nobody does */
   segue__wants *wants;
   segue__module_spec **leftovers; /* leftover.c */
   size_t leftover_count;

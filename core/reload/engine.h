@@ -95,6 +95,23 @@ typedef struct segue__drift_report {
 /* Notes it for status, metrics, observers and the next run. Does not request a run. */
 void segue__engine_drift(segue__engine *engine, const segue__drift_report *report);
 
+/* A module has written files as one set; for observers. */
+typedef struct segue__written_report {
+  const char *module;
+  uint64_t generation;
+  size_t written, removed;
+  const char *const *paths; /* the first of them */
+  size_t path_count;
+} segue__written_report;
+/* A command, a signal or a request of a module has ended; for observers. */
+typedef struct segue__effect_report {
+  const char *module;
+  const char *step;  /* "check", "apply" or "undo" */
+  const char *shown; /* as it would be typed */
+  uint64_t ms;
+  const char *error; /* NULL: it has succeeded */
+} segue__effect_report;
+
 /* Follows every step of every run: log, metrics, event stream, record. Caller's memory. result is
  * complete in SETTLED only. */
 typedef struct segue__observer segue__observer;
@@ -108,6 +125,9 @@ struct segue__observer {
                     segue__module_state state);
   /* Something that a module changed outside memory was changed by another program. May be NULL. */
   void (*on_drift)(segue__observer *observer, const segue__drift_report *report);
+  /* These may be NULL. */
+  void (*on_written)(segue__observer *observer, const segue__written_report *report);
+  void (*on_effect)(segue__observer *observer, const segue__effect_report *report);
   void *data;
   segue__observer *next;
 };
@@ -115,6 +135,9 @@ struct segue__observer {
 void segue__engine_keep_files(segue__engine *engine, bool keep);
 void segue__engine_observe(segue__engine *engine, segue__observer *observer);
 void segue__engine_unobserve(segue__engine *engine, segue__observer *observer);
+/* Calls on_written or on_effect of each observer. */
+void segue__engine_notify_written(segue__engine *engine, const segue__written_report *report);
+void segue__engine_notify_effect(segue__engine *engine, const segue__effect_report *report);
 
 /* The triggers and listeners of a policy, set up and taken down with the transaction. stage binds
  * and opens what `next` has and the live one has not; errors fail the reload. settle makes it the

@@ -45,3 +45,17 @@ void segue__engine_notify_drift(segue__engine *engine, const segue__drift_report
     if (o->on_drift) o->on_drift(o, report);
   }
 }
+
+void segue__engine_notify_written(segue__engine *engine, const segue__written_report *report) {
+  for (segue__observer *o = engine->observers, *next; o; o = next) {
+    next = o->next;
+    if (o->on_written) o->on_written(o, report);
+  }
+}
+
+void segue__engine_notify_effect(segue__engine *engine, const segue__effect_report *report) {
+  for (segue__observer *o = engine->observers, *next; o; o = next) {
+    next = o->next;
+    if (o->on_effect) o->on_effect(o, report);
+  }
+}
