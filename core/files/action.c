@@ -14,7 +14,6 @@
 #include "ask.h"
 #include "inventory.h"
 #include "module.h"
-#include "observed.h"
 #include "recovery.h"
 
 static segue__file_instance *action_instance(const segue__step *step) {
@@ -294,8 +293,8 @@ static void action_hold_set(segue__step *step) {
 }
 
 static void action_observe(const segue__step *step) {
-  segue__observed_written(action_instance(step),
-                          segue_snapshot_generation(segue__step_next_snapshot(step)));
+  segue__inventory_notify_written(action_instance(step),
+                                  segue_snapshot_generation(segue__step_next_snapshot(step)));
 }
 
 static void action_settle(segue__step *step) {

@@ -344,7 +344,23 @@ static void check_take_words(segue__effect *effect, segue__effect_texts *words) 
   effect->shell = effect->user = effect->group = NULL;
 }
 
-static int check_wrap(segue__check_words *out, const segue__file_set *set, segue_error *err) {
+/* The words of a command that does nothing, below an overlay without staged files. */
+static int check_try_words(segue__effect_texts *out, const segue__file_set *set,
+                           const char *folder) {
+  const char *path = set->files[0].path, *slash = strrchr(path, '/');
+  const char *const head[] = {
+      "unshare", geteuid() ? "-rm" : "-m", "sh", "-c", check_script, "segue-check", folder, "", "",
+      "+"};
+  int rc = 0;
+  for (size_t i = 0; i < sizeof head / sizeof *head && !rc; i++)
+    rc = check_add(out, head[i]);
+  if (!rc) rc = check_push(out, path, slash == path ? 1 : (size_t)(slash - path));
+  if (!rc) rc = check_add(out, "--");
+  return rc ? rc : check_add(out, "true");
+}
+
+static int check_wrap(segue__check_words *out, const segue__file_set *set, bool only_try,
+                      segue_error *err) {
   segue__effect_texts words = {0};
   char folder[] = "/tmp/segue-check-XXXXXX";
   int rc = check_folders_fit(set, err);
@@ -354,7 +370,8 @@ static int check_wrap(segue__check_words *out, const segue__file_set *set, segue
                          "check: the option user needs a segue that runs as root");
   if (!mkdtemp(folder))
     return segue__errorf(err, UV_EIO, "check: no folder can be made in /tmp: make room there");
-  rc = check_wrap_words(&words, set, &out->effect, folder);
+  rc = only_try ? check_try_words(&words, set, folder)
+                : check_wrap_words(&words, set, &out->effect, folder);
   if (rc) {
     check_free_texts(&words);
     (void)rmdir(folder);
@@ -372,7 +389,16 @@ int segue__check_words_make(segue__check_words *out, const segue__file_set *set,
   int rc = segue__effect_copy(check, NULL, 0, &out->effect, err);
   if (!rc) rc = check_substitute(set, &out->effect, &found, err);
   out->names_staged = found;
-  if (!rc && !found && !set->simulation) rc = check_wrap(out, set, err);
+  if (!rc && !found && !set->simulation) rc = check_wrap(out, set, false, err);
+  if (rc) segue__effect_clear(&out->effect);
+  return rc;
+}
+
+int segue__check_words_try(segue__check_words *out, const segue__file_set *set,
+                           const segue__effect *check, segue_error *err) {
+  memset(out, 0, sizeof *out);
+  int rc = segue__effect_copy(check, NULL, 0, &out->effect, err);
+  if (!rc) rc = check_wrap(out, set, true, err);
   if (rc) segue__effect_clear(&out->effect);
   return rc;
 }

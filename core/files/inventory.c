@@ -12,8 +12,8 @@
 #include <time.h>
 #include <uv.h>
 
+#include "../reload/engine.h"
 #include "internal.h"
-#include "observed.h"
 #include "preview.h"
 
 /* The attributes of a file that was equal to the wanted version. */
@@ -186,7 +186,8 @@ void segue__inventory_apply_end(segue__file_instance *instance, const segue__eff
   segue__buf_deinit(&by);
   entry->rows.applied = true;
   entry->rows.applied_ms = segue__loop_now_ms(loop) - entry->apply_since_ms;
-  segue__observed_ran(instance, undo ? "undo" : "apply", effect, entry->rows.applied_ms, error);
+  segue__inventory_notify_ran(instance, undo ? "undo" : "apply", effect, entry->rows.applied_ms,
+                              error);
   segue__inventory_ran(instance, undo ? SEGUE__FILE_UNDO : SEGUE__FILE_APPLY, !error,
                        entry->rows.applied_ms);
   entry->rows.applied_wall_ms = segue__loop_wall_ms(loop);
@@ -256,6 +257,48 @@ void segue__inventory_remove(segue__file_instance *instance) {
     return; /* an undo has failed too: the files are still the concern */
   entry_deinit(entry);
   *entry = inventory->entries[--inventory->count];
+}
+
+/* ---- Observers ---- */
+
+/* The paths of a set of 5,000 files would be a megabyte in each of the events that are kept for
+ * clients that come back: a report has the first ones, and the number of all. */
+enum { NOTIFIED_PATHS = 20 };
+
+void segue__inventory_notify_written(const segue__file_instance *instance, uint64_t generation) {
+  segue__engine *engine = instance->module->world->engine;
+  const segue__file_set *set = instance->shared->set;
+  const char *paths[NOTIFIED_PATHS];
+  segue__file_status file;
+  segue__written_report report = {
+      .module = instance->module->name, .generation = generation, .paths = paths};
+  for (size_t i = 0; i < segue__file_set_count(set); i++) {
+    segue__file_set_get(set, i, &file);
+    if (!file.changed) continue;
+    if (file.next.kind == SEGUE__FILE_NONE)
+      report.removed++;
+    else
+      report.written++;
+    if (report.path_count < NOTIFIED_PATHS) paths[report.path_count++] = file.path;
+  }
+  if (engine && report.path_count) segue__engine_notify_written(engine, &report);
+}
+
+void segue__inventory_notify_ran(const segue__file_instance *instance, const char *step,
+                                 const segue__effect *effect, uint64_t ms,
+                                 const segue_error *error) {
+  segue__engine *engine = instance->module->world->engine;
+  segue__buf shown;
+  if (!engine || instance->planned) return;
+  segue__buf_init(&shown);
+  segue__effect_shown(effect, &shown);
+  const segue__effect_report report = {.module = instance->module->name,
+                                       .step = step,
+                                       .shown = shown.failed ? NULL : shown.data,
+                                       .ms = ms,
+                                       .error = error ? error->message : NULL};
+  segue__engine_notify_effect(engine, &report);
+  segue__buf_deinit(&shown);
 }
 
 /* ---- The report ---- */

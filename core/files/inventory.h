@@ -31,6 +31,13 @@ void segue__inventory_apply_end(segue__file_instance *instance, const segue__eff
 /* A check, an apply or an undo has ended, after this time. Counts it. */
 void segue__inventory_ran(segue__file_instance *instance, segue__file_step step, bool good,
                           uint64_t ms);
+/* Reports to the observers of the engine (event streams): the files that the set has written, from
+ * this generation on; an effect that has ended, with an error or NULL. step: a constant: "check",
+ * "apply" or "undo". A plan and a rehearsal report nothing. */
+void segue__inventory_notify_written(const segue__file_instance *instance, uint64_t generation);
+void segue__inventory_notify_ran(const segue__file_instance *instance, const char *step,
+                                 const segue__effect *effect, uint64_t ms,
+                                 const segue_error *error);
 /* Appends the metrics of the module. */
 void segue__inventory_metrics(const segue__file_instance *instance, segue__buf *out);
 /* The instance is destroyed: if it is the live one, its module has no files any more, unless it

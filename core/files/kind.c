@@ -7,9 +7,11 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include <uv.h>
 
 #include "../os/error.h"
+#include "../os/user.h"
 #include "../reload/policy_options.h"
 #include "check.h"
 #include "internal.h"
@@ -262,6 +264,25 @@ static int kind_make_removal(segue__file_module *of, const segue__files_options 
   return of->removal ? 0 : UV_ENOMEM;
 }
 
+/* A check that sees the staged files in their places mounts them, which root alone may do for
+ * another user. A daemon that had loaded such a policy would notice at its first change only. */
+static int kind_users(const segue__file_module *module, segue_error *err) {
+  const segue__file_world *world = module->world;
+  const segue__effect *const effects[] = {&module->check, &module->apply, &module->undo};
+  static const char *const names[] = {"check", "apply", "undo"};
+  if (!world || world->simulation || world->capture) return 0;
+  for (size_t i = 0; i < sizeof effects / sizeof *effects; i++) {
+    if (!effects[i]->user || (i && !world->book)) continue; /* a plan runs the check only */
+    bool mounts = !i && !segue__check_names_files(effects[i]);
+    if (mounts ? geteuid() == 0 : segue__user_may_change()) continue;
+    return segue__errorf(err, SEGUE_ECONFIG,
+                         "module '%s': %s: the option user needs a segue that runs as root: run it "
+                         "as root, or remove the option",
+                         module->name, names[i]);
+  }
+  return 0;
+}
+
 int segue__file_module_resolve(segue__file_world *world, const void *options,
                                const segue__file_module_place *place, segue__module_spec *spec,
                                segue_error *err) {
@@ -277,7 +298,8 @@ int segue__file_module_resolve(segue__file_world *world, const void *options,
   if (rc)
     segue__errorf(err, rc, "module '%s': out of memory", spec->name);
   else
-    rc = kind_load_templates(module, options, place, err);
+    rc = kind_users(module, err);
+  if (!rc) rc = kind_load_templates(module, options, place, err);
   if (rc) {
     segue__file_module_unref(module);
     return rc;

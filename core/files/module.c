@@ -15,7 +15,6 @@
 #include "../os/op.h"
 #include "check.h"
 #include "inventory.h"
-#include "observed.h"
 #include "preview.h"
 #include "simulation.h"
 
@@ -113,8 +112,10 @@ static void check_done(void *data, int status, const segue_error *error) {
   instance->command = NULL;
   uint64_t ms = segue__loop_now_ms(instance->module->world->loop) - instance->check_since_ms;
   segue__inventory_ran(instance, SEGUE__FILE_CHECK, !status, ms);
-  segue__observed_ran(instance, "check", &instance->module->check, ms, status ? error : NULL);
+  segue__inventory_notify_ran(instance, "check", &instance->module->check, ms,
+                              status ? error : NULL);
   if (*instance->check_folder) (void)rmdir(instance->check_folder);
+  if (!status && *instance->check_folder) instance->module->world->namespaces_work = true;
   if (status == SEGUE_EMODULE) {
     refused = *error;
     /* The check decides about the configuration: it is rejected, and not tried again. */
@@ -150,6 +151,60 @@ static int check_start(segue__file_instance *instance, segue_error *err) {
   return rc;
 }
 
+/* ---- A check that does not run ---- */
+
+static void try_warn(const segue__file_module *module, const segue_error *error) {
+  SEGUE__LOG(module->world->log, SEGUE_WARN, "files",
+             "this system does not let a check see new files in the place of the live ones: the "
+             "next change of them will fail: name the files as {staged:PATH} in check",
+             SEGUE__FIELD("module", module->name), SEGUE__FIELD("error", error->message));
+}
+
+static void try_done(void *data, int status, const segue_error *error) {
+  segue__file_instance *instance = data;
+  instance->command = NULL;
+  (void)rmdir(instance->check_folder);
+  if (!status)
+    instance->module->world->namespaces_work = true;
+  else if (!instance->cancelled)
+    try_warn(instance->module, error);
+  if (instance->cancelled)
+    instance_cancelled(instance);
+  else
+    instance_end(instance, 0, NULL);
+}
+
+/* Where no file differs, no check runs: a system that forbids private mount namespaces would refuse
+ * the first change, perhaps at night, a long time after the policy was loaded. So the first load
+ * tries it. Returns whether that has begun. */
+static bool try_namespace(segue__file_instance *instance) {
+  segue__file_module *module = instance->module;
+  const segue__file_world *world = module->world;
+  segue__check_words words;
+  segue_error error;
+  if (!segue__effect_any(&module->check) || segue__check_names_files(&module->check) ||
+      world->namespaces_work || world->simulation || world->capture || !module->count)
+    return false;
+  int rc = segue__check_words_try(&words, instance->shared->set, &module->check, &error);
+  if (!rc) {
+    memcpy(instance->check_folder, words.folder, sizeof words.folder);
+    const segue__effect_options options = {.size = sizeof options,
+                                           .loop = world->loop,
+                                           .os = world->os,
+                                           .module = module->name,
+                                           .title = "check",
+                                           .effect = &words.effect,
+                                           .shown = &module->check,
+                                           .cb = try_done,
+                                           .data = instance};
+    rc = segue__effect_start(&instance->command, &options, &error);
+    segue__effect_clear(&words.effect);
+    if (rc) (void)rmdir(instance->check_folder);
+  }
+  if (rc) try_warn(module, &error);
+  return !rc;
+}
+
 /* The preview comes before the check: a check that fails is understood by the difference. */
 static void previewed(void *data, int status, segue__file_changes *changes) {
   segue__file_instance *instance = data;
@@ -166,20 +221,23 @@ static void previewed(void *data, int status, segue__file_changes *changes) {
 
 static void staged(void *data, int status, const segue_error *error) {
   segue__file_instance *instance = data;
-  if (instance->cancelled)
+  if (instance->cancelled) {
     instance_cancelled(instance);
-  else if (status || !segue__file_set_changed(instance->shared->set))
+  } else if (status) {
     instance_end(instance, status, error);
-  else
-    segue__file_preview_start(
-        &(segue__file_preview_options){.size = sizeof(segue__file_preview_options),
-                                       .shared = instance->shared,
-                                       .module = instance->module->name,
-                                       .next = instance->next,
-                                       .prev = instance->prev,
-                                       .plan = instance->planned,
-                                       .done = previewed,
-                                       .data = instance});
+  } else if (segue__file_set_changed(instance->shared->set)) {
+    const segue__file_preview_options options = {.size = sizeof options,
+                                                 .shared = instance->shared,
+                                                 .module = instance->module->name,
+                                                 .next = instance->next,
+                                                 .prev = instance->prev,
+                                                 .plan = instance->planned,
+                                                 .done = previewed,
+                                                 .data = instance};
+    segue__file_preview_start(&options);
+  } else if (!try_namespace(instance)) {
+    instance_end(instance, 0, NULL);
+  }
 }
 
 static int capture_set(segue__file_set *set, segue_error *err) {

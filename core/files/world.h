@@ -27,7 +27,8 @@ struct segue__file_world {
   segue__file_book *book;      /* NULL: a rehearsal */
   segue__inventory *inventory; /* NULL: no set has begun */
   segue__file_drift *drift;    /* NULL: nothing is watched */
-  segue__engine *engine;       /* whose observers follow the modules; NULL: nobody does */
+  segue__engine *engine;       /* whose observers follow the modules; NULL: there are none */
+  bool namespaces_work;        /* a command has run in a private mount namespace */
   segue__wants *wants;
   segue__module_spec **leftovers; /* leftover.c */
   size_t leftover_count;

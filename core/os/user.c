@@ -8,9 +8,12 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <uv.h>
 
 #include "error.h"
@@ -89,6 +92,13 @@ int segue__user_find(const char *name, const char *group, segue__user_entry *out
     segue__user_entry_deinit(out);
   segue__free(names);
   return rc;
+}
+
+bool segue__user_may_change(void) {
+  struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+  struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = {{0}};
+  const unsigned needed = 1U << CAP_SETUID | 1U << CAP_SETGID;
+  return !syscall(SYS_capget, &header, sets) && (sets[0].effective & needed) == needed;
 }
 
 void segue__user_entry_move(segue__user_entry *to, segue__user_entry *from) {

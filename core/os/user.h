@@ -31,6 +31,9 @@ typedef struct segue__user_entry {
  * if there is no such user or group, UV_ENOMEM, or the error of the name service; err names the
  * user or the group, and *out needs no deinit then. */
 int segue__user_find(const char *name, const char *group, segue__user_entry *out, segue_error *err);
+/* Whether this process may run a child as another user: as root, or with CAP_SETUID and
+ * CAP_SETGID. [any thread] */
+bool segue__user_may_change(void);
 /* Moves a result; `from` needs no deinit then. */
 void segue__user_entry_move(segue__user_entry *to, segue__user_entry *from);
 void segue__user_entry_deinit(segue__user_entry *entry);
