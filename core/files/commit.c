@@ -26,8 +26,9 @@ static int commit_failed(const segue__set_file *file, int rc, segue_error *err) 
 static int commit_check_replaced(segue__set_file *file, const char *from, segue_error *err) {
   segue__file_version replaced;
   int rc = segue__file_version_read(from, &replaced, NULL, err);
-  if (rc || segue__file_version_equal(&replaced, &file->previous)) return rc;
-  file->previous = replaced;
+  bool no_file = rc == UV_EISDIR || rc == UV_EFTYPE; /* a folder or a device: undo moves it back */
+  if (!no_file && (rc || segue__file_version_equal(&replaced, &file->previous))) return rc;
+  if (!no_file) file->previous = replaced;
   return segue__errorf(err, SEGUE_EMODULE,
                        "%s was changed by another program during the reload: that change stays; "
                        "reload again",

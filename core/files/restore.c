@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include <uv.h>
@@ -64,6 +65,13 @@ static const char *restore_find(const segue__file_restore *restore, const char *
         segue__file_version_equal(&version, restore->wanted))
       return places[i];
   return NULL;
+}
+
+/* Another program has put a folder, a pipe or a device in the place of a file: no version of it can
+ * be read or compared. */
+static bool restore_is_no_file(const char *path) {
+  struct stat st;
+  return !lstat(path, &st) && !S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode);
 }
 
 /* A version that another program wrote between staging and commit, and moved away by the commit: it
@@ -212,8 +220,9 @@ static int restore_move(segue__file_restore *restore, segue_error *err) {
   if (!spare) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", restore->path);
   int rc = SEGUE_FAULT("files.restore");
   if (rc) segue__explain(err, rc, "write", restore->path);
-  if (!rc) rc = segue__file_version_read(restore->path, &now, NULL, err);
-  if (!rc && !segue__file_version_equal(&now, restore->wanted))
+  restore->left = !rc && restore_is_no_file(restore->path);
+  if (!rc && !restore->left) rc = segue__file_version_read(restore->path, &now, NULL, err);
+  if (!rc && !restore->left && !segue__file_version_equal(&now, restore->wanted))
     rc = restore_step(restore, spare, &now, err);
   segue__free(spare);
   return rc;
