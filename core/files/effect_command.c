@@ -111,6 +111,7 @@ static int command_spawn(segue__effect_run *run, segue_error *err) {
                                   .timeout_ms = effect->timeout_ms,
                                   .kill_ms = effect->kill_ms,
                                   .join_output = true,
+                                  .kill_rest = run->options.kill_rest,
                                   .capture = 1,
                                   .on_output = command_on_output,
                                   .on_exit = command_on_exit,

@@ -139,6 +139,7 @@ static int check_start(segue__file_instance *instance, segue_error *err) {
   memcpy(instance->check_folder, words.folder, sizeof words.folder);
   segue__effect_options options = segue__file_module_effect(module, "check", &words.effect);
   options.shown = &module->check;
+  options.kill_rest = true;
   options.cb = check_done;
   options.data = instance;
   bool in_place = !words.names_staged;
@@ -188,15 +189,12 @@ static bool try_namespace(segue__file_instance *instance) {
   int rc = segue__check_words_try(&words, instance->shared->set, &module->check, &error);
   if (!rc) {
     memcpy(instance->check_folder, words.folder, sizeof words.folder);
-    const segue__effect_options options = {.size = sizeof options,
-                                           .loop = world->loop,
-                                           .os = world->os,
-                                           .module = module->name,
-                                           .title = "check",
-                                           .effect = &words.effect,
-                                           .shown = &module->check,
-                                           .cb = try_done,
-                                           .data = instance};
+    segue__effect_options options = segue__file_module_effect(module, "check", &words.effect);
+    options.answers = NULL; /* it is no part of an incident */
+    options.shown = &module->check;
+    options.kill_rest = true;
+    options.cb = try_done;
+    options.data = instance;
     rc = segue__effect_start(&instance->command, &options, &error);
     segue__effect_clear(&words.effect);
     if (rc) (void)rmdir(instance->check_folder);

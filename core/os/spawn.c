@@ -91,6 +91,7 @@ static int command_start(command *c, const segue__spawn_options *o, segue_error 
                                   .input = o->input,
                                   .input_len = o->input_len,
                                   .join_output = o->join_output,
+                                  .kill_rest = o->kill_rest,
                                   .stop_signal = o->stop_signal,
                                   .kill_ms = o->kill_ms,
                                   .linger_ms = o->linger_ms,

@@ -45,6 +45,7 @@ typedef struct segue__spawn_options {
   uint64_t linger_ms;
   size_t capture;   /* most bytes kept of each stream; SIZE_MAX: all */
   bool join_output; /* standard error goes into standard output, in order */
+  bool kill_rest;   /* when it exits by itself its process group gets SIGKILL */
   /* Output as it comes; may be NULL. Must not stop the loop from turning for long. */
   void (*on_output)(void *data, segue__stream stream, const char *bytes, size_t len);
   /* Runs once, when the child is gone, its output is read and every handle is closed; never before
@@ -63,7 +64,7 @@ struct segue__spawn {
 
 /* Starts the command. err names the program, or the folder, that is missing or not usable; then
  * on_exit never runs. At the time limit segue__child_stop is called. A command that exits by itself
- * leaves its process group alone: it may have started a daemon. */
+ * leaves its process group alone, unless kill_rest is set: it may have started a daemon. */
 int segue__spawn_start(segue__loop *loop, const segue__spawn_options *options, segue__spawn **out,
                        segue_error *err);
 /* As if the time limit had passed. Does nothing when that is under way. */

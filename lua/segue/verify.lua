@@ -83,8 +83,10 @@ end
 
 -- ---- Prometheus ----
 
-local function reloads_of(url, prefix)
-  local answer, why, code = fetch { url = url, timeout = "5s" }
+-- options: prefix, of the metrics; tls, as of segue.fetch.
+local function reloads_of(url, options)
+  local prefix = options.prefix
+  local answer, why, code = fetch { url = url, timeout = "5s", tls = options.tls }
   if not answer then return nil, why, code end
   if answer.status ~= 200 then
     return nil, ("%s must answer 200, not %d"):format(url, answer.status)
@@ -101,8 +103,9 @@ end
 
 -- The success of a reload is a metric of the last one: so the time of the last success must have
 -- advanced too, or it is the success of an earlier reload.
-local function prometheus_uses(url, prefix, before)
-  local now, why, code = reloads_of(url, prefix)
+local function prometheus_uses(url, options, before)
+  local prefix = options.prefix
+  local now, why, code = reloads_of(url, options)
   if not now then return nil, why, code end
   if now.successful ~= 1 then
     return nil, ("%s has rejected its configuration, as its metric "
@@ -117,20 +120,22 @@ end
 --- For verify: Prometheus reports that it has loaded its configuration since. The argument is its
 --- URL ("http://127.0.0.1:9090"). Alertmanager has the same metrics: prefix = "alertmanager".
 ---@param url string
----@param options? { prefix?: string }
+--- A server with TLS: tls, as of segue.fetch.
+---@param options? { prefix?: string, tls?: table }
 ---@return segue.Probe
 function M.prometheus(url, options)
   core.argument("segue.verify.prometheus: its argument", url, "text")
-  local prefix = options and options.prefix or "prometheus"
-  core.argument("segue.verify.prometheus: the option prefix", prefix, "text")
+  local given = { prefix = options and options.prefix or "prometheus", tls = options and options.tls }
+  core.argument("segue.verify.prometheus: the option prefix", given.prefix, "text")
+  core.argument("segue.verify.prometheus: the option tls", given.tls or {}, "table")
   if not url:find "^https?://." then
     error("segue.verify.prometheus needs a URL such as \"http://127.0.0.1:9090\"", 2)
   end
   local metrics = url:gsub("/+$", "") .. "/metrics"
   return probe("segue.verify.prometheus", function()
-    local found = reloads_of(metrics, prefix)
+    local found = reloads_of(metrics, given)
     return found and found.success_timestamp_seconds or nil
-  end, function(before) return prometheus_uses(metrics, prefix, before) end)
+  end, function(before) return prometheus_uses(metrics, given, before) end)
 end
 
 return setmetatable(M, {

@@ -83,7 +83,8 @@ describe("a command of a files module", function()
   end)
 
   it("may leave a daemon behind that keeps its output open", function()
-    local d = start [[check = "setsid sleep 1000 & echo $! > pid; echo checked"]]
+    local d = start [=[check = [[setsid sh -c 'touch up; exec sleep 1000' & echo $! > pid
+      until test -e up; do :; done; echo checked]]]=]
     local pid = assert(tonumber(d.dir:read "pid"))
     finally(function() uv.kill(pid, 9) end)
     assert.is_false(gone(pid))
