@@ -28,12 +28,19 @@ static void action_failed(segue__step *step, int status, const segue_error *erro
   segue__step_done(step, status, &named);
 }
 
-static void action_undo_failed(segue__step *step, int status, const segue_error *error) {
+/* what: the part of the undo that has failed. An operator must read whether the previous files are
+ * there: where only their command has failed, the server may use them after a restart. */
+static void action_undo_failed(segue__step *step, int status, const char *what,
+                               const segue_error *error) {
   segue_error named;
-  segue__errorf(&named, status, "module '%s': its files cannot be brought back: %s",
-                segue__step_module_name(step), error->message);
+  segue__errorf(&named, status, "module '%s': %s: %s", segue__step_module_name(step), what,
+                error->message);
   segue__step_undo_failed(step, &named);
 }
+
+static const char action_unmoved[] = "its files cannot be brought back",
+                  action_not_unapplied[] =
+                      "its previous files are back, but they could not be applied";
 
 static int action_start_effect(segue__step *step, const char *title, const segue__effect *effect,
                                void (*cb)(void *data, int status, const segue_error *error),
@@ -188,7 +195,7 @@ static void action_unapplied(void *data, int status, const segue_error *error) {
   segue__inventory_apply_end(action_instance(step), action_unapply(step), true,
                              status ? error : NULL);
   if (status)
-    action_undo_failed(step, status, error);
+    action_undo_failed(step, status, action_not_unapplied, error);
   else
     segue__step_unstart(step);
 }
@@ -216,7 +223,7 @@ static void action_undone(void *data, int status, const segue_error *error) {
   segue_error failure;
   segue__inventory_changing(action_instance(step), false);
   if (status) {
-    action_undo_failed(step, status, error);
+    action_undo_failed(step, status, action_unmoved, error);
     return;
   }
   if (!instance->applied) {
@@ -229,7 +236,7 @@ static void action_undone(void *data, int status, const segue_error *error) {
   else
     status = action_start_effect(step, undo == action_unapply(step) ? "undo" : "apply",
                                  action_unapply(step), action_unapplied, &failure);
-  if (status) action_undo_failed(step, status, &failure);
+  if (status) action_undo_failed(step, status, action_not_unapplied, &failure);
 }
 
 static void action_undo(segue__step *step) {
