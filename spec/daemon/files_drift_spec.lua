@@ -176,24 +176,31 @@ describe("a file that another program changes", function()
     assert.same({ "by hand\n" }, kept(d))
   end)
 
-  it("is restored, and kept as a copy, where segue is killed while it restores the file", function()
-    for _, point in ipairs { "files.exchange", "files.apply", "files.settle" } do
-      local d = segue.start { policy = policy:gsub("@DRIFT@", '"restore"'),
-        files = { ["a.yaml"] = "x: 1\n" } }
-      d:stop()
-      kill.arm(d, point .. "#1=kill")
-      d:wait_ready()
-      d.dir:save("out/a", "by hand\n")
-      kill.wait(d, point)
-      d:spawn()
-      d:wait_ready()
-      wait.until_true(function() return #kept(d) >= 1 and d.dir:read "out/a" == "a=1\n" end, nil,
-        function() return point .. d:log() end)
-      assert.equal("by hand\n", kept(d)[1])
-      drifted(d, 0)
-      d:stop()
-    end
-  end)
+  -- Each step of the reload that restores: files, command, record, settle.
+  local mark = kill.mark("#long", { "files.exchange", "files.apply", "files.settle" })
+  for _, point in ipairs { "files.scan", "files.stage.open", "files.stage.write",
+    "files.stage.sync", "files.commit", "files.keep.link", "files.exchange", "files.dirsync",
+    "files.apply", "files.applied", "prepare.1", "commit.1", "last_good.write", "settle.record",
+    "files.settle" } do
+    it("is restored, and kept as a copy, where segue is killed at " .. point .. mark(point),
+      function()
+        local d = segue.start { policy = policy:gsub("@DRIFT@", '"restore"'),
+          files = { ["a.yaml"] = "x: 1\n" } }
+        d:stop()
+        kill.arm(d, point .. (point == "files.scan" and "#2=kill" or "#1=kill"))
+        d:wait_ready()
+        d.dir:save("out/a", "by hand\n")
+        kill.wait(d, point)
+        d:spawn()
+        d:wait_ready()
+        wait.until_true(function()
+          return #kept(d) >= 1 and d.dir:read "out/a" == "a=1\n"
+            and d.dir:read "applied" == "a=1\nb=1\n"
+        end, nil, function() return d:log() end)
+        assert.equal("by hand\n", kept(d)[1])
+        drifted(d, 0)
+      end)
+  end
 
   it("is no drift where segue itself changes it", function()
     local d = ready(start "restore")

@@ -114,3 +114,31 @@ end)
     assert.equal(0, result.code, result:describe())
   end)
 end)
+
+describe("the JSON Schema of the options, for editors", function()
+  after_each(segue.cleanup)
+
+  it("has the list, the text and the table of a command, and names a mistake in each", function()
+    local d = segue.folder { policy = fill "" }
+    d.dir:write("schema.json", segue.cli({ "help", "options", "--json" }).stdout)
+    local function check(module)
+      d.dir:write("policy.json", ('{ "sources": [{ "kind": "file", "path": "a" }], "modules": { "web":'
+        .. ' { "kind": "files", "files": [{ "to": "a", "template": "t" }], %s } } }'):format(module))
+      return segue.cli({ "check", "--schema", d.dir:at "schema.json", d.dir:at "policy.json" })
+    end
+    for _, good in ipairs { '"check": ["nginx", "-t"]', '"check": "nginx -t"',
+      '"check": { "argv": ["nginx"], "user": "www", "env": { "A": "b", "C": false } }',
+      '"apply": ["a", "b"], "undo": ["c"], "retry": { "times": 2 }', '"apply": "x", "retry": true',
+      '"removed": "restore", "drift": "adopt"' } do
+      local result = check(good)
+      assert.equal(0, result.code, good .. result:describe())
+    end
+    for bad, place in pairs { ['"check": ["nginx", 1]'] = "check%[1%]",
+      ['"check": [["nginx"]]'] = "check%[0%]", ['"chekc": ["a"]'] = 'did you mean "check"',
+      ['"apply": { "argv": [] , "uesr": "x" }'] = "apply" } do
+      local result = check(bad)
+      assert.equal(3, result.code, bad .. result:describe())
+      assert.matches(place, result.output, 1)
+    end
+  end)
+end)
