@@ -12,6 +12,7 @@ return {
       files = { { template = "upstreams.tmpl", to = "conf.d/upstreams.conf", mode = "0644" } },
       check = { "nginx", "-t", "-p", ".", "-c", "nginx.conf" },
       apply = { "./reload-or-start" },
+      undo = { "./reload-or-start", "undo" }, -- stops the nginx of a first load that is undone
       -- nginx -s reload returns at once, and older workers may use a backend that is stopped next.
       verify = segue.verify.nginx "nginx.pid",
     },

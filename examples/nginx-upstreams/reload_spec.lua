@@ -25,6 +25,7 @@ describe("the policy", function()
     t:file("nginx.pid", nil)
     t:on_command("nginx -t", true)
     t:on_command("./reload-or-start", function() serve_by((worker or 100) + 1) return true end)
+    t:on_command("./reload-or-start undo", true)
     t:on_fetch(function() return 200 end)
     worker = nil
     assert.equal("applied", t:start().outcome)
