@@ -218,6 +218,46 @@ describe("segue import consul-template", function()
     assert.equal(2, select(2, policy:gsub('template = "templates/a.ctmpl"', "")))
   end)
 
+  it("names each function of a template that is not supported, with its line", function()
+    local dir = folder { ["a.hcl"] = 'template { source = "a.tmpl" destination = "/a" }\n'
+      .. 'template { contents = "<< caRoots >>" left_delimiter = "<<" right_delimiter = ">>"\n'
+      .. 'destination = "/b" }', ["a.tmpl"] = 'caRoots\n{{ "pkiCert" }}{{ .plugin }}\n{{/* x\n*/}}\n'
+      .. '{{ with\nsecret "a" }}{{ . | writeToFile "/x" }}{{ end }}\n' }
+    local result = import(dir, "consul-template", "a.hcl", "out")
+    assert.equal(0, result.code, result:describe())
+    assert.same({ "a.tmpl:6: writeToFile: is not supported: it writes files",
+      "a.hcl:2: caRoots: is not supported: certificates of Consul Connect" }, notes(result))
+  end)
+
+  it("carries over the child that consul-template starts", function()
+    local dir = folder { ["a.hcl"] = [=[
+exec {
+  command = "echo it's up > up; exec sleep 1000"
+  splay = "5s"
+  reload_signal = "SIGUSR1"
+  kill_signal = "SIGINT"
+  kill_timeout = "2s"
+  env { pristine = true custom = ["MODE=live it", "B="] }
+}
+template { contents = "x={{ key \"x\" }}" destination = "live/a" }
+]=] }
+    local result = import(dir, "consul-template", "a.hcl", "out")
+    assert.equal(0, result.code, result:describe())
+    assert.same({ "a.hcl:7: pristine: is not carried over: the child has the environment of segue, "
+      .. "and env_from", "a.hcl:1: exec: start it with: segue exec -c reload.lua -- sh -c "
+      .. "'echo it'\\''s up > up; exec sleep 1000'",
+      'a.hcl:9: destination = "live/a": differs: a relative path begins at the folder of '
+      .. "reload.lua, not at the current folder" }, notes(result))
+    local policy = dir:read "out/reload.lua"
+    for _, text in ipairs { 'splay = "5s"', 'reload_signal = "USR1"', 'kill_signal = "INT"',
+      'kill_timeout = "2s"', 'env = { MODE = "live it", B = "" }' } do
+      assert.matches(text, policy, 1, true)
+    end
+    dir:write("out/data.yaml", "x: 3\n")
+    local checked = segue.cli({ "check", "-c", dir:at "out/reload.lua" })
+    assert.equal(0, checked.code, checked:describe())
+  end)
+
   it("reads JSON, and all files of a folder", function()
     local dir = folder { ["c/a.json"] = '{ "template": [{ "contents": "a", "destination": "/a" },'
       .. '{ "contents": "b", "destination": "/b", "user": "www", "perms": "0600" }] }',

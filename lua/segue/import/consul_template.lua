@@ -89,6 +89,75 @@ local function read_exec(job, file, t, object)
   })
 end
 
+-- A word of a command line in a message, quoted for the shell where it must be.
+local function shell_word(word)
+  if word:match "^[%w_./=:@%%+,-]+$" then return word end
+  return "'" .. word:gsub("'", "'\\''") .. "'"
+end
+
+-- The command of a child as the words behind `segue exec --`. A text is a line for the shell.
+local function exec_words(command)
+  if type(command) == "string" then
+    return (shell_word(command) == command and "" or "sh -c ") .. shell_word(command)
+  end
+  local words = {}
+  for i, word in ipairs(command) do words[i] = shell_word(word) end
+  return table.concat(words, " ")
+end
+
+local function read_child_env(job, file, env, lines)
+  for _, object in ipairs(objects_of(file, env)) do
+    job:walk(file, object, "consul-template", {
+      custom = function(v, entry)
+        local pairs_of = {}
+        for _, text in ipairs(type(v) == "table" and v.list and v or { v }) do
+          local name, value = tostring(text):match "^([%a_][%w_]*)=(.*)$"
+          if not name then
+            scanner.raise(file, entry.line, "custom needs texts such as \"NAME=value\", not "
+              .. job_methods.show(text))
+          end
+          pairs_of[#pairs_of + 1] = name .. " = " .. policy.quote(value)
+        end
+        if #pairs_of > 0 then lines[#lines + 1] = "env = { " .. table.concat(pairs_of, ", ") .. " }" end
+      end,
+      pristine = "is not carried over: the child has the environment of segue, and env_from",
+      allowlist = "is not carried over", denylist = "is not carried over",
+      whitelist = "is not carried over", blacklist = "is not carried over",
+    })
+  end
+end
+
+-- The child of consul-template is the child of `segue exec`: its options, and a note with the line
+-- that starts it.
+local function read_child(job, file, p, exec)
+  local lines, command, timeout = {}, nil, "30s" -- the limit of consul-template, ours is 10s
+  local function signal(name)
+    return function(v)
+      local text = tostring(v):upper():gsub("^SIG", "")
+      if text ~= "" then lines[#lines + 1] = name .. " = " .. policy.quote(text) end
+    end
+  end
+  for _, object in ipairs(objects_of(file, exec)) do
+    job:walk(file, object, "consul-template", {
+      command = function(_, entry) command = command_of(file, entry) end,
+      enabled = function(v) if v == false then command = false end end,
+      reload_signal = signal "reload_signal", kill_signal = signal "kill_signal",
+      kill_timeout = function(_, entry) timeout = duration_of(file, entry) end,
+      splay = function(_, entry)
+        local splay = duration_of(file, entry)
+        if splay ~= "0s" then lines[#lines + 1] = "splay = " .. policy.quote(splay) end
+      end,
+      timeout = "is not carried over",
+      env = function(_, entry) read_child_env(job, file, entry, lines) end,
+    })
+  end
+  if not command then return end
+  table.insert(lines, 1, "kill_timeout = " .. policy.quote(timeout))
+  p.exec = lines
+  job:note(file, exec.line, "exec", "start it with: segue exec -c reload.lua -- "
+    .. exec_words(command))
+end
+
 ---@return table one template: source, contents, to, options, command, timeout
 local function read_template(job, file, object)
   local t = { options = { 'functions = "consul-template"' }, line = object.line, file = file }
@@ -148,7 +217,7 @@ local function read_source(job, file, path)
     local beside = (file:match "^(.*)/[^/]*$" or ".") .. "/" .. path
     if job.host.kind(beside) then path = beside end
   end
-  return job:read(path)
+  return job:read(path), path
 end
 
 local function same_command(a, b)
@@ -166,7 +235,10 @@ local function add_template(job, p, t, defaults)
     end
   end
   local name = t.source or t.to:match "([^/]+)$" .. ".tmpl"
-  local text = t.contents or read_source(job, t.file, t.source)
+  local text, path = t.contents, nil
+  if not text then text, path = read_source(job, t.file, t.source) end
+  job:note_functions(text, "consul-template", path or t.file, path and 1 or t.contents_line, not path,
+    t.left_delimiter or defaults.left_delimiter, t.right_delimiter or defaults.right_delimiter)
   local entry = { template = job:add("templates/" .. name:match "([^/]+)$", text), to = t.to,
     options = t.options }
   if t.disabled then t.command = nil end
@@ -205,7 +277,7 @@ local function handlers_of(job, file, p, found)
       job:note(file, entry.line, "reload_signal", "the signal requests a reload; it reads the "
         .. "policy again too")
     end,
-    exec = "is not carried over: the command is not started by the daemon; start it beside it",
+    exec = function(_, entry) read_child(job, file, p, entry) end,
     kill_signal = "differs: TERM and INT stop the daemon",
     dump_signal = "is not carried over",
     pid_file = "is not carried over: the service manager knows the process",

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- One import: what is read, what will be written, and the notes about settings that could not be
 -- carried over. Nothing is written before everything was read.
+local rows = require "segue.template.rows"
 local scanner = require "segue.import.scanner"
 
 local job = {}
@@ -49,6 +50,32 @@ function job:add(path, text)
   if not self.taken[name] then self.files[#self.files + 1] = { path = name, text = text } end
   self.taken[name] = text
   return name
+end
+
+-- Notes for the functions that a template calls and that its dialect leaves out. file and line: where
+-- the text begins; inline: it is a value of the file, and its lines are not counted.
+---@param dialect string
+---@param left? string the delimiters; nil: those of Go
+---@param right? string
+function job:note_functions(text, dialect, file, line, inline, left, right)
+  local left_out = rows.left_out[dialect]
+  local at, n = 1, 0
+  left, right = left and left ~= "" and left or "{{", right and right ~= "" and right or "}}"
+  while true do
+    local from = text:find(left, at, true)
+    if not from then return end
+    n = n + select(2, text:sub(at, from - 1):gsub("\n", ""))
+    local till = text:find(right, from, true) or #text + 1
+    local action = text:sub(from + #left, till - 1)
+    local plain = action:gsub('"[^"\n]*"', " "):gsub("`[^`]*`", " "):gsub("[.$][%w_]+", " ")
+    for word in plain:gmatch "[%a_][%w_]*" do
+      if left_out[word] then
+        self:note(file, inline and line or line + n, word, "is not supported: " .. left_out[word])
+      end
+    end
+    n = n + select(2, action:gsub("\n", ""))
+    at = till + #right
+  end
 end
 
 -- A name for a module, from the name of a file: letters, digits, "_" and "-".

@@ -53,6 +53,7 @@ end
 ---@field sources string[] constructors
 ---@field triggers string[] constructors
 ---@field modules segue.import.module[]
+---@field exec? string[] "reload_signal = \"HUP\""
 
 ---@param p segue.import.policy
 ---@return string
@@ -65,6 +66,11 @@ function policy.text(p)
   for _, part in ipairs { "sources", "triggers" } do
     lines[#lines + 1] = "  " .. part .. " = {"
     for _, text in ipairs(p[part]) do lines[#lines + 1] = "    " .. text .. "," end
+    lines[#lines + 1] = "  },"
+  end
+  if p.exec then
+    lines[#lines + 1] = "  exec = {"
+    for _, text in ipairs(p.exec) do lines[#lines + 1] = "    " .. text .. "," end
     lines[#lines + 1] = "  },"
   end
   lines[#lines + 1] = "  modules = {"
