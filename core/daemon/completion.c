@@ -21,6 +21,10 @@ static const kind kinds[] = {
     {"PATH", NULL, "compgen -f --", "_files"},
     {"SCHEMA", NULL, "compgen -f --", "_files"},
     {"FOLDER", NULL, "compgen -d --", "_files -/"},
+    {"DIR", NULL, "compgen -d --", "_files -/"},
+    {"DIALECT", "segue confd consul-template sprig go", NULL, NULL},
+    {"MODE", "default zero error invalid", NULL, NULL},
+    {"SIGNAL", "HUP INT QUIT TERM USR1 USR2 WINCH", NULL, NULL},
     {"COMMAND", "", NULL, NULL}, /* the commands themselves */
     {"FORMAT", "text json", NULL, NULL},
     {"LEVEL", "error warn info debug", NULL, NULL},
@@ -39,6 +43,11 @@ static const kind *completion_kind_of(const char *text, bool of_option) {
         strncmp(kinds[i].name, text + skip, len) == 0)
       return &kinds[i];
   return NULL;
+}
+
+/* Whether its arguments are another program and its arguments, behind "--". */
+static bool completion_runs_program(const segue__command *c) {
+  return c->arguments && !strncmp(c->arguments, "-- ", 3);
 }
 
 static void add_command_names(segue__buf *out) {
@@ -92,6 +101,25 @@ static void bash_command(segue__buf *out, const segue__command *c) {
   segue__buf_adds(out, "      fi ;;\n");
 }
 
+/* Behind "--" stands a program, whose words are no options of segue. */
+static void bash_program(segue__buf *out, const segue__command *c) {
+  if (!completion_runs_program(c)) return;
+  segue__buf_addf(out,
+                  "  if [[ ${COMP_WORDS[1]} == %s ]]; then\n"
+                  "    local i\n"
+                  "    for ((i = 2; i < COMP_CWORD; i++)); do\n"
+                  "      if [[ ${COMP_WORDS[i]} == -- ]]; then\n"
+                  "        local what=-f\n"
+                  "        if [[ $i -eq $((COMP_CWORD - 1)) ]]; then what=-c; fi\n"
+                  "        compopt -o filenames\n"
+                  "        mapfile -t COMPREPLY < <(compgen $what -- \"$word\")\n"
+                  "        return\n"
+                  "      fi\n"
+                  "    done\n"
+                  "  fi\n",
+                  c->name);
+}
+
 /* bash treats "=" as a word of its own: "--state=/va" is three words. So the option before the "="
  * is found two words back. */
 static void completion_bash(segue__buf *out) {
@@ -108,8 +136,10 @@ static void completion_bash(segue__buf *out) {
                        "  if [[ $COMP_CWORD -eq 1 ]]; then\n"
                        "    mapfile -t COMPREPLY < <(compgen -W \"");
   add_command_names(out);
-  segue__buf_adds(out, " --help --version\" -- \"$word\")\n    return\n  fi\n"
-                       "  case $option in\n");
+  segue__buf_adds(out, " --help --version\" -- \"$word\")\n    return\n  fi\n");
+  for (size_t i = 0; (c = segue__cli_command(i)); i++)
+    bash_program(out, c);
+  segue__buf_adds(out, "  case $option in\n");
   bash_values(out);
   segue__buf_adds(out, "  esac\n  case ${COMP_WORDS[1]} in\n");
   for (size_t i = 0; (c = segue__cli_command(i)); i++)
@@ -160,10 +190,14 @@ static void zsh_option(segue__buf *out, const segue__cli_option_spec *o) {
 
 static void zsh_command(segue__buf *out, const segue__command *c) {
   const segue__cli_option_spec *o;
-  segue__buf_addf(out, "    %s)\n      _arguments \\\n", c->name);
+  segue__buf_addf(out, "    %s)\n      _arguments %s\\\n", c->name,
+                  completion_runs_program(c) ? "-S " : "");
   for (size_t i = 0; (o = segue__cli_option(i)); i++)
     if (segue__cli_accepts(c, o)) zsh_option(out, o);
-  if (c->max_args) {
+  if (completion_runs_program(c)) {
+    segue__buf_adds(out, "        '(-)1:program: _command_names -e' \\\n"
+                         "        '*::arguments:_normal' \\\n");
+  } else if (c->max_args) {
     segue__buf_addf(out, "        '%s:", c->max_args > 1 ? "*" : "1");
     zsh_action(out, c->arguments, false);
     segue__buf_adds(out, "' \\\n");
