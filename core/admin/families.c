@@ -9,6 +9,8 @@
 
 #include <string.h>
 
+#include "../os/text.h"
+
 typedef struct family {
   const char *name; /* in the text */
   size_t name_len;
@@ -76,7 +78,7 @@ static bool family_add(family_list *list, const char *line, size_t len) {
   if (!len || (*line == '#' && !help && !type)) return true; /* a comment */
   const char *name = line + (help || type ? strlen("# HELP ") : 0), *end = line + len;
   size_t name_len = 0;
-  while (name + name_len < end && !strchr(" \t{", name[name_len]))
+  while (name + name_len < end && !segue__is_one_of(name[name_len], " \t{"))
     name_len++;
   family *f = family_get(list, name, name_len, !help && !type);
   if (!f) return false;

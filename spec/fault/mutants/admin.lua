@@ -31,4 +31,11 @@ return {
   { "secrets in the message of a failed apply", "core/admin/files.c",
     'segue__render_clean(out, engine, "message", rows->apply_failed);',
     'segue__render_member(out, "message", rows->apply_failed);', DAEMON.files_listed },
+  { "secrets of a command in the event stream", "core/admin/events.c",
+    'segue__render_clean(&text, admin->engine, "error", report->error);',
+    'segue__render_member(&text, "error", report->error);',
+    specs.daemon("spec/daemon/files_events_spec.lua", "without secrets") },
+  { "one head for each family of metrics", "core/admin/families.c",
+    "if ((help || type) && part->len) return true;", "",
+    specs.daemon("spec/daemon/files_events_spec.lua", "promtool") },
 }
