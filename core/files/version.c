@@ -44,6 +44,10 @@ int segue__file_version_read(const char *path, segue__file_version *out, segue__
   int rc = segue__file_read(NULL, path, SEGUE__FILE_MAX, &content, err);
   if (rc) {
     memset(out, 0, sizeof *out);
+    /* The remedy of the reader is one for sources. */
+    if (rc == UV_EISDIR)
+      segue__errorf(err, rc, "%s is a folder, not a file: move it away, or name a file in it",
+                    path);
     return rc;
   }
   out->kind = SEGUE__FILE_REGULAR;

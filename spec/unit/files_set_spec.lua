@@ -273,7 +273,8 @@ describe("a destination", function()
     dir:link("folder/\255", "strange")
     dir:write("file", "x")
     local cases = {
-      { "folder", "EISDIR" }, { "folder/", "EISDIR", "name a file in it" },
+      { "folder", "EISDIR", "is a folder, not a file: move it away" },
+      { "folder/", "EISDIR", "name a file in it" },
       { "pipe", "EFTYPE", "pipe" }, { "/dev/null", "EFTYPE", "device" },
       { "dangling", "ENOENT", "symbolic link" }, { "file/a", "ENOTDIR" },
       { "strange/a", "SEGUE_EUSAGE", "has the character" },
