@@ -125,7 +125,8 @@ end
 ---@return segue.Probe
 function M.prometheus(url, options)
   core.argument("segue.verify.prometheus: its argument", url, "text")
-  local given = { prefix = options and options.prefix or "prometheus", tls = options and options.tls }
+  local given = { prefix = options and options.prefix or "prometheus",
+    tls = options and options.tls }
   core.argument("segue.verify.prometheus: the option prefix", given.prefix, "text")
   core.argument("segue.verify.prometheus: the option tls", given.tls or {}, "table")
   if not url:find "^https?://." then

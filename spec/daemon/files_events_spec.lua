@@ -24,7 +24,8 @@ return {
 
 -- files nil: there is no module `other`.
 local function fill(files)
-  local other = files and 'other = { kind = "files", removed = "remove", files = {' .. files .. "} }"
+  local other = files and ('other = { kind = "files", removed = "remove", files = { %s } }')
+    :format(files)
   return (policy:gsub("@OTHER@", other or ""))
 end
 
@@ -60,7 +61,8 @@ describe("the event stream of a daemon that renders files", function()
     assert.equal(200, put(d, "a: 2\n"))
     d.dir:save("reload.lua", fill 'file "c"')
     assert.equal(200, put(d, "a: 2\nc: 3\n"))
-    local list = events(d, "files", 'event: files\ndata: {"module":"other","generation":3[^\n]+\n\n')
+    local list = events(d, "files",
+      'event: files\ndata: {"module":"other","generation":3[^\n]+\n\n')
     local found = {}
     for i, event in ipairs(list) do
       local names = {}

@@ -12,8 +12,8 @@ local WARNING = "does not let a check see new files in the place of the live one
 -- A program in front of PATH that fails as unshare(1) does where the kernel forbids namespaces.
 local function forbid(d)
   d.dir:mkdir "bin"
-  d.dir:write("bin/unshare", "#!/bin/sh\necho 'unshare: unshare failed: Operation not permitted' >&2\n"
-    .. "exit 1\n")
+  d.dir:write("bin/unshare", "#!/bin/sh\n"
+    .. "echo 'unshare: unshare failed: Operation not permitted' >&2\nexit 1\n")
   process.output { "chmod", "755", d.dir:at "bin/unshare" }
   d.options.env = { PATH = d.dir:at "bin" .. ":" .. os.getenv "PATH" }
   return d
@@ -122,8 +122,9 @@ describe("the JSON Schema of the options, for editors", function()
     local d = segue.folder { policy = fill "" }
     d.dir:write("schema.json", segue.cli({ "help", "options", "--json" }).stdout)
     local function check(module)
-      d.dir:write("policy.json", ('{ "sources": [{ "kind": "file", "path": "a" }], "modules": { "web":'
-        .. ' { "kind": "files", "files": [{ "to": "a", "template": "t" }], %s } } }'):format(module))
+      d.dir:write("policy.json", ([[{ "sources": [{ "kind": "file", "path": "a" }], "modules": {
+        "web": { "kind": "files", "files": [{ "to": "a", "template": "t" }], %s } } }]])
+        :format(module))
       return segue.cli({ "check", "--schema", d.dir:at "schema.json", d.dir:at "policy.json" })
     end
     for _, good in ipairs { '"check": ["nginx", "-t"]', '"check": "nginx -t"',

@@ -85,7 +85,8 @@ describe("mode and owner of a rendered file", function()
     local d = segue.start { policy = policy [[mode = "0640", owner = "1:1",]],
       files = { ["a.yaml"] = "x: 1\n" } }
     assert.equal("640 1:1", attributes(d))
-    d.dir:save("reload.lua", policy([[mode = "0600", owner = "2:3",]], 'apply = "! grep -q 9 out/a"'))
+    d.dir:save("reload.lua", policy([[mode = "0600", owner = "2:3",]],
+      'apply = "! grep -q 9 out/a"'))
     assert.equal(500, (put(d, 9)))
     assert.equal("640 1:1", attributes(d))
     assert.equal(200, (put(d, 2)))

@@ -221,7 +221,8 @@ describe("segue import consul-template", function()
   it("names each function of a template that is not supported, with its line", function()
     local dir = folder { ["a.hcl"] = 'template { source = "a.tmpl" destination = "/a" }\n'
       .. 'template { contents = "<< caRoots >>" left_delimiter = "<<" right_delimiter = ">>"\n'
-      .. 'destination = "/b" }', ["a.tmpl"] = 'caRoots\n{{ "pkiCert" }}{{ .plugin }}\n{{/* x\n*/}}\n'
+      .. 'destination = "/b" }',
+      ["a.tmpl"] = 'caRoots\n{{ "pkiCert" }}{{ .plugin }}\n{{/* x\n*/}}\n'
       .. '{{ with\nsecret "a" }}{{ . | writeToFile "/x" }}{{ end }}\n' }
     local result = import(dir, "consul-template", "a.hcl", "out")
     assert.equal(0, result.code, result:describe())
@@ -243,9 +244,10 @@ template { contents = "x={{ key \"x\" }}" destination = "live/a" }
 ]=] }
     local result = import(dir, "consul-template", "a.hcl", "out")
     assert.equal(0, result.code, result:describe())
-    assert.same({ "a.hcl:7: pristine: is not carried over: the child has the environment of segue, "
-      .. "and env_from", "a.hcl:1: exec: start it with: segue exec -c reload.lua -- sh -c "
+    assert.same({ "a.hcl:1: exec: start it with: segue exec -c reload.lua -- sh -c "
       .. "'echo it'\\''s up > up; exec sleep 1000'",
+      "a.hcl:7: pristine: is not carried over: the child has the environment of segue, "
+      .. "and env_from",
       'a.hcl:9: destination = "live/a": differs: a relative path begins at the folder of '
       .. "reload.lua, not at the current folder" }, notes(result))
     local policy = dir:read "out/reload.lua"

@@ -30,7 +30,8 @@ local put, message_of = files_module.put, files_module.message_of
 local function policy(files, more)
   local list = {}
   for i, name in ipairs(files) do
-    list[i] = ('{ to = "%s", content = function(config) return config.x .. "\\n" end }'):format(name)
+    list[i] = ('{ to = "%s", content = function(config) return config.x .. "\\n" end }')
+      :format(name)
   end
   return ([[
 local segue = require "segue"

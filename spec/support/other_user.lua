@@ -9,8 +9,8 @@ local M = {}
 M.ID = 65534
 M.command = { "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups" }
 
---- Gives the folder of the daemon to that user, who runs it from now on. The program and its scripts
---- are copied, because the source tree may lie in a folder of root.
+--- Gives the folder of the daemon to that user, who runs it from now on. The program and its
+--- scripts are copied, because the source tree may lie in a folder of root.
 function M.own(d)
   if uv.getuid() ~= 0 then return d end
   process.output { "cp", "-R", segue.tree .. "/lua", d.dir:at "lua" }

@@ -157,13 +157,14 @@ end
 
 local function add_module(job, p, file, main, r)
   local path = job.folder .. "/templates/" .. r.src
-  local text = job:read(path)
-  job:note_functions(text, "confd", path, 1)
+  local template = job:read(path)
+  job:note_functions(template, "confd", path, 1)
   local options = { 'functions = "confd"' }
   for _, option in ipairs(r.options) do options[#options + 1] = option end
   options[#options + 1] = owner_option(job, file, r)
   local module = { name = job_methods.module_name(p.modules, file), from = file,
-    files = { { template = job:add("templates/" .. r.src:gsub("^%.*/+", ""), text),
+    files = { { template = job:add("templates/" .. r.src:gsub(, template),
+      to
       to = r.dest, options = options } }, fields = {} }
   local prefix = config_path(main.prefix and main.prefix ~= "" and main.prefix or r.prefix or "")
   local function field(text) module.fields[#module.fields + 1] = text end

@@ -118,7 +118,9 @@ local function read_child_env(job, file, env, lines)
           end
           pairs_of[#pairs_of + 1] = name .. " = " .. policy.quote(value)
         end
-        if #pairs_of > 0 then lines[#lines + 1] = "env = { " .. table.concat(pairs_of, ", ") .. " }" end
+        if #pairs_of > 0 then
+          lines[#lines + 1] = "env = { " .. table.concat(pairs_of, ", ") .. " }"
+        end
       end,
       pristine = "is not carried over: the child has the environment of segue, and env_from",
       allowlist = "is not carried over", denylist = "is not carried over",
@@ -237,8 +239,9 @@ local function add_template(job, p, t, defaults)
   local name = t.source or t.to:match "([^/]+)$" .. ".tmpl"
   local text, path = t.contents, nil
   if not text then text, path = read_source(job, t.file, t.source) end
-  job:note_functions(text, "consul-template", path or t.file, path and 1 or t.contents_line, not path,
-    t.left_delimiter or defaults.left_delimiter, t.right_delimiter or defaults.right_delimiter)
+  job:note_functions(text, "consul-template", path or t.file, path and 1 or t.contents_line,
+    not path, t.left_delimiter or defaults.left_delimiter,
+    t.right_delimiter or defaults.right_delimiter)
   local entry = { template = job:add("templates/" .. name:match "([^/]+)$", text), to = t.to,
     options = t.options }
   if t.disabled then t.command = nil end

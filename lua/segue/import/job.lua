@@ -52,8 +52,8 @@ function job:add(path, text)
   return name
 end
 
--- Notes for the functions that a template calls and that its dialect leaves out. file and line: where
--- the text begins; inline: it is a value of the file, and its lines are not counted.
+-- Notes for the functions that a template calls and that its dialect leaves out. file and line:
+-- where the text begins; inline: it is a value of the file, and its lines are not counted.
 ---@param dialect string
 ---@param left? string the delimiters; nil: those of Go
 ---@param right? string
