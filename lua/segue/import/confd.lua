@@ -163,8 +163,7 @@ local function add_module(job, p, file, main, r)
   for _, option in ipairs(r.options) do options[#options + 1] = option end
   options[#options + 1] = owner_option(job, file, r)
   local module = { name = job_methods.module_name(p.modules, file), from = file,
-    files = { { template = job:add("templates/" .. r.src:gsub(, template),
-      to
+    files = { { template = job:add("templates/" .. r.src:gsub("^%.*/+", ""), template),
       to = r.dest, options = options } }, fields = {} }
   local prefix = config_path(main.prefix and main.prefix ~= "" and main.prefix or r.prefix or "")
   local function field(text) module.fields[#module.fields + 1] = text end
