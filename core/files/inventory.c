@@ -274,7 +274,7 @@ void segue__inventory_notify_written(const segue__file_instance *instance, uint6
       .module = instance->module->name, .generation = generation, .paths = paths};
   for (size_t i = 0; i < segue__file_set_count(set); i++) {
     segue__file_set_get(set, i, &file);
-    if (!file.changed) continue;
+    if (!file.changed || file.part == SEGUE__PART_LINK) continue;
     if (file.next.kind == SEGUE__FILE_NONE)
       report.removed++;
     else
