@@ -387,9 +387,10 @@ describe("a file that another program changed", function()
     assert(set:stage())
     dir:delete "b"
     dir:mkdir "b/in"
-    local ok, code = set:commit()
+    local ok, code, message = set:commit()
     assert.is_nil(ok)
-    assert.equal("EISDIR", code)
+    assert.equal("SEGUE_EMODULE", code)
+    assert.truthy(message:find("/b was changed by another program", 1, true), message)
     assert(set:undo())
     set:free()
     assert.equal("one", dir:read "a")
