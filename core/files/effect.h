@@ -96,7 +96,7 @@ typedef struct segue__effect_options {
   const char *title;                    /* "check", "apply", "undo": for messages; a constant */
   const segue__effect *effect;
   const segue__effect *shown; /* in messages, in place of effect; NULL: effect */
-  bool kill_rest; /* processes that a command leaves in its group are ended with it */
+  bool kill_rest;             /* processes that a command leaves in its group are ended with it */
   uint64_t times, pause_ms;   /* how often it is tried again after a failure; the pause doubles */
   /* Runs once, never before start returned. status 0: it has succeeded. */
   void (*cb)(void *data, int status, const segue_error *error);
