@@ -114,6 +114,10 @@ HEADERS := $(wildcard core/*.h core/*/*.h core/*/*/*.h spec/support/*.h)
 PLUGIN_NAMES := $(sort $(patsubst plugins/%/,%,$(dir $(wildcard plugins/*/*.c))))
 PLUGIN_LUA := $(wildcard plugins/*/*.lua)
 PLUGIN_SRC := $(wildcard plugins/*/*.c)
+# Sources of the core that are compiled into a plugin, because it cannot call them: they need nothing
+# but segue.h and the C library.
+PLUGIN_CORE_log := core/os/line_file.c core/os/line_queue.c core/os/thread.c core/os/write.c
+PLUGIN_CORE_SRC := $(sort $(foreach name,$(PLUGIN_NAMES),$(PLUGIN_CORE_$(name))))
 PLUGINS := $(PLUGIN_NAMES:%=$(OUT)/plugins/%.so)
 # An example of several plugins, and the program that puts it under load.
 PIPE_SRC := $(wildcard examples/bigpipe/*.c)
@@ -167,12 +171,18 @@ $(SPEC_OUT)/obj/%.o: %.c $(OUT)/flags
 	@$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -DSEGUE_TEST -I. -Icore -MMD -MP -c $< -o $@
 
 # What a plugin does not define comes from the program that loads it.
+CC_PLUGIN = $(CC) -D_GNU_SOURCE -Icore $(CPPFLAGS) $(ALL_CFLAGS) -fvisibility=hidden -MMD -MP -c
 $(OUT)/plugins/obj/%.o: plugins/%.c $(OUT)/flags
 	@mkdir -p $(@D)
 	@echo "  cc      plugins/$*.c"
-	@$(CC) -D_GNU_SOURCE -Icore $(CPPFLAGS) $(ALL_CFLAGS) -fvisibility=hidden -MMD -MP -c $< -o $@
+	@$(CC_PLUGIN) $< -o $@
+$(OUT)/plugins/obj/core/%.o: core/%.c $(OUT)/flags
+	@mkdir -p $(@D)
+	@echo "  cc      core/$*.c for plugins"
+	@$(CC_PLUGIN) $< -o $@
 
-plugin_obj = $(patsubst plugins/%.c,$(OUT)/plugins/obj/%.o,$(wildcard plugins/$(1)/*.c))
+plugin_obj = $(patsubst plugins/%.c,$(OUT)/plugins/obj/%.o,$(wildcard plugins/$(1)/*.c)) \
+  $(PLUGIN_CORE_$(1):%.c=$(OUT)/plugins/obj/%.o)
 $(foreach name,$(PLUGIN_NAMES),$(eval $(OUT)/plugins/$(name).so: $(call plugin_obj,$(name))))
 $(PLUGINS): $(OUT)/sources
 	@echo "  link    $@"
@@ -181,7 +191,7 @@ $(PLUGINS): $(OUT)/sources
 $(PIPE)/obj/%.o: examples/bigpipe/%.c $(OUT)/flags
 	@mkdir -p $(@D) $(PIPE)/plugins
 	@echo "  cc      examples/bigpipe/$*.c"
-	@$(CC) -D_GNU_SOURCE -Icore $(CPPFLAGS) $(ALL_CFLAGS) -fvisibility=hidden -MMD -MP -c $< -o $@
+	@$(CC_PLUGIN) $< -o $@
 
 pipe_obj = $(patsubst %,$(PIPE)/obj/%.o,$(1))
 $(PIPE)/plugins/front.so: $(call pipe_obj,front config)
@@ -238,7 +248,7 @@ $(SPEC_OUT)/cdef.h: spec/support/cdef.lua $(HEADERS) $(wildcard spec/support/cde
 	@CC="$(CC)" luajit spec/support/cdef.lua $@ $(HEADERS)
 
 -include $(CORE_OBJ:.o=.d) $(DAEMON_OBJ:.o=.d)
--include $(PLUGIN_SRC:plugins/%.c=$(OUT)/plugins/obj/%.d)
+-include $(PLUGIN_SRC:plugins/%.c=$(OUT)/plugins/obj/%.d) $(PLUGIN_CORE_SRC:%.c=$(OUT)/plugins/obj/%.d)
 -include $(PIPE_SRC:examples/bigpipe/%.c=$(PIPE)/obj/%.d)
 -include $(SPEC_CORE_OBJ:.o=.d) $(SPEC_DAEMON_OBJ:.o=.d) $(HARNESS_OBJ:.o=.d)
 

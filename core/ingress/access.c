@@ -203,5 +203,6 @@ void segue__access_note(segue__thread_listener *thread_listener, const segue__ht
     access_add_json(out, &l, stamp, now.tv_nsec);
   else
     add_combined(out, &l, stamp);
-  if (!out->failed) segue__ring_put(thread_listener->worker->ring, log, out->data, out->len);
+  if (!out->failed)
+    segue__access_log_put(log, thread_listener->worker->log_lines, out->data, out->len);
 }

@@ -304,7 +304,7 @@ static int stage_url(segue__ingress *ingress, const segue__module_spec *spec, co
 static int start_log_writer(segue__ingress *ingress, segue_error *err) {
   if (ingress->log_writer) return 0;
   segue__access_log_writer_options options = {.log = ingress->options.log,
-                                              .rings = ingress->worker_count,
+                                              .queues = ingress->worker_count,
                                               .write_log = ingress->options.write_log,
                                               .data = ingress->options.data};
   int rc = segue__access_log_writer_new(&ingress->log_writer, &options);
@@ -312,7 +312,7 @@ static int start_log_writer(segue__ingress *ingress, segue_error *err) {
     return segue__errorf(err, rc, "cannot start the thread that writes access logs: %s",
                          segue_strerror(rc));
   for (size_t i = 0; i < ingress->worker_count; i++)
-    ingress->workers[i]->ring = segue__access_log_writer_ring(ingress->log_writer, i);
+    ingress->workers[i]->log_lines = segue__access_log_writer_queue(ingress->log_writer, i);
   return 0;
 }
 

@@ -142,12 +142,12 @@ struct segue__worker_thread {
   uv_async_t async;
   segue__thread_listener *thread_listeners;
   segue_request *pool;
-  size_t pooled, out;     /* requests: free, in use */
-  segue_request *handled; /* its handler runs and has not answered it */
-  segue__buf headers;     /* of the answer that is being written */
-  segue__buf line;        /* the line of an access log that is being built */
-  segue__stamp stamp;     /* its time */
-  segue__ring *ring;      /* set before the first route with an access log */
+  size_t pooled, out;           /* requests: free, in use */
+  segue_request *handled;       /* its handler runs and has not answered it */
+  segue__buf headers;           /* of the answer that is being written */
+  segue__buf line;              /* the line of an access log that is being built */
+  segue__stamp stamp;           /* its time */
+  segue__line_queue *log_lines; /* set before the first route with an access log */
   segue__message message, empty_message;
   bool reported_empty;
   segue__worker_thread_events events;

@@ -5,16 +5,11 @@
 #ifndef SEGUE_OS_WRITE_H
 #define SEGUE_OS_WRITE_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 /* Writes all of it; a signal does not end it. Returns 0 or a negative code: UV_EAGAIN if the
  * descriptor does not block and takes no more. *written, which may be NULL: how much was. [any
  * thread] */
 int segue__write_all(int fd, const void *data, size_t len, size_t *written);
-/* The same for whole lines of a log. *torn, which the log keeps between calls: an earlier write
- * failed in the middle of a line, so a newline is written first, because the next line must not
- * continue the torn one. */
-int segue__write_lines(int fd, const char *text, size_t len, bool *torn, size_t *written);
 
 #endif

@@ -26,20 +26,17 @@ static time_t made_at(int fd) {
 }
 
 int log_file_open(log_writer *writer) {
-  struct stat st;
   const log_config *config = &writer->config;
-  int fd =
-      !strcmp(config->file, "-")
-          ? fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)
-          : open(config->file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
-                 (mode_t)config->mode);
-  if (fd < 0) return -errno;
-  if (writer->fd >= 0) close(writer->fd);
-  writer->fd = fd;
-  writer->regular = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && strcmp(config->file, "-") != 0;
-  writer->file_bytes = writer->regular ? (uint64_t)st.st_size : 0;
-  writer->file_since = writer->regular ? made_at(fd) : 0;
-  return 0;
+  segue__line_file *file = &writer->file;
+  if (!strcmp(config->file, "-")) {
+    int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+    if (fd < 0) return -errno;
+    segue__line_file_set(file, fd);
+    return 0;
+  }
+  int rc = segue__line_file_open(file, config->file, config->mode);
+  if (!rc && file->is_regular) writer->file_since = made_at(file->fd);
+  return rc;
 }
 
 /* file.3 -> file.4, and so on. NULL: out of memory. */
@@ -56,14 +53,15 @@ static bool same_file(const char *path, const struct stat *st) {
          other.st_ino == st->st_ino;
 }
 
-/* Returns whether the other instance has rotated: then the file that is open here is file.1 now. A
- * file that another program has moved away is written until that program asks the log to reopen its
- * file. */
+/* Returns whether the file was deleted, or the other instance has rotated: then the file that is
+ * open here is file.1 now, or has no name with `keep: 0`. A file that another program has moved
+ * away is written until that program asks the log to reopen its file. */
 static bool was_rotated(const log_writer *writer) {
   struct stat st;
+  if (segue__line_file_is_deleted(&writer->file)) return true;
   if (!writer->config.rotate_bytes && !writer->config.rotate_s) return false;
   char *first = file_numbered(writer, 1);
-  bool yes = fstat(writer->fd, &st) == 0 && same_file(first, &st);
+  bool yes = fstat(writer->file.fd, &st) == 0 && same_file(first, &st);
   free(first);
   return yes;
 }
@@ -71,16 +69,21 @@ static bool was_rotated(const log_writer *writer) {
 static bool is_due(const log_writer *writer, size_t coming) {
   const log_config *config = &writer->config;
   struct stat st;
-  if (fstat(writer->fd, &st) || !st.st_size) return false;
+  if (fstat(writer->file.fd, &st) || !st.st_size) return false;
   if (config->rotate_bytes && (uint64_t)st.st_size + coming > config->rotate_bytes) return true;
   return config->rotate_s && time(NULL) - writer->file_since >= (time_t)config->rotate_s;
+}
+
+static void file_lock(log_writer *writer) {
+  while (flock(writer->file.fd, LOCK_EX) && errno == EINTR)
+    ;
 }
 
 /* After a failure the current file stays in use and continues to grow: no line is lost. */
 static void file_rotate(log_writer *writer) {
   unsigned keep = writer->config.keep;
   struct stat st;
-  if (fstat(writer->fd, &st) || !same_file(writer->config.file, &st)) return;
+  if (fstat(writer->file.fd, &st) || !same_file(writer->config.file, &st)) return;
   for (unsigned i = keep; i > 1; i--) {
     char *from = file_numbered(writer, i - 1), *to = file_numbered(writer, i);
     if (from && to) (void)rename(from, to);
@@ -91,33 +94,43 @@ static void file_rotate(log_writer *writer) {
   int rc = !keep ? unlink(writer->config.file) : first ? rename(writer->config.file, first) : -1;
   free(first);
   if (rc) return;
-  int old = writer->fd;
-  writer->fd = -1;
-  if (log_file_open(writer)) {
-    writer->fd = old;
+  if (log_file_open(writer)) { /* closing the old file releases its lock */
     atomic_fetch_add(&writer->counts->failures, 1);
     return;
   }
-  close(old); /* releases its lock too */
-  if (writer->regular) flock(writer->fd, LOCK_EX);
+  if (writer->file.is_regular) file_lock(writer);
   atomic_fetch_add(&writer->counts->rotations, 1);
 }
 
-static void file_lock(log_writer *writer) {
-  while (flock(writer->fd, LOCK_EX) && errno == EINTR)
-    ;
+static void lock_and_rotate(log_writer *writer, size_t coming) {
+  file_lock(writer);
+  while (was_rotated(writer) && !log_file_open(writer) && writer->file.is_regular)
+    file_lock(writer);
+  if (writer->file.is_regular && is_due(writer, coming)) file_rotate(writer);
+}
+
+static unsigned long long inode_of(const log_writer *writer) {
+  struct stat st;
+  return fstat(writer->file.fd, &st) ? 0 : st.st_ino;
+}
+
+/* A drain that is cut may end in the middle of a line. The instance that comes next begins a new
+ * line, if it has the same file. */
+static void adopt_torn(log_writer *writer) {
+  atomic_ullong *torn = &writer->counts->torn_inode;
+  if (!atomic_load_explicit(torn, memory_order_relaxed)) return;
+  unsigned long long mine = inode_of(writer);
+  if (mine && atomic_compare_exchange_strong(torn, &mine, 0)) writer->file.torn = true;
 }
 
 void log_file_begin(log_writer *writer, size_t coming) {
-  if (!writer->regular) return;
-  file_lock(writer);
-  while (writer->regular && was_rotated(writer) && !log_file_open(writer) && writer->regular)
-    file_lock(writer);
-  if (writer->regular && is_due(writer, coming)) file_rotate(writer);
+  if (writer->file.is_regular) lock_and_rotate(writer, coming);
+  adopt_torn(writer);
 }
 
 void log_file_end(log_writer *writer) {
-  if (writer->regular) flock(writer->fd, LOCK_UN);
+  if (writer->file.is_regular) flock(writer->file.fd, LOCK_UN);
+  if (writer->file.torn) atomic_store(&writer->counts->torn_inode, inode_of(writer));
 }
 
 /* If the file cannot be opened, the old one stays in use. */

@@ -195,14 +195,21 @@ void log_format(log_text *out, const segue_log_entry *entry, bool json) {
     format_text(out, entry);
 }
 
-void log_clock_format(log_clock *clock, time_t second, long nanosecond, char *out) {
+uint64_t log_now_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+void log_clock_format(log_clock *clock, uint64_t ns, char *out) {
   struct tm tm;
+  time_t second = (time_t)(ns / 1000000000);
   if (clock->second != second || !clock->text[0]) {
     gmtime_r(&second, &tm);
     strftime(clock->text, sizeof clock->text, "%Y-%m-%dT%H:%M:%S", &tm);
     clock->second = second;
   }
-  unsigned ms = (unsigned)(nanosecond / 1000000);
+  unsigned ms = (unsigned)(ns / 1000000 % 1000);
   memcpy(out, clock->text, 19);
   out[19] = '.';
   out[20] = (char)('0' + ms / 100 % 10);

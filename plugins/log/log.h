@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: MIT
  *
- * log.h: declarations that the files of the log share. A line passes three of them: format.c turns
- * an entry into text on the thread that logs, queue.c carries the text to the writer without a
- * lock, and writer.c puts the time before it and writes it, together with all lines that arrived
- * meanwhile, by one call.
+ * log.h: declarations that the files of the log share. format.c turns an entry into text on the
+ * thread that logs; a queue of lines carries it to the writer without a lock; writer.c puts the
+ * time before it and writes it, together with all lines that arrived meanwhile, by one call.
+ *
+ * The queue and the file are those of the other logs of segue (core/os/line_queue.h, line_file.h).
+ * A plugin reaches no function of the core that is not in segue.h, so these sources are compiled
+ * into it: a function that the library exports would be an interface to keep.
  */
 #ifndef LOG_H
 #define LOG_H
 
-#include <pthread.h>
 #include <segue.h>
 #include <stdatomic.h>
 #include <time.h>
+
+#include "os/line_file.h"
+#include "os/line_queue.h"
 
 /* ---- config.c ---- */
 
@@ -48,46 +53,8 @@ typedef struct log_clock {
   time_t second;
   char text[40];
 } log_clock;
-void log_clock_format(log_clock *clock, time_t second, long nanosecond, char *out);
-
-/* ---- queue.c ---- */
-
-typedef struct log_record {
-  uint32_t size;     /* of all of it, a multiple of 16; 0: nothing is here yet */
-  atomic_uint state; /* enum in queue.c */
-  uint32_t len;      /* of the text */
-  uint32_t nanosecond;
-  int64_t second;
-  uint64_t unused; /* texts begin at a multiple of 16 */
-  char text[];
-} log_record;
-
-/* Bounded; many threads put records, one takes them. */
-typedef struct log_queue {
-  char *memory;
-  size_t size;
-  _Alignas(64) atomic_size_t tail; /* where the next record begins; counts up for ever */
-  _Alignas(64) atomic_size_t head; /* what is before it was taken */
-  _Alignas(64) atomic_uint sleep;  /* enum in queue.c: how deep the writer sleeps; a futex */
-  atomic_bool poked;               /* the writer must handle events besides the queue */
-} log_queue;
-
-int log_queue_init(log_queue *queue, size_t size);
-void log_queue_deinit(log_queue *queue);
-/* Returns 0; UV_EAGAIN if there is no room now; SEGUE_ELIMIT if there never is. Wakes a writer that
- * sleeps. Wakes a writer that naps only for an urgent record, or when a quarter of the queue is
- * full. [any thread] */
-int log_queue_put(log_queue *queue, const char *text, size_t len, bool is_urgent);
-/* Returns the next record, which stays until log_queue_next is called, or NULL if none is complete.
- */
-const log_record *log_queue_get(log_queue *queue);
-void log_queue_next(log_queue *queue);
-bool log_queue_is_empty(const log_queue *queue); /* false also for a record that is not complete */
-/* Waits until log_queue_put wakes the caller, log_queue_poke was called (since the last wait), or
- * the time is over. Returns at once if there is a record. */
-typedef enum log_wait { LOG_NAP, LOG_SLEEP } log_wait;
-void log_queue_wait(log_queue *queue, unsigned ms, log_wait how);
-void log_queue_poke(log_queue *queue); /* [any thread] */
+uint64_t log_now_ns(void); /* of the day */
+void log_clock_format(log_clock *clock, uint64_t ns, char *out);
 
 /* ---- writer.c ---- */
 
@@ -95,25 +62,27 @@ void log_queue_poke(log_queue *queue); /* [any thread] */
 typedef struct log_counts {
   atomic_int refs;
   atomic_ullong lines, bytes, dropped, failures, rotations, reopened;
+  /* Lost lines that no queue counts: a drain was cut. The next instance reports them. */
+  atomic_ullong unreported;
+  atomic_ullong torn_inode; /* of the file whose last line such a drain left torn; 0: none */
 } log_counts;
 
 typedef struct log_writer {
   log_config config;
   log_counts *counts; /* a reference */
-  log_queue queue;
-  int fd; /* -1: not open */
-  bool regular;
-  pthread_t thread;
+  char *memory;       /* of the queue */
+  segue__line_queue lines;
+  segue__line_writer thread;
   bool running;
   atomic_bool reopen, abandon;
   _Atomic(segue_op *) drain; /* to be done when everything is written */
   /* the thread's own */
-  uint64_t file_bytes;
+  segue__line_file file;
   time_t file_since;
-  unsigned long long told_dropped;
   log_clock clock;
   char *batch;
-  size_t batch_len;
+  size_t batch_len, batch_lines;
+  uint64_t batch_lost; /* by its report */
 } log_writer;
 
 /* Opens the file and starts the thread. */

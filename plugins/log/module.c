@@ -36,7 +36,7 @@ static void log_module_inherit(void *instance, void *prev) {
 static void log_module_destroy(void *instance) {
   log_writer *writer = instance;
   log_writer_end(writer);
-  log_queue_deinit(&writer->queue);
+  free(writer->memory);
   log_config_deinit(&writer->config);
   counts_unref(writer->counts);
   free(writer);
@@ -63,30 +63,30 @@ static int try_file(const char *path, segue_error *error) {
   return rc;
 }
 
-static void *log_module_instance_new(void) {
-  void *memory = aligned_alloc(_Alignof(log_writer), sizeof(log_writer));
-  return memory ? memset(memory, 0, sizeof(log_writer)) : NULL;
-}
-
 static int module_build(log_writer *writer, const segue_slice *next, segue_error *error) {
   int rc = log_config_read(&writer->config, next, error);
   if (!rc) rc = try_file(writer->config.file, error);
   if (rc) return rc;
   writer->counts = counts_new();
-  rc = writer->counts ? log_queue_init(&writer->queue, writer->config.queue_bytes) : -ENOMEM;
-  return rc ? segue_error_set(error, rc, "out of memory") : 0;
+  writer->memory = malloc(writer->config.queue_bytes);
+  if (!writer->counts || !writer->memory) return segue_error_set(error, -ENOMEM, "out of memory");
+  /* Not calloc(3): no thread that logs pays for the first use of a page. */
+  memset(writer->memory, 0, writer->config.queue_bytes);
+  segue__line_queue_init(&writer->lines, writer->memory, writer->config.queue_bytes,
+                         &writer->thread);
+  return 0;
 }
 
 static void log_module_prepare(void *userdata, segue_op *op, const segue_slice *next,
                                const segue_slice *prev, void **instance) {
   (void)userdata, (void)prev;
   segue_error error;
-  log_writer *writer = log_module_instance_new();
+  log_writer *writer = calloc(1, sizeof *writer);
   if (!writer) {
     segue_op_done(op, -ENOMEM, NULL);
     return;
   }
-  writer->fd = -1;
+  writer->file.fd = -1;
   int rc = module_build(writer, next, &error);
   *instance = writer; /* also if it is not complete: segue destroys it */
   segue_op_done(op, rc, rc ? &error : NULL);
@@ -112,19 +112,24 @@ static bool module_enabled(void *instance, segue_level level) {
   return level <= ((log_writer *)instance)->config.level;
 }
 
+static int put_line(log_writer *writer, const log_text *text, bool is_urgent) {
+  segue__line_put put = {
+      .text = text->data, .len = text->len, .time_ns = log_now_ns(), .is_urgent = is_urgent};
+  return text->failed ? SEGUE_ELIMIT : segue__line_queue_put(&writer->lines, &put);
+}
+
 static int write_entry(void *instance, const segue_log_entry *entry, bool may_wait) {
   log_writer *writer = instance;
   char memory[2048];
   log_text text;
   log_text_init(&text, memory, sizeof memory);
   log_format(&text, entry, writer->config.json);
-  bool is_urgent = entry->level <= SEGUE_WARN;
-  int rc =
-      text.failed ? SEGUE_ELIMIT : log_queue_put(&writer->queue, text.data, text.len, is_urgent);
+  int rc = put_line(writer, &text, entry->level <= SEGUE_WARN);
   log_text_deinit(&text);
   if (rc == 0) return 1;
   if (rc == -EAGAIN && may_wait && !writer->config.drop) return -EAGAIN;
   atomic_fetch_add(&writer->counts->dropped, 1);
+  segue__line_queue_lost(&writer->lines);
   return SEGUE_ELIMIT;
 }
 

@@ -7,25 +7,21 @@
  */
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "log.h"
 
-enum { BATCH = 1 << 16, RETRY_MS = 50 };
-/* While lines arrive the writer polls the queue, so that no line pays for waking it: at first after
- * 1 ms, later less often. After a second without a line it sleeps until it is woken. So an idle
- * program costs nothing, and a line waits at most NAP_MAX_MS for the file. */
-enum { NAP_MIN_MS = 1, NAP_MAX_MS = 32, NAPS_MS = 1000, SLEEP_MS = 1000 };
+enum { BATCH = 1 << 16, REPORT_MOST = 256, RETRY_MS = 50 };
+/* How long after the last line the writer naps before it sleeps. An idle program costs nothing
+ * then, and a line of a busy one pays for no wake-up and waits for the file for 32 ms at most. */
+enum { NAPS_MS = 1000 };
 
 /* ---- A batch ---- */
 
 static const char json_begin[] = "{\"time\":\"";
 
-static size_t room_of(const log_record *record) {
+static size_t room_of(const segue__line_record *record) {
   return sizeof json_begin + LOG_TIME_LEN + record->len;
 }
 
@@ -34,39 +30,43 @@ static void writer_add(log_writer *writer, const char *text, size_t len) {
   writer->batch_len += len;
 }
 
-static void writer_add_line(log_writer *writer, time_t second, long nanosecond, const char *text,
-                            size_t len) {
+static void writer_add_line(log_writer *writer, uint64_t ns, const char *text, size_t len) {
   char now[LOG_TIME_LEN];
-  log_clock_format(&writer->clock, second, nanosecond, now);
+  log_clock_format(&writer->clock, ns, now);
   if (writer->config.json) writer_add(writer, json_begin, sizeof json_begin - 1);
   writer_add(writer, now, sizeof now);
   writer_add(writer, text, len);
 }
 
-/* Reports dropped lines at the place where they are missing, before the next line. */
-static unsigned long long add_dropped(log_writer *writer) {
-  unsigned long long dropped = atomic_load(&writer->counts->dropped);
-  char memory[256];
+/* Begins a batch, with the report of lost lines if there are any. The report is always the first
+ * line: so a write that was cut short shows whether it is in the file. */
+static void begin_batch(log_writer *writer, uint64_t lost) {
+  char memory[REPORT_MOST];
   log_text text;
-  struct timespec now;
-  if (dropped == writer->told_dropped) return dropped;
-  segue_log_field count = {"lines", NULL, (int64_t)(dropped - writer->told_dropped)};
+  writer->batch_len = writer->batch_lines = 0;
+  writer->batch_lost = lost;
+  if (!lost) return;
+  segue_log_field count = {"lines", NULL, (int64_t)lost};
   segue_log_entry entry = {SEGUE_WARN, "log", "lines were lost", &count, 1};
   log_text_init(&text, memory, sizeof memory);
   log_format(&text, &entry, writer->config.json);
-  clock_gettime(CLOCK_REALTIME, &now);
-  if (!text.failed) writer_add_line(writer, now.tv_sec, now.tv_nsec, text.data, text.len);
+  writer_add_line(writer, log_now_ns(), text.data, text.len);
   log_text_deinit(&text);
-  return dropped;
 }
 
-static bool writer_fits(const log_writer *writer, const log_record *record) {
+static void add_record(log_writer *writer, const segue__line_record *record) {
+  if (!record->len) return; /* it had a report only */
+  writer_add_line(writer, record->time_ns, record->text, record->len);
+  writer->batch_lines++;
+}
+
+static bool writer_fits(const log_writer *writer, const segue__line_record *record) {
   return writer->batch_len + room_of(record) <= BATCH;
 }
 
 /* A record that is larger than a batch is written alone. */
-static bool is_large(const log_record *record) {
-  return room_of(record) > BATCH - 512;
+static bool is_large(const segue__line_record *record) {
+  return room_of(record) > BATCH - REPORT_MOST;
 }
 
 /* ---- Writing ---- */
@@ -78,77 +78,76 @@ static bool is_abandoned(log_writer *writer) {
 
 /* Waits before the write is tried again: a pipe until it can be written, a full disk for RETRY_MS.
  */
-static void wait_after(log_writer *writer, int error) {
-  struct pollfd ready = {.fd = writer->fd, .events = POLLOUT};
-  if (error == EINTR) return;
-  if (error == EAGAIN) {
-    poll(&ready, 1, RETRY_MS);
-    return;
-  }
-  atomic_fetch_add(&writer->counts->failures, 1);
-  poll(NULL, 0, RETRY_MS);
-}
-
-/* Returns false if the write was abandoned. */
-static bool writer_write_all(log_writer *writer, const char *data, size_t len) {
-  while (len) {
-    ssize_t n = write(writer->fd, data, len);
-    if (n >= 0) {
-      data += n;
-      len -= (size_t)n;
-      atomic_fetch_add_explicit(&writer->counts->bytes, (unsigned long long)n,
-                                memory_order_relaxed);
-    } else {
-      if (is_abandoned(writer)) return false;
-      wait_after(writer, errno);
-    }
-  }
+static bool write_again(void *data, int error) {
+  log_writer *writer = data;
+  struct pollfd ready = {.fd = writer->file.fd, .events = POLLOUT};
+  if (is_abandoned(writer)) return false;
+  if (error != -EAGAIN) atomic_fetch_add(&writer->counts->failures, 1);
+  poll(error == -EAGAIN ? &ready : NULL, error == -EAGAIN, RETRY_MS);
   return true;
 }
 
-static void write_out(log_writer *writer, const char *data, size_t len, size_t lines) {
-  if (!len) return;
-  log_file_begin(writer, len);
-  bool good = writer_write_all(writer, data, len);
+/* Lines are lost only if the write was abandoned. Their number is for the instance that comes next;
+ * so is the number in the report of this batch, if that was not written. */
+static void write_out(log_writer *writer) {
+  log_counts *counts = writer->counts;
+  size_t lost, lines = writer->batch_lines;
+  uint64_t before = writer->file.bytes;
+  if (!writer->batch_len) return;
+  log_file_begin(writer, writer->batch_len);
+  int rc = segue__line_file_write(&writer->file, writer->batch, writer->batch_len, &lost);
   log_file_end(writer);
-  atomic_fetch_add_explicit(good ? &writer->counts->lines : &writer->counts->dropped, lines,
-                            memory_order_relaxed);
+  bool unreported = rc && lost > lines;
+  if (unreported) lost = lines; /* the report is a line too */
+  atomic_fetch_add_explicit(&counts->bytes, writer->file.bytes - before, memory_order_relaxed);
+  atomic_fetch_add_explicit(&counts->lines, lines - lost, memory_order_relaxed);
+  atomic_fetch_add_explicit(&counts->dropped, lost, memory_order_relaxed);
+  if (rc) atomic_fetch_add(&counts->unreported, lost + (unreported ? writer->batch_lost : 0));
 }
 
-static void write_large(log_writer *writer, const log_record *record) {
+static void write_large(log_writer *writer, const segue__line_record *record) {
   char *line = malloc(room_of(record)), *batch = writer->batch;
   if (!line) {
     atomic_fetch_add(&writer->counts->dropped, 1);
+    atomic_fetch_add(&writer->counts->unreported, 1);
     return;
   }
   writer->batch = line;
-  writer->batch_len = 0;
-  writer_add_line(writer, (time_t)record->second, record->nanosecond, record->text, record->len);
-  write_out(writer, line, writer->batch_len, 1);
+  begin_batch(writer, 0);
+  add_record(writer, record);
+  write_out(writer);
   writer->batch = batch;
-  writer->batch_len = 0;
   free(line);
 }
 
-/* Returns false if there was nothing to write. A record leaves the queue when it is in the batch,
- * before the write: so the room is free for other threads while the disk is slow. */
+/* Returns how many lines were lost before the first record. An abandoned writer leaves the lines of
+ * a drain that was cut to the next instance: its own report would be lost like they are, again and
+ * again. */
+static uint64_t take_lost(log_writer *writer, segue__line_record *record) {
+  atomic_ullong *unreported = &writer->counts->unreported;
+  uint64_t lost = record ? record->lost : 0;
+  if (record) record->lost = 0;
+  if (atomic_load_explicit(unreported, memory_order_relaxed) && !is_abandoned(writer))
+    lost += atomic_exchange(unreported, 0);
+  return lost;
+}
+
+/* Reports lost lines at the place where they are missing, and writes the lines up to the next such
+ * place. Returns false if there was nothing to write. A record leaves the queue when it is in the
+ * batch, before the write: so the room is free for other threads while the disk is slow. */
 static bool write_batch(log_writer *writer) {
-  size_t lines = 0;
-  writer->batch_len = 0;
-  unsigned long long dropped = add_dropped(writer);
-  const log_record *record = log_queue_get(&writer->queue);
-  for (; record && !is_large(record) && writer_fits(writer, record);
-       record = log_queue_get(&writer->queue)) {
-    writer_add_line(writer, (time_t)record->second, record->nanosecond, record->text, record->len);
-    log_queue_next(&writer->queue);
-    lines++;
+  segue__line_record *record = segue__line_queue_get(&writer->lines);
+  begin_batch(writer, take_lost(writer, record));
+  while (record && !record->lost && !is_large(record) && writer_fits(writer, record)) {
+    add_record(writer, record);
+    segue__line_queue_next(&writer->lines);
+    record = segue__line_queue_get(&writer->lines);
   }
   bool some = writer->batch_len != 0;
-  write_out(writer, writer->batch, writer->batch_len, lines);
-  writer->told_dropped = dropped;
-  if (!record || !is_large(record)) return some;
+  write_out(writer);
+  if (!record || record->lost || !is_large(record)) return some;
   write_large(writer, record);
-  log_queue_next(&writer->queue);
+  segue__line_queue_next(&writer->lines);
   return true;
 }
 
@@ -156,56 +155,34 @@ static bool write_batch(log_writer *writer) {
 
 static bool writer_is_over(log_writer *writer) {
   return is_abandoned(writer) ||
-         (atomic_load(&writer->drain) && log_queue_is_empty(&writer->queue));
+         (atomic_load(&writer->drain) && segue__line_queue_is_empty(&writer->lines));
 }
 
-static void wait_for_lines(log_writer *writer, unsigned *idle_ms, unsigned *nap_ms) {
-  if (*idle_ms >= NAPS_MS) {
-    log_queue_wait(&writer->queue, SLEEP_MS, LOG_SLEEP);
-    return;
-  }
-  log_queue_wait(&writer->queue, *nap_ms, LOG_NAP);
-  *idle_ms += *nap_ms;
-  if (*nap_ms < NAP_MAX_MS) *nap_ms *= 2;
-}
-
-static void *writer_run(void *data) {
+static segue__line_turn writer_turn(void *data) {
   log_writer *writer = data;
-  unsigned idle_ms = NAPS_MS, nap_ms = NAP_MIN_MS;
-  for (;;) {
-    if (atomic_exchange(&writer->reopen, false)) log_file_reopen(writer);
-    if (write_batch(writer)) {
-      idle_ms = 0;
-      nap_ms = NAP_MIN_MS;
-      continue;
-    }
-    if (writer_is_over(writer)) break;
-    wait_for_lines(writer, &idle_ms, &nap_ms);
-  }
+  if (atomic_exchange(&writer->reopen, false)) log_file_reopen(writer);
+  if (write_batch(writer)) return SEGUE__LINES_TAKEN;
+  if (!writer_is_over(writer)) return SEGUE__LINES_NONE;
   segue_op *drain = atomic_load(&writer->drain);
   if (drain) segue_op_done(drain, 0, NULL);
-  return NULL;
-}
-
-/* The thread takes no signals: a handler of the host must not run on it. */
-static int log_writer_start_thread(log_writer *writer) {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  int rc = pthread_create(&writer->thread, NULL, writer_run, writer);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  if (rc == 0) pthread_setname_np(writer->thread, "segue-log");
-  return -rc;
+  return SEGUE__LINES_END;
 }
 
 int log_writer_start(log_writer *writer, segue_error *error) {
+  writer->file.again = write_again;
+  writer->file.data = writer;
   int rc = log_file_open(writer);
   if (rc)
     return segue_error_set(error, rc, "%s cannot be opened: %s", writer->config.file,
                            strerror(-rc));
   writer->batch = malloc(BATCH);
-  writer->told_dropped = atomic_load(&writer->counts->dropped);
-  rc = writer->batch ? log_writer_start_thread(writer) : -ENOMEM;
+  segue__line_writer_options thread = {.name = "segue-log",
+                                       .queues = &writer->lines,
+                                       .queue_count = 1,
+                                       .turn = writer_turn,
+                                       .data = writer,
+                                       .naps_ms = NAPS_MS};
+  rc = writer->batch ? segue__line_writer_start(&writer->thread, &thread) : -ENOMEM;
   if (rc) return segue_error_set(error, rc, "cannot start its thread: %s", strerror(-rc));
   writer->running = true;
   return 0;
@@ -213,19 +190,21 @@ int log_writer_start(log_writer *writer, segue_error *error) {
 
 void log_writer_drain(log_writer *writer, segue_op *op) {
   atomic_store(&writer->drain, op);
-  log_queue_poke(&writer->queue);
+  segue__line_writer_poke(&writer->thread);
 }
 
 void log_writer_reopen(log_writer *writer) {
   atomic_store(&writer->reopen, true);
-  log_queue_poke(&writer->queue);
+  segue__line_writer_poke(&writer->thread);
 }
 
 void log_writer_end(log_writer *writer) {
   atomic_store(&writer->abandon, true);
-  log_queue_poke(&writer->queue);
-  if (writer->running) pthread_join(writer->thread, NULL);
+  if (writer->running) {
+    segue__line_writer_poke(&writer->thread);
+    segue__line_writer_join(&writer->thread);
+  }
   writer->running = false;
-  if (writer->fd >= 0) close(writer->fd);
+  segue__line_file_close(&writer->file);
   free(writer->batch);
 }

@@ -156,21 +156,14 @@ int main(void) {
     assert.falsy(daemon.process.output:find("cause=SIGUSR1 changes", 1, true))
   end)
 
-  it("has room for a thread that was suspended while others filled its queue", function()
-    dir = tempdir.new()
-    plugin.program(dir:at("queue"), "spec/plugin/queue.c")
-    local program = process.run { dir:at("queue") }
-    assert.equal("put=0 text=late\n", program.stdout, program:describe())
-  end)
-
-  it("wakes a sleeping writer only for urgent lines, or when the queue fills", function()
-    dir = tempdir.new()
-    plugin.program(dir:at("wakes"), "spec/plugin/wakes.c")
-    local program = process.run { dir:at("wakes") }
-    assert(program.code == 0, program:describe())
-    assert.equal("a line: naps on\na warning: woken\nan eighth of the queue: naps on\n"
-      .. "more than a quarter: woken\na line, when it sleeps: woken\na poke: woken\n",
-      program.stdout)
+  it("goes to a new file if the old one was deleted without a signal", function()
+    start "log: {file: app.log}\n"
+    for i = 1, 3 do
+      reload(("log: {file: app.log, level: debug}\nlines: 1\ntext: t%d\n"):format(i))
+      wait_file("app.log", "t" .. i)
+      if i < 3 then assert(os.remove(dir:at "app.log")) end
+    end
+    assert.equal(0, metric "segue_log_dropped_total")
   end)
 
   it("rotates by size, and loses no line of the files that it keeps", function()
@@ -216,7 +209,25 @@ int main(void) {
     reload(("log: {file: pipe, queue: 64KiB}\nlines: 400\ntext: %s\n"):format(text))
     wait.until_true(function() return daemon.process.output:find("code=SEGUE_ELIMIT", 1, true) end,
       10000, "what was lost")
-    assert.truthy(metric "segue_log_dropped_total" > 100)
+    local dropped = metric "segue_log_dropped_total"
+    assert.truthy(dropped > 100)
+    local got, lost, whole = "", 0, 0
+    wait.until_true(function()
+      got = got .. uv.fs_read(reader, 65536, -1)
+      lost, whole = 0, count(got, " of=400\n")
+      for n in got:gmatch " log: lines were lost lines=(%d+)\n" do lost = lost + tonumber(n) end
+      return lost + whole == 400
+    end, 10000, function() return lost .. " lost, " .. whole .. " whole" end)
+    assert.equal(lost, metric "segue_log_dropped_total")
+    local last = 0 -- a loss is reported where it happened
+    for line in got:gmatch "[^\n]+" do
+      local n, reported = tonumber(line:match " n=(%d+) of=400$"), line:match "lost lines=(%d+)$"
+      if reported then last = last + tonumber(reported) end
+      if n then
+        assert.equal(last + 1, n)
+        last = n
+      end
+    end
     reload "log: {file: app.log}\n"
     uv.fs_close(reader)
   end)

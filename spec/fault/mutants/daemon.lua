@@ -4,6 +4,10 @@ local specs = require "spec.fault.mutants.specs"
 local UNIT, DAEMON, daemon = specs.unit, specs.in_daemon, specs.daemon
 
 return {
+  { "reporting log lines without room", "core/daemon/log_queue.c",
+    "if (queue->dropping) segue__line_queue_lost(&queue->lines);", "", DAEMON.log_dropped },
+  { "reporting log lines that were not written", "core/daemon/log_queue.c",
+    "int error = report_failed(q);", "int error = 0;", DAEMON.log_failed },
   { "cleaning the keys of fields in the log", "core/instance/secrets.c",
     "copies[i].key = secrets_clean(masks, fields[i].key);",
     "copies[i].key = segue__strdup(fields[i].key);", DAEMON.logged },

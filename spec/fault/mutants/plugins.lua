@@ -5,10 +5,19 @@ local PLUGIN = specs.plugin
 
 return {
   { "writing everything before a log goes", "plugins/log/writer.c",
-    "if (write_batch(writer)) {",
-    "if (atomic_load(&writer->drain)) break;\n    if (write_batch(writer)) {", PLUGIN.written },
-  { "reporting how many lines were lost", "plugins/log/writer.c",
-    "if (dropped == writer->told_dropped) return dropped;", "return dropped;", PLUGIN.lost },
+    "if (write_batch(writer)) return SEGUE__LINES_TAKEN;",
+    "segue_op *op = atomic_load(&writer->drain);\n"
+    .. "if (op) { segue_op_done(op, 0, NULL); return SEGUE__LINES_END; }\n"
+    .. "if (write_batch(writer)) return SEGUE__LINES_TAKEN;", PLUGIN.written },
+  { "reporting the lines of a drain that was cut", "plugins/log/writer.c",
+    "if (rc) atomic_fetch_add(&counts->unreported, lost + (unreported ? writer->batch_lost : 0));",
+    "", PLUGIN.lost },
+  { "leaving that report to the next instance", "plugins/log/writer.c", "&& !is_abandoned(writer)",
+    "", PLUGIN.lost },
+  { "counting a line without room", "plugins/log/module.c",
+    "segue__line_queue_lost(&writer->lines);", "", PLUGIN.in_place },
+  { "leaving a log that was deleted", "plugins/log/file.c",
+    "if (segue__line_file_is_deleted(&writer->file)) return true;", "", PLUGIN.deleted },
   { "opening a log again", "plugins/log/writer.c",
     "if (atomic_exchange(&writer->reopen, false)) log_file_reopen(writer);", "", PLUGIN.reopened },
   { "the number of old files", "plugins/log/file.c", "for (unsigned i = keep; i > 1; i--) {",

@@ -31,6 +31,8 @@ local UNIT = { queue = "spec/unit/queue_spec.lua",
                poller = "spec/unit/http_poller_spec.lua",
                snapshot = "spec/unit/config_snapshot_spec.lua",
                instance = "spec/unit/instance_spec.lua",
+               lines = "spec/unit/line_queue_spec.lua",
+               line_file = "spec/unit/line_file_spec.lua",
                file_set = "spec/unit/files_set_spec.lua", files = "spec/fault/files_spec.lua",
                journal = "spec/unit/journal_spec.lua", effects = "spec/fault/effects_spec.lua",
                ingress = "spec/unit/ingress_spec.lua", socket = "spec/unit/socket_spec.lua",
@@ -120,13 +122,17 @@ local DAEMON = {
   named = daemon("spec/daemon/cli_reach_spec.lua", "by SEGUE_SOCKET"),
   passed_one = daemon("spec/daemon/passed_spec.lua", "below process 1 of a container"),
   incident = daemon("spec/daemon/record_spec.lua", "so that it replays to itself"),
-  regex = daemon("spec/daemon/template_functions_spec.lua", "with the subject last") }
+  regex = daemon("spec/daemon/template_functions_spec.lua", "with the subject last"),
+  log_dropped = daemon("spec/daemon/log_spec.lua", "dropped lines are counted in their place"),
+  log_failed = daemon("spec/daemon/log_spec.lua", "continues after a disk was full") }
 
 -- Specs of a file that start the daemon with a mutant of a plugin.
 local LOG, STATS = "spec/plugin/log_spec.lua", "spec/plugin/stats_spec.lua"
 local PLUGIN = {
   written = daemon("spec/plugin/services_spec.lua", "lose, double, tear and misplace nothing"),
   reopened = daemon(LOG, "opens its file again at USR1"),
+  in_place = daemon(LOG, "the number of all of them"),
+  deleted = daemon(LOG, "was deleted without a signal"),
   kept = daemon(LOG, "keeps the configured number"),
   lost = daemon(LOG, "where a disk is full"), series = daemon(STATS, "refuse more series"),
   kinds = daemon(STATS, "a name that means two kinds"),
