@@ -301,6 +301,7 @@ describe("a writer of lines", function()
 
   it("returns from taking lines while others are put without an end", function()
     start { threads = 1, held = true, lines = 10, endless = true }
+    C.line_harness_join(writer)
     C.line_harness_release(writer)
     C.line_harness_reopen(writer)
     wait.until_true(function() return C.line_harness_reopened(writer) == 1 end, 2000)
