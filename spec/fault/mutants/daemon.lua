@@ -63,7 +63,7 @@ return {
     "if (frozen && !segue__engine_resumes(s->engine) &&", "if (frozen &&", DAEMON.frozen_window },
   { "ending without a generation", "core/instance/start.c",
     "segue__nothing_left(s, result);", ";", DAEMON.nothing_left },
-  { "the daemon of the machine, requested another policy", "core/daemon/connect.c",
+  { "a request for another policy to the daemon of the machine", "core/daemon/connect.c",
     "if (strncmp(real, policies, len) != 0) return false;", ";", DAEMON.unit },
   { "the plan of a first start where a daemon is named", "core/daemon/remote.c",
     "rc == UV_ECONNREFUSED && !segue__reach_is_named(cli)", "rc == UV_ECONNREFUSED",

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Names for the lists of mutants: files of specs, and specs of a file that start the daemon.
 
-local UNIT = { queue = "spec/unit/queue_spec.lua",
+local UNIT = { queue = "spec/unit/queue_spec.lua spec/unit/queue_reverted_spec.lua",
                txn = "spec/unit/txn_spec.lua spec/unit/txn_plan_spec.lua "
                  .. "spec/unit/txn_confirm_spec.lua",
                writing = "spec/unit/writing_spec.lua", clock = "spec/unit/clock_spec.lua",
