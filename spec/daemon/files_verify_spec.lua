@@ -221,6 +221,12 @@ return {
     assert.equal("reverted", answer.outcome)
     assert.matches("answered with status 500: .*nonsense", message_of(answer))
     assert.equal("13s", interval())
+    -- The last success was that of an earlier reload.
+    d.dir:save("reload.lua", (text:gsub('apply = segue.send_signal {.-},\n', 'apply = "true",\n')
+      :gsub('"100s"', '"2s"')))
+    status, answer = put(d, "14s")
+    assert.equal(500, status, message_of(answer))
+    assert.matches("prometheus has not reloaded its configuration since", message_of(answer))
     d.dir:save("reload.lua", (text:gsub('"100s"', '"2s"')))
     status, answer = put(d, "rubbish")
     assert.equal(500, status, message_of(answer))

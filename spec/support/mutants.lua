@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- Runs the mutants of spec/fault/mutants.lua (`make mutants`): replaces one piece of code, compiles
--- that file, links it, and runs the named spec, which must fail. Works in folders below
--- SEGUE_SPEC_BUILD, one for each worker, and leaves the tree as it is.
+-- that file, links it, and runs the named spec, which must fail. A file of the Lua half is replaced
+-- in a copy of it, for a spec of the daemon. Works in folders below SEGUE_SPEC_BUILD, one for each
+-- worker, and leaves the tree as it is.
 --   MUTANT            pattern: only mutants whose name or file contains it
 --   PART              "2/8": only every eighth mutant, from the second one on
 --   SEGUE_SPEC_JOBS   how many at once (the number of cores)
@@ -56,6 +57,8 @@ local function run(command)
   return code == 0
 end
 
+local UNCHANGED = "core/reload/operator.c" -- compiled where no file in C is a mutant
+
 local of_plugin = {}
 for _, spec in pairs(list.plugin) do of_plugin[spec] = true end
 
@@ -69,6 +72,8 @@ end
 local function passes(dir, spec, patience)
   local filter = type(spec) == "table" and ("--filter='%s'"):format(spec.filter) or ""
   local own = of_plugin[spec] and "SEGUE_BUILD=" .. dir or ""
+  local lua = uv.fs_realpath(dir .. "/lua")
+  if lua then own = "SEGUE_LUA_DIR=" .. lua end
   return run(("%s SEGUE_SPEC_BUILD=%s SEGUE_SPEC_PATIENCE=%s timeout -k 1 %d luajit "
     .. "/usr/bin/busted --helper=spec/support/helper.lua --pattern=_spec --no-keep-going "
     .. "-o spec.support.output %s %s > %s/spec.log 2>&1"):format(own, dir, patience,
@@ -83,6 +88,15 @@ local function build_mutant(dir, what, path, text, spec)
   assert(run(("rm -rf %s && mkdir -p %s && cp %s/cdef.h %s/"):format(dir, dir, build, dir)))
   if of_daemon then
     assert(run(("cp -R %s/libsegue-spec.so %s/../plugins %s/"):format(build, build, dir)))
+  end
+  if path:find "^lua/" then
+    -- The daemon is the unchanged one, with another Lua half.
+    assert(run(("cp -R lua %s/"):format(dir)))
+    local half = assert(io.open(dir .. "/" .. path, "w"))
+    half:write(text)
+    half:close()
+    path = UNCHANGED
+    text = read(path)
   end
   local file = assert(io.open(dir .. "/mutant.c", "w"))
   file:write(text)
@@ -133,7 +147,7 @@ end
 
 -- A spec that fails anyway, or in any build of this kind, would notice every mutant.
 for_each(specs, function(dir, spec)
-  local path = of_plugin[spec] and "plugins/log/file.c" or "core/reload/operator.c"
+  local path = of_plugin[spec] and "plugins/log/file.c" or UNCHANGED
   build_mutant(dir, "nothing removed", path, read(path), spec)
   assert(passes(dir, spec, 6), name_of(spec) .. " fails without any mutant: see " .. dir)
 end)
