@@ -404,16 +404,12 @@ static void action_report(segue__step *step, segue__file_changes *out) {
 }
 
 #define FILES_STEP                                                                                 \
-  .prepare = action_prepare, .report = action_report, .commit = action_commit,                     \
-  .undo = action_undo, .hurry = action_hurry, .close = action_close, .intend = action_intend,      \
-  .recover = segue__files_recover
+  .prepare = action_prepare, .report = action_report, .changes = action_changes,                   \
+  .commit = action_commit, .undo = action_undo, .hurry = action_hurry, .close = action_close,      \
+  .intend = action_intend, .recover = segue__files_recover
 
-const segue__action segue__action_files = {.name = "files",
-                                           .untried = "apply",
-                                           .builds = true,
-                                           .changes = action_changes,
-                                           .settle = action_settle,
-                                           FILES_STEP};
+const segue__action segue__action_files = {
+    .name = "files", .untried = "apply", .builds = true, .settle = action_settle, FILES_STEP};
 
 /* The step that drops a module: its set has the files of the book, and no others. The instance of
  * the step is never live. */

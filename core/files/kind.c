@@ -86,11 +86,6 @@ void segue__shared_set_unref(segue__shared_set *shared) {
 
 /* ---- A module ---- */
 
-bool segue__file_module_unapplied(const segue__module_spec *spec) {
-  const segue__file_module *module = spec->userdata;
-  return spec->action == &segue__action_files && !segue__effect_any(&module->apply);
-}
-
 void segue__file_module_unref(segue__file_module *module) {
   if (!module || --module->refs) return;
   segue__file_removal_free(module->removal);
@@ -306,6 +301,7 @@ int segue__file_module_resolve(segue__file_world *world, const void *options,
   }
   spec->ops = world ? &segue__file_module_ops : &nothing;
   if (world) spec->action = &segue__action_files;
+  spec->unapplied = !segue__effect_any(&module->apply);
   spec->userdata = module;
   spec->free = kind_free;
   spec->inputs = kind_hash(module, place->texts);

@@ -60,9 +60,6 @@ int segue__file_world_report(segue__file_world *world,
 /* The number of modules that have files, and of their files. */
 void segue__file_world_totals(const segue__file_world *world, size_t *modules, size_t *files);
 
-/* Returns whether a module is of this kind and leaves it to others to apply its files. */
-bool segue__file_module_unapplied(const segue__module_spec *spec);
-
 /* A file that is being rendered. */
 typedef struct segue__rendering segue__rendering;
 struct segue__rendering {

@@ -21,7 +21,8 @@ segue__module_spec *segue__file_removal_new(segue__file_module *module) {
                                .config = "",
                                .ops = &segue__file_module_ops,
                                .userdata = module,
-                               .action = &segue__action_files_remove};
+                               .action = &segue__action_files_remove,
+                               .unapplied = !segue__effect_any(&module->apply)};
   module->refs++;
   return spec;
 }

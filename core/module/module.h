@@ -108,8 +108,11 @@ typedef struct segue__module_spec {
    * show: the path of a value that it has read elsewhere, and that is another one in next; NULL:
    * none. Borrowed until the instance is destroyed. May be NULL. */
   const char *(*differs)(const void *object, const segue_snapshot *next);
+  /* It changes something outside memory, and no command of its own applies that: the modules that
+   * follow do. */
+  bool unapplied;
   /* It has no part of the configuration of its own: the reasons to replace it are `differs`, its
-   * options, and a change of a module that it needs. */
+   * options, and a change or the end of a module that is `unapplied`. */
   bool follows;
   bool on_workers;              /* its code runs on the worker threads, whether it listens or not */
   segue__plugin *plugin;        /* a reference; NULL: the ops are the host's */

@@ -10,7 +10,6 @@
 #include <string.h>
 #include <uv.h>
 
-#include "../files/kind.h"
 #include "../os/child_exec.h"
 #include "../os/error.h"
 #include "../os/mem.h"
@@ -236,7 +235,7 @@ static int exec_add_needs(const segue__policy *policy, segue__module_spec *spec)
   spec->needs = segue__calloc(policy->module_count + 1, sizeof *spec->needs);
   if (!spec->needs) return UV_ENOMEM;
   for (size_t i = 0; i < policy->module_count; i++) {
-    if (!segue__file_module_unapplied(&policy->modules[i])) continue;
+    if (!policy->modules[i].unapplied) continue;
     spec->needs[spec->needs_count] = segue__strdup(policy->modules[i].name);
     if (!spec->needs[spec->needs_count]) return UV_ENOMEM;
     spec->needs_count++;

@@ -180,7 +180,7 @@ static void exec_splayed(segue__timer *timer) {
 static bool exec_concerns(const segue__exec *exec, const segue__exec_instance *next) {
   if (exec_has_new_env(exec, next)) return true;
   if (!next->restarts && !next->reload_signal) return false;
-  return segue__step_needs_changed(exec->step) ||
+  return segue__step_follows_change(exec->step) ||
          (next->has_part && !segue__hash_equal(exec->part, next->hashes[next->count - 1]));
 }
 
@@ -290,7 +290,7 @@ static void exec_hurry(segue__step *step) {
 const segue__action segue__action_exec = {.name = "exec",
                                           .untried = "start or reload the child",
                                           .builds = true,
-                                          .undo_last = true,
+                                          .last = true,
                                           .prepare = segue__step_build,
                                           .commit = exec_commit,
                                           .undo = exec_undo,

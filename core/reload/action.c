@@ -45,13 +45,12 @@ bool segue__step_plans(const segue__step *step) {
   return step->txn->run->plan_only;
 }
 
-bool segue__step_needs_changed(const segue__step *step) {
-  const segue__module_spec *spec = step->spec;
+bool segue__step_follows_change(const segue__step *step) {
   for (size_t i = 0; i < step->txn->set.count; i++) {
     const segue__step *other = &step->txn->set.steps[i];
-    if (!other->spec || !other->action->changes || !other->next) continue;
-    for (size_t n = 0; n < spec->needs_count; n++)
-      if (!strcmp(other->spec->name, spec->needs[n]) && other->action->changes(other)) return true;
+    if (!other->spec || !other->spec->unapplied || !other->action->changes || !other->next)
+      continue;
+    if (other->action->changes(other)) return true;
   }
   return false;
 }

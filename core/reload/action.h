@@ -44,9 +44,10 @@ typedef struct segue__action {
   const char *untried; /* the words for it in a plan, which does not do it; NULL: it does nothing */
   bool builds;         /* it makes an instance, which is live after the flip */
   bool keeps;          /* the instance that is live stays */
-  /* It reads what other modules change outside of memory: its undo comes after those of all
-   * commits, when the previous state of the others is back. */
-  bool undo_last;
+  /* It reads what other modules change outside of memory: its commit comes after those of all
+   * others, also of modules that are dropped, and its undo comes after their undos, when their
+   * previous state is back. */
+  bool last;
   /* Whether the prepared step changes something outside of memory that others read. NULL: no. */
   bool (*changes)(const segue__step *step);
   void (*prepare)(segue__step *step); /* NULL: there is nothing to prepare */
@@ -98,8 +99,9 @@ const char *segue__step_module_name(const segue__step *step);
 const segue__module_spec *segue__step_spec(const segue__step *step); /* NULL: it is removed */
 const segue_snapshot *segue__step_next_snapshot(const segue__step *step);
 bool segue__step_plans(const segue__step *step); /* of a plan: nothing goes live */
-/* Returns whether a module that this one needs changes something outside of memory. */
-bool segue__step_needs_changed(const segue__step *step);
+/* Returns whether another module changes something outside of memory and does not apply that
+ * itself (segue__module_spec.unapplied). */
+bool segue__step_follows_change(const segue__step *step);
 void segue__step_set_data(segue__step *step, void *data);
 void *segue__step_data(const segue__step *step);
 

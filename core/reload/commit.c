@@ -112,7 +112,7 @@ static void prepare_done(segue__step *step, int status, const segue_error *error
     segue__txn_step_end(txn, error);
     return;
   }
-  if (step->action->undo_last) segue__undo_push(txn, undo_committed, step);
+  if (step->action->last) segue__undo_push(txn, undo_committed, step);
   txn->set.cursor++;
   prepare_walk(txn);
 }
@@ -164,7 +164,7 @@ static void undo_commit(segue__txn *txn, segue__step *step) {
 void segue__step_commit(segue__step *step,
                         void (*done)(segue__step *step, int status, const segue_error *error)) {
   step->committed = true;
-  if (!step->action->undo_last) segue__undo_push(step->txn, undo_commit, step);
+  if (!step->action->last) segue__undo_push(step->txn, undo_commit, step);
   step->done = done;
   step->action->commit(step);
 }

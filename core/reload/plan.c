@@ -53,10 +53,10 @@ static char *why_slice(const segue__txn *txn, const char *slice) {
 }
 
 /* "services/api changed" */
-static char *why_read(const char *path) {
+static char *why_read(const char *name, const char *verb) {
   segue__buf text;
   segue__buf_init(&text);
-  segue__buf_addf(&text, "%s changed", *path ? path : "the configuration");
+  segue__buf_addf(&text, "%s %s", *name ? name : "the configuration", verb);
   if (!text.failed) return text.data;
   segue__buf_deinit(&text);
   return NULL;
@@ -69,15 +69,13 @@ const segue__action *segue__action_of(const segue__module_spec *spec) {
   return spec->action ? spec->action : actions[spec->replace];
 }
 
-/* "nginx changed": a module that it needs, whose step comes before this one; NULL: none is
- * changed. */
-static const char *plan_followed(const segue__txn *txn, const segue__module_spec *spec) {
-  for (size_t n = 0; n < spec->needs_count; n++)
-    for (size_t i = 0; i < txn->set.count; i++) {
-      const segue__step *step = &txn->set.steps[i];
-      if (!step->action->keeps && step->spec && !strcmp(step->spec->name, spec->needs[n]))
-        return spec->needs[n];
-    }
+/* A module that leaves it to others to apply its change, and whose step comes before this one;
+ * NULL: there is none. */
+static const segue__module_spec *plan_followed(const segue__txn *txn) {
+  for (size_t i = 0; i < txn->set.count; i++) {
+    const segue__step *step = &txn->set.steps[i];
+    if (!step->action->keeps && step->spec && step->spec->unapplied) return step->spec;
+  }
   return NULL;
 }
 
@@ -110,8 +108,12 @@ static char *plan_validate(segue__txn *txn, const segue__module_spec *spec, segu
     return why_slice(txn, spec->config);
   const char *path =
       spec->differs ? spec->differs(segue__instance_object(step->old), txn->next) : NULL;
-  if (!path && spec->follows) path = plan_followed(txn, spec);
-  if (path) return why_read(path);
+  if (path) return why_read(path, "changed");
+  const segue__module_spec *followed = spec->follows ? plan_followed(txn) : NULL;
+  if (followed) {
+    const bool stays = segue__policy_module(txn->policy, followed->name) != NULL;
+    return why_read(followed->name, stays ? "changed" : "is no longer declared");
+  }
   if (txn->run->force) return segue__strdup("forced");
   if (module->drift.replaces) return segue__strdup("another program has changed its files");
   step->action = &segue__action_keep;
@@ -149,8 +151,23 @@ static int plan_leftovers(segue__txn *txn, const segue__module_spec *const *spec
   return rc;
 }
 
-/* Steps in the order of commit: needs before those that need them; removed modules last, in the
- * reverse of the order in which they came. */
+/* The steps of the modules whose action comes last (`last`), or of the others. */
+static int plan_modules(segue__txn *txn, const size_t *order, bool last) {
+  const segue__policy *policy = txn->policy;
+  int rc = 0;
+  for (size_t i = 0; i < policy->module_count && !rc; i++) {
+    const segue__module_spec *spec = &policy->modules[order[i]];
+    if (segue__action_of(spec)->last != last) continue;
+    segue__step *step = &txn->set.steps[txn->set.count];
+    char *why = plan_validate(txn, spec, step);
+    rc = plan_report(txn, txn->set.count++, spec->name, why);
+  }
+  return rc;
+}
+
+/* Steps in the order of commit: needs before those that need them; then removed modules, in the
+ * reverse of the order in which they came; then the actions that read what all these change outside
+ * memory. */
 int segue__plan_make(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   const segue__policy *policy = txn->policy;
@@ -166,12 +183,7 @@ int segue__plan_make(segue__txn *txn) {
   int rc = UV_ENOMEM;
   if (!order || !txn->set.steps || !txn->result->steps) goto done;
   rc = segue__policy_order(policy->modules, policy->module_count, order, &at);
-  for (size_t i = 0; i < policy->module_count && !rc; i++) {
-    const segue__module_spec *spec = &policy->modules[order[i]];
-    char *why = plan_validate(txn, spec, &txn->set.steps[i]);
-    txn->set.count = i + 1;
-    rc = plan_report(txn, i, spec->name, why);
-  }
+  if (!rc) rc = plan_modules(txn, order, false);
   for (size_t i = segue__modules_count(engine->modules); i-- > 0 && !rc;) {
     segue__module_record *module = segue__modules_at(engine->modules, i);
     if (segue__policy_module(policy, module->name) || (!module->live && !module->failure.failed))
@@ -180,6 +192,7 @@ int segue__plan_make(segue__txn *txn) {
     rc = plan_add(txn, was ? was->removal : NULL, module, module->name);
   }
   if (!rc) rc = plan_leftovers(txn, left, leftovers);
+  if (!rc) rc = plan_modules(txn, order, true);
 done:
   segue__free(order);
   return rc;

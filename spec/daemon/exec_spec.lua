@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- `segue exec`: the child, what it gets after a change, and its end. The child of these specs is a
 -- shell that writes what it sees into the file `log` of the spec's folder.
+local cjson = require "cjson"
 local segue = require "spec.support.segue"
 local process = require "spec.support.process"
 local read = require("spec.support.file").read
@@ -215,6 +216,36 @@ describe("a change", function()
     assert.truthy(body.errors[1].message:find("exited with code 3", 1, true),
       body.errors[1].message)
     wait.until_true(function() return count "start v=1" == 2 end, nil, "the child of generation 1")
+    stop()
+  end)
+
+  it("that drops a module reloads it when the files are gone, and again when they are back",
+  function()
+    local dropping = policy:gsub('two = file "two.conf"', 'MORE')
+    local both = 'two = { kind = "files", removed = "remove", files = { { to = "two.conf", ' ..
+      'content = function() return "two" end } } }'
+    local function with(more, exec)
+      return (dropping:gsub("MORE", more):gsub("EXEC", exec or ""))
+    end
+    local confirm = [[confirm = { within = "60s", failures = 1, probe = function()
+      while not segue.read("log"):find("hup gone", 1, true) do segue.sleep "10ms" end
+      return nil, "bad"
+    end },]]
+    start([[seen() { if [ -e two.conf ]; then echo "$1 $(cat two.conf)"; else echo "$1 gone"; fi; }
+      seen start >> log; trap 'seen hup >> log' HUP; trap 'exit 5' TERM
+      while :; do sleep 0.02; done]], { policy = with(both), args = { "--reload-signal", "HUP" } })
+    has "start two"
+    d.dir:save("reload.lua", with("", confirm))
+    assert.equal("reverted", select(2, d:reload()).outcome)
+    has "hup two"
+    assert.equal("start two\nhup gone\nhup two\n", d.dir:read "log")
+    d.dir:save("reload.lua", with("", "name = 'dropped',"))
+    local plan = cjson.decode(d:cli("plan", "--json").stdout)
+    local last = plan.steps[#plan.steps]
+    assert.same({ "exec", "two is no longer declared" }, { last.module, last.why })
+    assert.equal("applied", select(2, d:reload()).outcome)
+    wait.until_true(function() return count "hup gone" == 2 end, nil, "the reload of the child")
+    assert.equal(1, count "start")
     stop()
   end)
 

@@ -226,7 +226,7 @@ return {
     "if (rc < 0) segue__txn_fail_code(txn, rc, \"the last good generation\");", "rc = -1;",
     UNIT.owed },
   { "a value that functions have read elsewhere", "core/reload/plan.c",
-    "if (path) return why_read(path);", "if (0) return why_read(path);", DAEMON.template_reads },
+    "if (path) return why_read(path, ", "if (0) return why_read(path, ", DAEMON.template_reads },
   { "the wait for a delivery", "core/reload/queue.c",
     "bool waits = result->outcome == SEGUE__HELD && run_waits(engine, txn);",
     "bool waits = 0 && run_waits(engine, txn);", DAEMON.wants_wait },
