@@ -6,6 +6,7 @@
 #define SEGUE_FILES_EFFECT_INTERNAL_H
 
 #include "../http/fetch.h"
+#include "../os/claim.h"
 #include "../os/environment.h"
 #include "effect.h"
 
@@ -28,6 +29,7 @@ struct segue__effect_work {
   segue__job job;
   segue__effect_work_options options;
   segue__effect_run *run; /* NULL: it no longer waits */
+  segue__claim claim;     /* taken by run, right before it changes something */
   segue__effect effect;   /* a copy */
   segue__user_entry user; /* out */
   int status;

@@ -14,11 +14,15 @@
 
 static int signal_send(segue__effect_work *work, segue_error *err) {
   const segue__effect *effect = &work->effect;
+  const segue__pid_file_options options = {.size = sizeof options,
+                                           .path = effect->pidfile,
+                                           .name = effect->name,
+                                           .signum = segue__signal_numbers[effect->signal],
+                                           .claim = &work->claim};
   int pid;
   int rc = SEGUE_FAULT("files.signal");
   if (rc) return segue__errorf(err, rc, "%s", segue_strerror(rc));
-  return segue__pid_file_signal(effect->pidfile, effect->name,
-                                segue__signal_numbers[effect->signal], &pid, err);
+  return segue__pid_file_signal(&options, &pid, err);
 }
 
 static void signal_end(segue__effect_run *run) {

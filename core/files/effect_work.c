@@ -4,6 +4,9 @@
  * file system whose server does not answer or in a name service. So the work has the time limit of
  * the effect, and memory of its own, which outlives the run where it hangs; later jobs of the queue
  * go to another worker then.
+ *
+ * A work that changes something has a claim (core/os/claim.h): either the work acts, and its run
+ * waits for the result, or the run has ended, and the work never acts.
  */
 #include <uv.h>
 
@@ -50,6 +53,7 @@ static void work_abandoned(segue__job *job) {
   segue__effect_tried(run, 0, NULL);
 }
 
+/* The time limit, or a stop. */
 static void work_late(segue__timer *timer) {
   segue__effect_run *run = timer->data;
   segue__effect_work *work = run->work;
@@ -57,8 +61,13 @@ static void work_late(segue__timer *timer) {
   segue__buf text;
   const char *what = work->options.what;
   segue__loop *loop = run->options.loop;
+  if (!segue__claim_cancel(&work->claim)) return; /* it has acted: its result comes at once */
   work_leave(work);
   segue__job_abandon(loop, &work->job); /* frees it, perhaps later */
+  if (run->stopped) {
+    segue__effect_tried(run, 0, NULL);
+    return;
+  }
   segue__effect_begin_message(run, what, &text);
   segue__buf_addf(&text, " took longer than %g s", (double)run->effect.timeout_ms / 1000);
   (void)segue__effect_end_message(run, SEGUE_EMODULE, &text, &error);

@@ -116,9 +116,10 @@ static int write_temp(target *t, const segue__write *w) {
 
 /* The folder is synced too: without that the rename itself may be lost at a power failure, although
  * the content of the new file is on disk. */
-static int move_into_place(target *t) {
+static int move_into_place(target *t, segue__claim *claim) {
   int rc = SEGUE_FAULT("write.rename");
   if (rc) return rc;
+  if (claim && !segue__claim_act(claim)) return SEGUE_ECANCELLED;
   if (renameat(t->folder, t->temp, t->folder, t->name)) return -errno;
   t->temp[0] = 0;
   rc = SEGUE_FAULT("write.dirsync");
@@ -132,7 +133,7 @@ int segue__file_write(void *data, const segue__write *w, segue_error *err) {
   target t;
   int rc = target_open(&t, w->path);
   if (!rc) rc = write_temp(&t, w);
-  if (!rc) rc = move_into_place(&t);
+  if (!rc) rc = move_into_place(&t, w->claim);
   target_close(&t);
   return rc ? segue__explain(err, rc, "write", w->path) : 0;
 }

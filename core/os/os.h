@@ -9,6 +9,7 @@
 #define SEGUE_OS_OS_H
 
 #include "../segue.h"
+#include "claim.h"
 #include "spawn.h"
 
 /* Bytes of one file as they were at one instant. */
@@ -37,6 +38,9 @@ typedef struct segue__write {
   size_t len;
   unsigned mode;   /* 0 = keep the existing file's, else 0600 */
   bool keep_owner; /* give the new file the owner of the one it replaces */
+  /* Taken right before the rename. If it is cancelled the old file stays: SEGUE_ECANCELLED. NULL:
+   * none. */
+  segue__claim *claim;
 } segue__write;
 
 typedef struct segue__os {

@@ -198,8 +198,9 @@ static int pid_gone(const char *path, int pid, segue_error *err) {
 }
 
 /* Returns UV_EAGAIN if the file names another process by now. */
-static int pid_signal_open(int fd, const char *path, const char *name, int signum, int pid,
+static int pid_signal_open(int fd, const segue__pid_file_options *options, int pid,
                            segue_error *err) {
+  const char *path = options->path;
   segue__process_info process;
   int again = 0, rc = segue__pid_file_read(path, &again, err);
   if (rc) return rc;
@@ -209,16 +210,18 @@ static int pid_signal_open(int fd, const char *path, const char *name, int signu
   if (rc)
     return segue__errorf(err, rc, "process %d of %.200s cannot be looked at in /proc: %s", pid,
                          path, segue_strerror(rc));
-  rc = pid_check(path, name, &process, err);
-  if (rc || !syscall(SYS_pidfd_send_signal, fd, signum, NULL, 0)) return rc;
+  rc = pid_check(path, options->name, &process, err);
+  if (!rc && options->claim && !segue__claim_act(options->claim))
+    rc = segue__errorf(err, SEGUE_ECANCELLED, "the signal of %.200s is not wanted any more", path);
+  if (rc || !syscall(SYS_pidfd_send_signal, fd, options->signum, NULL, 0)) return rc;
   rc = -errno;
   if (rc == UV_ESRCH) return pid_gone(path, pid, err);
   return segue__errorf(err, rc, "no signal can be sent to process %d (%s) of %.200s: %s", pid,
                        process.name, path, segue_strerror(rc));
 }
 
-int segue__pid_file_signal(const char *path, const char *name, int signum, int *pid,
-                           segue_error *err) {
+int segue__pid_file_signal(const segue__pid_file_options *options, int *pid, segue_error *err) {
+  const char *path = options->path;
   int rc = UV_EAGAIN;
   for (int tries = 0; rc == UV_EAGAIN && tries < PID_TRIES; tries++) {
     rc = segue__pid_file_read(path, pid, err);
@@ -235,7 +238,7 @@ int segue__pid_file_signal(const char *path, const char *name, int signum, int *
     if (rc)
       segue__errorf(err, rc, "%.200s: %s", path, segue_strerror(rc));
     else
-      rc = pid_signal_open(fd, path, name, signum, *pid, err);
+      rc = pid_signal_open(fd, options, *pid, err);
     close(fd);
   }
   if (rc == UV_EAGAIN)

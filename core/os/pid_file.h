@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "../segue.h"
+#include "claim.h"
 
 /* A process by its number. */
 typedef struct segue__process_info {
@@ -28,11 +29,18 @@ int segue__process_children(int pid, int *out, size_t max);
 
 /* Reads the number of a process from the beginning of a file. err names the file and the remedy. */
 int segue__pid_file_read(const char *path, int *pid, segue_error *err);
-/* name: of the process or of its program; NULL: any, unless the process is obviously another one.
- * *pid gets the process that was signalled. err names the file and the process: UV_ENOENT no file,
+/* All is borrowed. */
+typedef struct segue__pid_file_options {
+  size_t size; /* sizeof(segue__pid_file_options) */
+  const char *path;
+  const char *name; /* of the process or of its program; NULL: any, unless the process is obviously
+                       another one */
+  int signum;
+  segue__claim *claim; /* taken right before the signal is sent; NULL: none */
+} segue__pid_file_options;
+/* *pid gets the process that was signalled. err names the file and the process: UV_ENOENT no file,
  * UV_EINVAL no number in it, UV_ESRCH no such process, UV_EPERM another user's process,
- * SEGUE_EUSAGE another process. */
-int segue__pid_file_signal(const char *path, const char *name, int signum, int *pid,
-                           segue_error *err);
+ * SEGUE_EUSAGE another process; SEGUE_ECANCELLED the claim is cancelled. */
+int segue__pid_file_signal(const segue__pid_file_options *options, int *pid, segue_error *err);
 
 #endif

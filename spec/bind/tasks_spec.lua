@@ -290,8 +290,33 @@ describe("files and names", function()
     assert.is_false(call:is_over())
     b:advance(1)
     assert.equal("cannot read x: not done after 1000 ms; cannot write y: not done after 2000 ms; "
-      .. "it may still happen; SEGUE_ETIMEOUT", call:answer().message)
+      .. "SEGUE_ETIMEOUT", call:answer().message)
     b:close()
+  end)
+
+  it("that hang replace no file after their time limit, unless they were about to", function()
+    local status = C.ffi.new "segue__queue_status"
+    local function ended()
+      C.segue__queue_status_get(a.c.loop, C.SEGUE__QUEUE_POLICY, status)
+      return status.hanging == 0
+    end
+    a.dir:write("y", "old")
+    C.segue__fault_arm "write.sync=hang"
+    a:run [[ local done, why, code = segue.write("y", "new", { timeout = "300ms" })
+      eq(nil, done) eq("SEGUE_ETIMEOUT", code) like("/y: not done after 300 ms$", why) ]]
+    C.segue__fault_arm "write.rename=hang"
+    a:run [[ local writes = segue.spawn(function() return segue.write("y", "new") end)
+      segue.sleep "100ms"
+      writes:cancel() ]]
+    C.segue__fault_arm(nil)
+    a:pump(ended)
+    assert.equal("old", a.dir:read "y")
+    C.segue__fault_arm "write.dirsync=hang"
+    a:run [[ local done, why = segue.write("y", "new", { timeout = "1s" })
+      eq(nil, done) like("the new file may be in place, and may not be on disk yet$", why) ]]
+    C.segue__fault_arm(nil)
+    a:pump(ended)
+    assert.equal("new", a.dir:read "y")
   end)
 
   local misuses = {

@@ -131,6 +131,32 @@ describe("files that are applied by a signal", function()
     assert.equal(200, (put(d, 4)))
   end)
 
+  it("is never sent after the time limit, when the pid file can be read again", function()
+    for _, point in ipairs { "files.signal", "pid_file.opened" } do
+      local d = folder [[apply = segue.hup "server.pid"]]
+      local s = server(d)
+      d.dir:save("reload.lua", (fill [[apply = segue.hup "server.pid"]]):gsub('timeout = "20s"',
+        'timeout = "1s"'))
+      d.options.env = { SEGUE_FAULTS_END = d.dir:at "end" }
+      kill.arm(d, point .. "#2=hang")
+      d:wait_ready()
+      gets(d, "hups", 1)
+      assert.matches("took longer than 1 s", (files_module.reverts(d, 2)))
+      gets(d, "hups", 2) -- of the undo
+      local function hanging()
+        return tonumber(d:control("/metrics").body:match
+          'segue_worker_queue_jobs{queue="files",state="hanging"} (%d+)')
+      end
+      assert.equal(1, hanging())
+      d.dir:save("end", "")
+      wait.until_true(function() return hanging() == 0 end)
+      s:kill "usr1"
+      gets(d, "usrs", 1)
+      gets(d, "hups", 2)
+      d:stop()
+    end
+  end)
+
   it("does not take a process that has exited for one that runs", function()
     local d = folder [[apply = "true"]]
     d:spawn()

@@ -101,4 +101,33 @@ describe("the recording of rendered files", function()
     assert.equal("files.command apply cat -n live/web.conf", report.missing[1].what)
     assert.is_true(report.commands > 0)
   end)
+
+  it("has a command that is stopped as stopped, and not as one that was too slow", function()
+    local d = segue.start { policy = [[
+      local segue = require "segue"
+      return {
+        sources = { segue.file "config.yaml" },
+        triggers = { segue.signal "HUP" },
+        modules = { web = { kind = "files", timeout = "600s", prepare = "300ms",
+          check = { "test", "-e", "{staged:web.conf}", user = "root" },
+          files = { { to = "web.conf", content = function(c) return "port " .. c.port end } } } },
+      }]], files = { ["config.yaml"] = "port: 80\n" }, env = { SEGUE_FAULTS = "files.user#2=hang" } }
+    local r = process.start { segue.binary, "record", d.dir:at "incident", "-c",
+      d.dir:at "reload.lua", name = "segue record" }
+    r:wait_output "recording into"
+    d.dir:write("config.yaml", "port: 81\n")
+    assert.equal(500, (d:reload()))
+    wait.until_true(function() return (d.dir:read "incident"):find "files.command" end)
+    r:kill "int"
+    r:wait_exit()
+    local answer
+    for line in d.dir:read("incident"):gmatch "[^\n]+" do
+      for _, one in ipairs(cjson.decode(line).answers or {}) do
+        if one.kind == "files.command" then answer = one end
+      end
+    end
+    assert.is_true(answer.abandoned)
+    assert.is_nil(cjson.encode(answer):find("took longer", 1, true))
+    d:stop()
+  end)
 end)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * segue.read, write, stat and list: jobs on a worker thread, because a file system may hang. A job
- * that exceeds its time limit is abandoned; its memory is freed if it returns.
+ * that exceeds its time limit is abandoned; its memory is freed if it returns. An abandoned write
+ * does not replace the file later, unless it was about to do that already.
  */
 #include <errno.h>
 #include <string.h>
@@ -23,6 +24,7 @@ typedef struct file {
   const segue__os *os;
   const segue__fake_io *fake_io;
   segue__job job;
+  segue__claim claim; /* of a write */
   segue__timer limit;
   int status;
   segue_error failure; /* written by the worker; io.error belongs to the control thread */
@@ -46,7 +48,12 @@ static file *of_job(segue__job *job) {
 /* Worker thread. */
 static void files_work(segue__job *job) {
   file *f = of_job(job);
-  segue__write w = {f->path, f->text ? f->text : "", f->len, f->mode, true};
+  segue__write w = {.path = f->path,
+                    .data = f->text ? f->text : "",
+                    .len = f->len,
+                    .mode = f->mode,
+                    .keep_owner = true,
+                    .claim = &f->claim};
   switch (f->operation) {
   case READ:
     f->status = f->credential
@@ -90,9 +97,10 @@ static void files_abandoned(segue__job *job) {
 static void files_late(segue__timer *timer) {
   file *f = timer->data;
   char shown[SEGUE__SHOWN_MAX];
+  bool never = segue__claim_cancel(&f->claim) || f->operation != WRITE;
   segue__errorf(&f->io.error, SEGUE_ETIMEOUT, "cannot %s %s: not done after %llu ms%s",
                 verbs[f->operation], segue__shown(f->path, shown), (unsigned long long)f->limit_ms,
-                f->operation == WRITE ? "; it may still happen" : "");
+                never ? "" : "; the new file may be in place, and may not be on disk yet");
   segue__job_abandon(f->io.async_io->loop, &f->job);
   f->io.stopped = f->io.over = true; /* it is alive until the job returns */
   segue__io_ready(&f->io);
@@ -121,6 +129,7 @@ static void files_start(segue__io *io) {
 
 static void files_stop(segue__io *io) {
   segue__timer_stop(io->async_io->loop, &files_of(io)->limit);
+  (void)segue__claim_cancel(&files_of(io)->claim);
   segue__job_abandon(io->async_io->loop, &files_of(io)->job);
 }
 
