@@ -111,7 +111,8 @@ describe("the recording of rendered files", function()
         modules = { web = { kind = "files", timeout = "600s", prepare = "300ms",
           check = { "test", "-e", "{staged:web.conf}", user = "root" },
           files = { { to = "web.conf", content = function(c) return "port " .. c.port end } } } },
-      }]], files = { ["config.yaml"] = "port: 80\n" }, env = { SEGUE_FAULTS = "files.user#2=hang" } }
+      }]], files = { ["config.yaml"] = "port: 80\n" },
+      env = { SEGUE_FAULTS = "files.user#2=hang" } }
     local r = process.start { segue.binary, "record", d.dir:at "incident", "-c",
       d.dir:at "reload.lua", name = "segue record" }
     r:wait_output "recording into"
