@@ -150,7 +150,7 @@ return {
     signal("never sent after the time limit") },
   { "a file that is not replaced after the time limit of its write", "core/os/file_write.c",
     "if (claim && !segue__claim_act(claim)) return SEGUE_ECANCELLED;", "(void)claim;",
-    daemon("spec/bind/tasks_spec.lua", "that hang replace no file") },
+    "spec/bind/tasks_spec.lua" },
   { "an adopted version that stays", "core/files/set.c",
     "(file->left = stage_adopts(set, file, known))", "(file->left = false)", drift "adopted" },
   { "an adopted version in the book", "core/files/book.c",
