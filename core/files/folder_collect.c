@@ -17,6 +17,8 @@
 /* Nothing in it is a folder: segue has written it, and its hash was compared. */
 static void folder_remove(int parent, const char *name) {
   int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  /* Its owner, who is not root, cannot remove anything from a folder of mode 0555. */
+  if (fd >= 0) (void)fchmod(fd, 0700);
   DIR *dir = fd < 0 ? NULL : fdopendir(fd);
   if (fd >= 0 && !dir) (void)close(fd);
   for (const struct dirent *entry; dir && (entry = readdir(dir));)

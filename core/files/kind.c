@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "../config/printable.h"
 #include "../os/error.h"
 #include "../os/user.h"
 #include "../reload/policy_options.h"
@@ -416,6 +417,16 @@ static const segue_option file_rows[] = {
      .fallback = "follow",
      .doc = "where the file is a symbolic link: write its target, or put a file in its place"},
 };
+/* A name goes into messages, JSON and commands, as a destination does. */
+static bool file_name_is_odd(const char *name) {
+  uint32_t code;
+  for (size_t i = 0, len = strlen(name); i < len; i++)
+    if (segue__printable_odd(name + i, len - i, &code) &&
+        ((unsigned char)name[i] < 0x80 || (name[i] & 0xc0) != 0x80))
+      return true;
+  return false;
+}
+
 static void file_check_place(const segue__file_options *file, segue_option_report *report) {
   if (!file->to && !file->name)
     segue_option_wrong(report, NULL,
@@ -427,6 +438,9 @@ static void file_check_place(const segue__file_options *file, segue_option_repor
   if (!*file->name || strchr(file->name, '/') || !strcmp(file->name, ".") ||
       !strcmp(file->name, ".."))
     segue_option_wrong(report, "name", "must be a name in the folder, without /");
+  else if (file_name_is_odd(file->name))
+    segue_option_wrong(report, "name",
+                       "has a control character, or a byte that is not UTF-8: use a name without");
   if (segue_option_given(report, "backups"))
     segue_option_wrong(
         report, "backups",
@@ -498,9 +512,22 @@ static const segue_option folder_rows[] = {
      .doc = "how many replaced folders stay, as links .NAME.backup-1 and so on; a program that has "
             "opened a folder can read it as long as it stays"},
 };
+/* The content of a folder is compared with the hash in its name, so that its owner must be able to
+ * read it. */
+static void folder_check(void *options, segue_option_report *report) {
+  const segue__files_options *files = options;
+  const char *name = files->folder ? strrchr(files->folder, '/') : NULL;
+  name = name ? name + 1 : files->folder;
+  if (segue_option_given(report, "mode") && (files->folder_mode & 0500) != 0500)
+    segue_option_wrong(report, "mode",
+                       "must let the owner read and enter the folder: 0755, or at least 0500");
+  if (name && (!strcmp(name, ".") || !strcmp(name, "..")))
+    segue_option_wrong(report, "path", "must end with a name: segue makes a symbolic link there");
+}
+
 static const segue_option_table folder_table = {
     SEGUE_OPTION_ROWS(segue__files_options, folder_rows), .name = "folder of rendered files",
-    .positional = "path", .doc = "A folder whose files change by one step."};
+    .positional = "path", .check = folder_check, .doc = "A folder whose files change by one step."};
 
 static const segue_option retry_rows[] = {
     {.name = "times",

@@ -55,6 +55,7 @@ struct segue__fetch {
   bool answered;                                /* a line of an answer came */
   bool too_large, unaffordable, head_too_large; /* why we ended it */
   bool head_due;                                /* to on_head */
+  bool asked;                                   /* whether it is silent, once more */
   bool silent;                                  /* for idle_ms */
   bool held;                                    /* libcurl was paused */
   bool waiting;                                 /* for segue__fetch_resume */

@@ -11,7 +11,13 @@
 
 #include "fetch_internal.h"
 
-enum { IDLE_MS = 3000, KEPT_CONNECTIONS = 256, SPARE_FILES = 64, LEAST_REQUESTS = 64 };
+enum {
+  IDLE_MS = 3000,
+  KEPT_CONNECTIONS = 256,
+  SPARE_FILES = 64,
+  SILENCE_SURE_MS = 10,
+  LEAST_REQUESTS = 64
+};
 
 static void fetcher_act(segue__fetcher *fetcher, curl_socket_t fd, int events);
 static void fetcher_schedule(segue__fetcher *fetcher);
@@ -220,9 +226,16 @@ void segue__fetcher_close(segue__fetcher *fetcher, void (*cb)(void *data), void 
 
 /* ---- Silence --------------------------------------------------------------------------------- */
 
+/* The loop runs timers before it looks at sockets. After a time in which the process did not run,
+ * such as a stop by job control, the bytes of the server wait there: they are read first. */
 static void fetcher_on_silence(segue__timer *timer) {
   segue__fetch *f = timer->data;
   if (f->done) return;
+  if (!f->asked) {
+    f->asked = true;
+    segue__timer_start(f->fetcher->loop, &f->idle, SILENCE_SURE_MS, fetcher_on_silence);
+    return;
+  }
   f->done = f->silent = true;
   f->code = CURLE_OPERATION_TIMEDOUT;
   segue__fetch_queue(f);
@@ -232,6 +245,7 @@ static void fetcher_on_silence(segue__timer *timer) {
 /* While the caller has an unread part, libcurl may be paused: that is no silence of the server. */
 void segue__fetch_restart_idle(segue__fetch *f) {
   if (!f->idle_ms || f->done || f->waiting) return;
+  f->asked = false;
   segue__timer_start(f->fetcher->loop, &f->idle, f->idle_ms, fetcher_on_silence);
 }
 

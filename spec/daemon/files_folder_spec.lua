@@ -140,6 +140,8 @@ describe("a folder of generations of a daemon", function()
     for text, message in pairs {
       ['{ name = "a/b", content = print }'] = "must be a name in the folder",
       ['{ name = "..", content = print }'] = "must be a name in the folder",
+      ['{ name = "a\\nb", content = print }'] = "has a control character",
+      ['{ name = "a\\255", content = print }'] = "has a control character",
       ['{ name = "a", to = "b", content = print }'] = "cannot stand beside to",
       ['{ name = "a", backups = 1, content = print }'] = "has no effect with name",
       ['{ name = "a", link = "replace", content = print }'] = "has no effect with name",
@@ -155,6 +157,10 @@ describe("a folder of generations of a daemon", function()
     assert.matches("needs the option folder", d:cli("check").output)
     d.dir:save("reload.lua", folder_module.policy { folder = '{ "out/d", backups = -1 }' })
     assert.matches("backups must be between 0 and 100", d:cli("check").output)
+    d.dir:save("reload.lua", folder_module.policy { folder = '{ "out/d", mode = "0311" }' })
+    assert.matches("mode must let the owner read and enter", d:cli("check").output)
+    d.dir:save("reload.lua", folder_module.policy { folder = '"out/."' })
+    assert.matches("must end with a name", d:cli("check").output)
   end)
 
   it("is refused before anything is changed where the place is taken", function()

@@ -193,9 +193,11 @@ describe("a child", function()
     local child = run({ "/usr/bin/id" }, { user = entry[0].user, cwd = "/" })
     assert.equal(run({ "id", "nobody" }).out:match "^uid=%d+", child.out:match "^uid=%d+")
     assert.equal("groups=65534(nogroup)", child.out:match "groups=%S+")
-    local code, message = failure({ "/bin/true" }, { user = entry[0].user, cwd = "/root" })
-    assert.same({ "EACCES", "cannot run /bin/true in folder /root as user nobody: permission "
-      .. "denied" }, { code, message })
+    local own = dir:mkdir "own"
+    assert.equal(0, os.execute("chmod 0700 " .. own))
+    local code, message = failure({ "/bin/true" }, { user = entry[0].user, cwd = own })
+    assert.same({ "EACCES", ("cannot run /bin/true in folder %s as user nobody: permission "
+      .. "denied"):format(own) }, { code, message })
     C.segue__user_entry_deinit(entry)
     C.check(C.segue__user_find("65534", "daemon", entry, e), e)
     assert.same({ "nobody", 1 }, { C.str(entry[0].login), entry[0].user.gid })
