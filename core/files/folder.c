@@ -239,7 +239,8 @@ static int folder_fill(const folder_stage *stage, const char *part) {
   const segue__file_set *set = stage->set;
   segue__staged_write *items = segue__calloc(set->count + 1, sizeof *items);
   size_t count = 0;
-  int rc = items ? 0 : folder_memory(stage);
+  int rc = 0;
+  if (!items) return folder_memory(stage);
   for (size_t i = 0; i < set->count && !rc; i++) {
     const segue__set_file *file = &set->files[i];
     if (!folder_has(stage->link, file) || file->dropped) continue;

@@ -68,7 +68,10 @@ describe("functions of a file", function()
         "same = function(s) return s end", { "can't evaluate field Nam in type" },
         { data = data } },
       { "{{put .m}}{{put .m}} {{.m.n}}", "put = function(m) m.n = m.n + 1 return m.n end",
-        "23 1", { json = '{"m":{"n":1}}' } },
+        "22 1", { json = '{"m":{"n":1}}' } },
+      { '{{$d := dict "a" 1}}{{count $d}}{{$_ := set $d "b" 2}}{{count $d}}',
+        "count = function(m) local n = 0 for _ in pairs(m) do n = n + 1 end return n end", "12",
+        { dialect = "sprig" } },
       { "{{sorted .l}} {{.l}}", "sorted = function(l) table.sort(l) return l end",
         "[a b c] [c a b]", { data = { l = { "c", "a", "b" } } } },
     }
@@ -216,9 +219,17 @@ a
 end <%= config.n %> <%- config.f -- a comment %> <%= config.m.x %>
 ]], data))
     assert.equal('"\\\1\r\n]] %d\27', lua '"\\\1\r\n]] %d\27')
-    assert.equal("m=1 n=2 ", lua("<% local t = {} for k in pairs(config) do t[#t + 1] = k end "
-      .. "table.sort(t) for _, k in ipairs(t) do write(k, '=', config[k], ' ') end %>",
-      { n = 2, m = 1 }))
+    assert.equal("m=1 n=2 ", lua("<% for k in pairs(config) do write(k, '=', config[k], ' ') "
+      .. "end %>", { n = 2, m = 1 }))
+    local many, names = {}, {}
+    for i = 1, 200 do many["k" .. i] = i names[i] = "k" .. i end
+    table.sort(names)
+    assert.equal(table.concat(names), lua("<% for k in pairs(config.m) do write(k) end %>",
+      { m = many }))
+    assert.equal("12ab table function", lua("<% for k in pairs { b = 1, 7, a = 1, 8 } do write(k) "
+      .. "end %> <%= tostring {} %> <%= tostring(next) %>"))
+    assert.equal("2", lua("<% local t, n = { a = 1, b = 2, c = 3 }, 0 for k in pairs(t) do "
+      .. "t.b = nil n = n + 1 end write(n) %>"))
     assert.equal("7", lua("<%= config[1] %>", { 7 }))
     assert.equal("4 true 9223372036854775807", lua('<%= float(4) %> <%= true %> '
       .. '<%= parseInt "9223372036854775807" %>'))
@@ -237,7 +248,7 @@ end <%= config.n %> <%- config.f -- a comment %> <%= config.m.x %>
   it("names the line of an error", function()
     for text, expected in pairs {
       ["a\n\n<%= config.none %>"] = "template: t:3: a value that is written is nil: it must be a "
-        .. "text, a number or a boolean",
+        .. "text, a number or a boolean; the data are in config",
       ["a\n<%= config.a.b.c %>"] = "template: t:2: attempt to index field 'a' (a nil value)",
       ["a\nb\n<% if %>x"] = "template: t:3: 'then' expected near '<eof>'",
       ["a\nb\n<% if true then\n\n%>\nx"] = "template: t:6: 'end' expected (to close 'if' at line 3)"
@@ -252,6 +263,8 @@ end <%= config.n %> <%- config.f -- a comment %> <%= config.m.x %>
         .. "time: is there an endless loop?",
       ["\n<% while true do write(('x'):rep(1e6)) end %>"] = "template: t:2: the output is larger "
         .. "than 67108864 bytes",
+      ["<% for i = 1, 9 do pcall(write, ('x'):rep(15e6)) end %>"] = "template: t: the output is "
+        .. "larger than 67108864 bytes",
       ["<%= toUpper() %>"] = "template: t:1: wrong number of args for toUpper: want 1 got 0",
     } do
       assert.equal(expected, lua(text))

@@ -17,6 +17,7 @@
 #include <uv.h>
 
 #include "../runtime/value.h"
+#include "pairs.h"
 #include "template_internal.h"
 #include "transfer.h"
 
@@ -42,6 +43,7 @@ struct segue__scripts {
   unsigned nested;
   segue__buf wire; /* what crosses; each crossing has read it before the next one begins */
   segue__buf output;
+  bool too_large; /* the output lacks a part for that reason */
 };
 
 static const char scripts_key[] = "segue.template.scripts"; /* in S: light userdata */
@@ -158,12 +160,10 @@ static int data_index(lua_State *S) {
 }
 
 static int data_pairs(lua_State *S) {
-  lua_getglobal(S, "next");
-  lua_settop(S, 2);
-  script_ask(S, "@members", 3);
-  lua_pushnil(S);
+  lua_settop(S, 1);
+  script_ask(S, "@members", 2);
   lua_remove(S, 1);
-  return 3;
+  return segue__sorted_pairs(S);
 }
 
 static int data_refuse(lua_State *S) {
@@ -188,9 +188,20 @@ static void data_push(lua_State *S) {
   lua_setfenv(S, -2);
 }
 
+/* The code may catch the error of a write, so that run_body asks once more at the end: an output
+ * that lacks a part is no output. */
+static void script_check_output(lua_State *S) {
+  segue__scripts *scripts = scripts_of(S);
+  scripts->too_large = scripts->too_large || scripts->output.len > SEGUE__TRANSFER_MAX;
+  if (scripts->output.failed) luaL_error(S, "not enough memory");
+  if (scripts->too_large)
+    luaL_error(S, "the output is larger than %d bytes", (int)SEGUE__TRANSFER_MAX);
+}
+
 /* write(value, ...): appends to the output of a template in Lua. */
 static int script_write(lua_State *S) {
-  segue__buf *out = &scripts_of(S)->output;
+  segue__scripts *scripts = scripts_of(S);
+  segue__buf *out = &scripts->output;
   size_t len;
   for (int i = 1, n = lua_gettop(S); i <= n; i++) {
     switch (lua_type(S, i)) {
@@ -202,7 +213,7 @@ static int script_write(lua_State *S) {
       if (len <= SEGUE__TRANSFER_MAX - out->len)
         segue__buf_add(out, text, len);
       else
-        out->len = SEGUE__TRANSFER_MAX;
+        scripts->too_large = true;
       break;
     }
     case LUA_TBOOLEAN:
@@ -216,14 +227,14 @@ static int script_write(lua_State *S) {
       } /* fall through */
     default:
       return luaL_error(S,
-                        "a value that is written is %s: it must be a text, a number or a boolean",
+                        "a value that is written is %s: it must be a text, a number or a boolean"
+                        "%s",
                         lua_isnil(S, i)              ? "nil"
                         : segue__value_is_null(S, i) ? "null"
-                                                     : luaL_typename(S, i));
+                                                     : luaL_typename(S, i),
+                        lua_isnil(S, i) ? "; the data are in config" : "");
     }
-    if (out->failed) return luaL_error(S, "not enough memory");
-    if (out->len >= SEGUE__TRANSFER_MAX)
-      return luaL_error(S, "the output is larger than %d bytes", (int)SEGUE__TRANSFER_MAX);
+    script_check_output(S);
   }
   return 0;
 }
@@ -253,6 +264,7 @@ static int state_open_body(lua_State *S, void *data, segue_error *err) {
   lua_pushcfunction(S, script_no_require);
   lua_setglobal(S, "require");
   segue__transfer_open(S);
+  segue__pairs_open(S);
   data_open(S);
   return 0;
 }
@@ -310,6 +322,7 @@ void segue__scripts_end(segue__scripts *scripts) {
   segue__buf_deinit(&scripts->wire);
   segue__buf_init(&scripts->output);
   segue__buf_init(&scripts->wire);
+  scripts->too_large = false;
 }
 
 void segue__scripts_free(segue__scripts *scripts) {
@@ -360,7 +373,6 @@ static int begin_body(lua_State *S, void *data, segue_error *err) {
   downward *down = data;
   segue__scripts *scripts = down->scripts;
   (void)err;
-  segue__transfer_begin(S);
   lua_newtable(S);
   lua_setfield(S, LUA_REGISTRYINDEX, functions_key);
   scripts->wire.len = 0;
@@ -436,6 +448,7 @@ static int run_body(lua_State *S, void *data, segue_error *err) {
   lua_setfield(S, -2, "write");
   lua_setfenv(S, -2);
   lua_call(S, 0, 0);
+  script_check_output(S);
   return 0;
 }
 

@@ -18,7 +18,6 @@
 enum { DEPTH_MAX = 200, CHECK_BUDGET = 1024, FIELDS_MAX = 64 };
 
 static const char float_metatable[] = "segue.template.float";
-static const char sent_key[] = "segue.template.sent";
 static const char structs_key[] = "segue.template.structs"; /* type -> metatable */
 
 /* ---- Floats and structs ---------------------------------------------------------------------- */
@@ -142,20 +141,6 @@ static const char *push_struct(lua_State *L, const char *at) {
   return at;
 }
 
-static const char *push_sent(lua_State *L, const char *at, bool is_new) {
-  uint32_t id = take_u32(&at);
-  lua_getfield(L, LUA_REGISTRYINDEX, sent_key);
-  if (is_new) {
-    at = segue__transfer_push(L, at);
-    lua_pushvalue(L, -1);
-    lua_rawseti(L, -3, (int)id);
-  } else {
-    lua_rawgeti(L, -1, (int)id);
-  }
-  lua_remove(L, -2);
-  return at;
-}
-
 static const char *push_number(lua_State *L, const char *at, char kind) {
   union {
     int64_t i;
@@ -193,9 +178,6 @@ const char *segue__transfer_push(lua_State *L, const char *at) {
     return push_members(L, at);
   case 'S':
     return push_struct(L, at);
-  case 'R':
-  case 'r':
-    return push_sent(L, at, kind == 'R');
   default:
     lua_pushnil(L);
     return at;
@@ -369,9 +351,4 @@ void segue__transfer_open(lua_State *L) {
   lua_setfield(L, LUA_REGISTRYINDEX, structs_key);
   lua_pushcfunction(L, float_new);
   lua_setglobal(L, "float");
-}
-
-void segue__transfer_begin(lua_State *L) {
-  lua_newtable(L);
-  lua_setfield(L, LUA_REGISTRYINDEX, sent_key);
 }

@@ -10,9 +10,8 @@
  *     l N ..               a list             m N ..     a map: key, value, key, value ...
  *     S TYPE FIELDS N ..   a struct: its type as a text, then as a map; FIELDS, a list of all its
  *                          fields, only on the way to the code of the policy
- *     R ID .., r ID        a table that is sent for the first time, and again
  *
- * LEN, N and ID have 4 bytes. All in the byte order of the machine.
+ * LEN and N have 4 bytes. All in the byte order of the machine.
  */
 #ifndef SEGUE_BIND_TRANSFER_H
 #define SEGUE_BIND_TRANSFER_H
@@ -24,8 +23,6 @@
 
 /* In a new state of the policy's code. Adds the global float(n). */
 void segue__transfer_open(lua_State *L);
-/* A new rendering: forgets the tables that were sent. */
-void segue__transfer_begin(lua_State *L);
 /* Pushes a value, and returns the first byte behind it. Raises if the state has no memory. */
 const char *segue__transfer_push(lua_State *L, const char *at);
 /* Appends the value at index. Raises if it is none that templates have, or too large. */

@@ -91,6 +91,7 @@ local function run(job, data, world)
   if problem then return nil, problem end
   if job.language == "etlua" then return script.render(job, data) end
   job.names = names
+  world.limited = names ~= nil -- the time of the file of functions counts
   if names then
     local before = context.get()
     world.asked, world.changing = before.asked, before.changing

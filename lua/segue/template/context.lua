@@ -19,6 +19,7 @@ local context = {}
 ---@field config? boolean functions read the configuration of the host, not data
 ---@field asked table<string, segue.template.asked> what functions have read, by its path
 ---@field changing? boolean they have read something that is no part of the configuration
+---@field limited? boolean the time of the rendering has begun
 ---@field paths table<string, boolean> of its data that a template in Lua has read
 
 ---@class segue.template.asked

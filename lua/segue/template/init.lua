@@ -199,7 +199,7 @@ end
 ---@return segue.template.problem? problem
 function template.render(compiled, data, world)
   local out = buffer.new()
-  runtime.limit(template.limits)
+  if not (world and world.limited) then runtime.limit(template.limits) end
   context.enter(world, data, compiled)
   compiled.functions.reset()
   local main = compiled.functions[compiled.main]

@@ -81,7 +81,6 @@ end
 function script.begin(job, limits)
   if not job.helpers and job.language ~= "etlua" then return nil end
   runtime.limit(limits)
-  transfer.begin()
   functions = dialects.functions(job.dialect)
   local total, left = runtime.time()
   local good, result, file, line = host.script_begin(total, left,

@@ -16,12 +16,6 @@ local u32 = ffi.new "uint32_t[1]"
 
 -- The structs that were sent, by the names of their types.
 local types = {}
--- The tables that were sent in this rendering, and their numbers.
-local sent, count = {}, 0
-
--- A new rendering.
-function transfer.begin() sent, count = {}, 0 end
-
 local function put_u32(out, n)
   u32[0] = n
   out:put(ffi.string(u32, 4))
@@ -75,21 +69,6 @@ local function put_table(out, v)
   end
 end
 
--- A table that is sent again is a number: the data of a template may go to a function in each turn
--- of a loop.
-local function put_known_table(out, v)
-  local id = sent[v]
-  if id then
-    out:put "r"
-    return put_u32(out, id)
-  end
-  count = count + 1
-  sent[v] = count
-  out:put "R"
-  put_u32(out, count)
-  put_table(out, v)
-end
-
 local function put_number(out, v)
   local k = value.kind(v)
   if k == "float64" then
@@ -119,15 +98,13 @@ function put_value(out, v)
   end
 end
 
--- Values as bytes, one after the other.
+-- Values as bytes, one after the other. Each call sends copies: a function may change what it gets,
+-- and a template may change a map between two calls.
 ---@param n integer how many there are
 ---@return string
 function transfer.encode(n, ...)
   local out = buffer.new()
-  for i = 1, n do
-    local v = select(i, ...)
-    if type(v) == "table" and v ~= NULL then put_known_table(out, v) else put_value(out, v) end
-  end
+  for i = 1, n do put_value(out, (select(i, ...))) end
   return out:get()
 end
 
