@@ -23,6 +23,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
@@ -256,6 +257,15 @@ static int folder_fill(const folder_stage *stage, const char *part) {
   return rc;
 }
 
+/* A plan has no lock of the destination, so the sweep of a daemon that settles meanwhile would take
+ * its folder for one that a crash has left. Without this lock only a plan beside a reload fails. */
+static void folder_hold(segue__set_file *link, const char *part) {
+  int fd = open(part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return;
+  (void)flock(fd, LOCK_SH);
+  link->hold = fd + 1;
+}
+
 /* A folder of a plan keeps its first name: a plan has no lock, and could use or remove the folder
  * of a daemon. */
 static int folder_write(folder_stage *stage, const char *part) {
@@ -263,6 +273,7 @@ static int folder_write(folder_stage *stage, const char *part) {
   int rc = SEGUE_FAULT("files.folder.make");
   if (!rc && mkdir(part, 0700)) rc = -errno;
   if (rc) return segue__explain(stage->err, rc, "write", link->path);
+  if (stage->set->plan) folder_hold(link, part);
   rc = folder_fill(stage, part);
   if (rc) return rc;
   rc = folder_set_attributes(stage, part);

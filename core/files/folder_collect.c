@@ -4,9 +4,11 @@
  * or when it was not committed. One that another program has changed stays.
  */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
@@ -34,11 +36,19 @@ static bool folder_ends(const char *name, const char *end) {
   return len > strlen(end) && !strcmp(name + len - strlen(end), end);
 }
 
+/* Returns whether a plan, of this process or another one, is using the folder. */
+static bool folder_is_held(int parent, const char *name) {
+  int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  bool held = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+  if (fd >= 0) (void)close(fd);
+  return held;
+}
+
 bool segue__folder_remove_left(int parent, const char *name) {
   struct stat st;
   if (!folder_ends(name, ".part") && !folder_ends(name, ".gone")) return false;
   if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISDIR(st.st_mode)) return false;
-  folder_remove(parent, name);
+  if (!folder_is_held(parent, name)) folder_remove(parent, name);
   return true;
 }
 
@@ -124,7 +134,9 @@ char *segue__folder_collect(const segue__file_set *set, const segue__set_file *l
   return kept;
 }
 
-void segue__folder_discard(const segue__file_set *set, const segue__set_file *link) {
+void segue__folder_discard(const segue__file_set *set, segue__set_file *link) {
+  if (link->hold) (void)close(link->hold - 1);
+  link->hold = 0;
   char *part = segue__file_beside(link->staged, "part");
   if (part) (void)segue__folder_remove_left(AT_FDCWD, part);
   segue__free(part);

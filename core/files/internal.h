@@ -36,6 +36,7 @@ typedef struct segue__set_file {
   char *before; /* dropped: the copy that is restored, beside path; NULL: it is removed or stays */
   const char *why;  /* dropped: it stays against the wish of the policy; a constant */
   char *generation; /* a link that changes: the folder that it will lead to */
+  int hold;         /* a link of a plan: its folder, locked, plus 1; 0: none */
   segue__file_version previous, next;
 } segue__set_file;
 
@@ -81,7 +82,7 @@ void segue__folder_end(segue__file_set *set, const segue__set_file *link);
  * was written gets a link ".NAME.changed-TIME" instead, which is returned, owned; NULL: none. */
 char *segue__folder_collect(const segue__file_set *set, const segue__set_file *link);
 /* The link is not live, and its staged name is removed: removes what staging has written. */
-void segue__folder_discard(const segue__file_set *set, const segue__set_file *link);
+void segue__folder_discard(const segue__file_set *set, segue__set_file *link);
 /* Removes a folder of files that staging, or a removal, has left. Returns whether the name is one
  * of these. */
 bool segue__folder_remove_left(int parent, const char *name);

@@ -163,6 +163,20 @@ describe("a folder of generations of a daemon", function()
     assert.matches("must end with a name", d:cli("check").output)
   end)
 
+  it("is checked beside a daemon that switches it", function()
+    local d = folder_module.start { module = [[check = "test -z \"$SLOW\" || { touch began; "
+      .. "until test -e go; do sleep 0.05; done; cat out/d/b > seen; }"]] }
+    put(d, 2)
+    local check = process.start { segue.binary, "check", "-c", d.dir:at "reload.lua",
+      cwd = d.dir.path, env = { SLOW = "1" } }
+    wait.until_true(function() return d.dir:read "began" end)
+    assert.equal(200, (reload(d, 3)))
+    d.dir:write("go", "")
+    assert.equal(0, (check:wait_exit()), check:describe())
+    assert.equal("b2\n", d.dir:read "seen")
+    left(d)
+  end)
+
   it("is refused before anything is changed where the place is taken", function()
     local d = segue.folder { policy = folder_module.policy {}, files = { ["a.yaml"] = "x: 1\n",
       ["out/d/own"] = "own\n" } }

@@ -8,6 +8,9 @@ end
 local function killed(filter) return specs.daemon("spec/fault/files_folder_spec.lua", filter) end
 
 return {
+  { "a folder of a plan beside a reload", "core/files/folder_collect.c",
+    "if (!folder_is_held(parent, name)) folder_remove", "folder_remove",
+    in_daemon "beside a daemon" },
   { "the sync of a folder of generations", "core/files/folder.c",
     "if (!rc) rc = folder_sync(part);", "", folder },
   { "the sync of its name before a link leads to it", "core/files/folder.c",
