@@ -54,7 +54,7 @@ struct segue__record {
   segue__timer wake_timer; /* of the control thread, for tasks that are not urgent */
   queue urgent, busy, later;
   struct timespec busy_until;
-  bool stopping, working, abandoned;
+  bool stopping, working, ended, abandoned;
   /* Used by the record thread only, except history. */
   segue__two_slot_file last_good, state, numbers;
   segue__numbers given; /* the reserved numbers: a later process continues after them */

@@ -161,6 +161,8 @@ static void *writer_thread(void *data) {
       segue__post(record->loop, &t->message);
     if (is_idle(record)) pthread_cond_broadcast(&record->idle);
   }
+  record->ended = true;
+  pthread_cond_broadcast(&record->idle);
   pthread_mutex_unlock(&record->lock);
   return NULL;
 }
@@ -631,7 +633,7 @@ int segue__record_new(segue__record **out, const segue__record_options *options)
   pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
   pthread_mutex_init(&record->lock, NULL);
   pthread_cond_init(&record->wake, &monotonic);
-  pthread_cond_init(&record->idle, NULL);
+  pthread_cond_init(&record->idle, &monotonic);
   pthread_condattr_destroy(&monotonic);
   record->loop = options->loop;
   if (options->log) record->own_log = *options->log;
@@ -665,18 +667,30 @@ static void writer_abandon(segue__record *record) {
   segue__inputs_free(record->inputs);
 }
 
+/* Not pthread_timedjoin_np(3): its limit is a time of day, which an operator may set. The lock is
+ * held. */
+static bool writer_wait_end(segue__record *record) {
+  struct timespec until;
+  int rc = 0;
+  clock_gettime(CLOCK_MONOTONIC, &until);
+  until.tv_sec += STOP_S;
+  while (!record->ended && !rc)
+    rc = pthread_cond_timedwait(&record->idle, &record->lock, &until);
+  return record->ended;
+}
+
 void segue__record_free(segue__record *record) {
   if (!record) return;
   segue__timer_stop(record->loop, &record->wake_timer);
   pthread_mutex_lock(&record->lock);
   record->stopping = true;
   pthread_cond_signal(&record->wake);
+  bool ended = writer_wait_end(record);
   pthread_mutex_unlock(&record->lock);
-  struct timespec until;
-  clock_gettime(CLOCK_REALTIME, &until);
-  until.tv_sec += STOP_S;
-  if (pthread_timedjoin_np(record->thread, NULL, &until) == 0)
+  if (ended) {
+    pthread_join(record->thread, NULL);
     free_parts(record);
-  else
+  } else {
     writer_abandon(record);
+  }
 }

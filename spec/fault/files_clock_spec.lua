@@ -85,6 +85,9 @@ describe("files of a daemon whose clock is set", function()
     end
     assert.equal("by hand 2\nby hand 3\nby hand 4\nby hand 5\n",
       table.concat(copies(d, "changed")))
+    -- The thread that writes the history has its time to end.
+    d:stop()
+    assert.is_nil(d:log():find "what was not written yet is lost", d:log())
   end)
 
   it("back are looked at for changes of the same size, and restored", function()
