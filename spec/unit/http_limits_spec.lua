@@ -167,7 +167,7 @@ describe("the HTTP server's limits", function()
   end)
 
   it("disconnect a client that does not read a large answer, and keep one that does", function()
-    start { write_ms = 300 }
+    start { write_ms = 1000 }
     local stuck, slow = server:connect(), server:connect()
     stuck.handle:read_stop()
     slow.handle:read_stop()

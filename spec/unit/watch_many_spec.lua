@@ -6,7 +6,7 @@ local LoopCase = require "spec.support.loop_case"
 local uv = require "luv"
 local ffi = C.ffi
 
-local COUNT, TURN = 300, 64
+local COUNT, TURN = 600, 64
 
 describe("a watch of many files in one folder", function()
   local case, loop, dir, watch, seen
@@ -48,7 +48,8 @@ describe("a watch of many files in one folder", function()
   local function calls() return C.segue__fault_reached "watch.add" end
 
   -- Waits until each file was reported; returns the most calls of inotify_add_watch(2) between two
-  -- looks, of which a run of the loop may make one behind a timer and one behind events.
+  -- looks: a run of the loop may make one part behind a timer and one behind events, and on a loaded
+-- machine there is more than one run between two looks.
   local function all_reported()
     local found, missing, most, from, before = {}, COUNT, 0, 0, calls()
     loop:run_until(function()
@@ -85,7 +86,7 @@ describe("a watch of many files in one folder", function()
     for _ = 1, 2 do
       for n = 1, COUNT do dir:save(name(n), "third, longer") end
       local most = all_reported()
-      assert.is_true(most <= 2 * TURN * each, ("%d calls, %d for a file"):format(most, each))
+      assert.is_true(most <= 5 * TURN * each, ("%d calls, %d for a file"):format(most, each))
     end
     assert(uv.fs_link(dir:at(name(COUNT)), dir:at "other"))
     dir:write("other", "third, by another name")
