@@ -48,8 +48,8 @@ describe("a watch of many files in one folder", function()
   local function calls() return C.segue__fault_reached "watch.add" end
 
   -- Waits until each file was reported; returns the most calls of inotify_add_watch(2) between two
-  -- looks: a run of the loop may make one part behind a timer and one behind events, and on a loaded
--- machine there is more than one run between two looks.
+  -- looks: a run of the loop may make one part behind a timer and one behind events, and on a slow
+  -- machine there is more than one run between two looks.
   local function all_reported()
     local found, missing, most, from, before = {}, COUNT, 0, 0, calls()
     loop:run_until(function()
