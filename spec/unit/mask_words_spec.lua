@@ -54,6 +54,8 @@ describe("the secrets of a mask", function()
     for text, clean in pairs {
       ["it said sk-l"] = "it said ***", ["it said sk-live-"] = "it said ***",
       ["it said sk-li... (exit 1)"] = "it said ***... (exit 1)",
+      ["it_said_sk-li... (exit 1)"] = "it_said_***... (exit 1)",
+      ["itsaidsk-li... (exit 1)"] = "itsaid***... (exit 1)",
       ["sk- is short"] = "sk- is short", ["sk-... ends"] = "sk-... ends", ["sk-l.."] = "***..",
     } do
       assert.same({ clean, clean ~= text }, { scrub(mask, text) })

@@ -64,7 +64,6 @@ local DAEMON = {
   wants_hold = daemon("spec/plugin/wants_spec.lua", "names what is missing from where"),
   wants_wait = daemon("spec/plugin/wants_spec.lua", "within the wait of a reload"),
   wants_drop = daemon("spec/plugin/wants_spec.lua", "drops a name"),
-  files_memory = daemon("spec/fault/files_memory_spec.lua", "leaves both files"),
   files_listed = daemon("spec/daemon/files_api_spec.lua", "and no secret"),
   files_drifted = daemon("spec/daemon/files_api_spec.lua", "are shown as drifted"),
   files_masked = daemon("spec/daemon/files_plan_spec.lua", "is shown by check"),
