@@ -96,11 +96,12 @@ static bool family_add(family_list *list, const char *line, size_t len) {
 void segue__metrics_gather(segue__buf *out, const char *text, size_t len) {
   family_list list = {0};
   bool good = true;
-  for (const char *line = text, *end = text + len; line < end && good;) {
+  const char *end = len ? text + len : text; /* NULL where no module has metrics */
+  for (const char *line = text; line < end && good;) {
     const char *stop = memchr(line, '\n', (size_t)(end - line));
     size_t line_len = (size_t)((stop ? stop : end) - line);
     good = family_add(&list, line, line_len);
-    line += line_len + 1;
+    line = stop ? stop + 1 : end;
   }
   if (!good) out->failed = true;
   for (size_t i = 0; i < list.count; i++) {
