@@ -204,6 +204,7 @@ static int script_write(lua_State *S) {
   segue__buf *out = &scripts->output;
   size_t len;
   for (int i = 1, n = lua_gettop(S); i <= n; i++) {
+    script_check_output(S); /* after a caught error the output may already be past the limit */
     switch (lua_type(S, i)) {
     case LUA_TNUMBER:
       segue__transfer_number(out, lua_tonumber(S, i));
