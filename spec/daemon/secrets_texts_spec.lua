@@ -91,17 +91,24 @@ describe("a secret in a text", function()
 
   it("is not shown where a long line or text is cut, nor by the count of a repeated line",
     function()
+      -- A reload for each length: the daemon drops lines that a busy reader does not take.
       local d = start { more = [[
         check = function(next)
-          for cut = 1, 12 do
-            local long = ("x"):rep(65536 - cut) .. next.db.password .. ("y"):rep(100)
+          if next.cut then
+            local long = ("x"):rep(65536 - next.cut) .. next.db.password .. ("y"):rep(100)
             segue.log.info(long, { text = long })
+          else
+            for _ = 1, 3 do segue.log.info(("z"):rep(122) .. next.db.password) end
           end
-          for _ = 1, 3 do segue.log.info(("z"):rep(122) .. next.db.password) end
-          segue.log.info "the end"
+          segue.log.info("cut: " .. tostring(next.cut))
           return true
         end,]] }
-      d:wait_log("the end")
+      d:wait_log("cut: nil")
+      for cut = 1, 12 do
+        d.dir:write("far.yaml", ("db: { password: %s }\ncut: %d\n"):format(SECRET, cut))
+        assert.equal(200, (d:reload()))
+        d:wait_log(("cut: %d\n"):format(cut))
+      end
       local log = d:log()
       assert.is_nil(log:find("xf", 1, true))
       assert.is_nil(log:find("xy", 1, true))

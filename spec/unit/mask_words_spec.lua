@@ -56,6 +56,7 @@ describe("the secrets of a mask", function()
       ["it said sk-li... (exit 1)"] = "it said ***... (exit 1)",
       ["it_said_sk-li... (exit 1)"] = "it_said_***... (exit 1)",
       ["itsaidsk-li... (exit 1)"] = "itsaid***... (exit 1)",
+      ["itsaidsk-l"] = "itsaid***",
       ["sk- is short"] = "sk- is short", ["sk-... ends"] = "sk-... ends", ["sk-l.."] = "***..",
     } do
       assert.same({ clean, clean ~= text }, { scrub(mask, text) })
