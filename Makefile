@@ -77,6 +77,7 @@ BENCH_DEPS += lua-yaml    # YAML straight into Lua tables
 BENCH_DEPS += python3-jsonschema # JSON Schema
 BENCH_DEPS += nodejs      # for ajv
 BENCH_DEPS += node-ajv    # JSON Schema, compiled
+BENCH_DEPS += inotify-tools # the script that people write instead
 BENCH_DEPS += g++         # for spdlog
 BENCH_DEPS += libspdlog-dev # an asynchronous logger
 BENCH_DEPS += libnginx-mod-http-lua # HUP under load, answers by Lua

@@ -3,29 +3,21 @@
 -- machine, so that the ratios count and not the machine. ROW=name runs one row; CHECK=1 exits with
 -- 1 if a ratio falls short of its goal.
 local rows = require "spec.bench.rows"
-local files = require "spec.bench.files"
-local fronts = require "spec.bench.fronts"
-local past = require "spec.bench.past"
-local serving = require "spec.bench.serving"
-local templates = require "spec.bench.templates"
-local tls = require "spec.bench.tls"
 local process = require "spec.support.process"
 local tempdir = require "spec.support.tempdir"
 
 local check = os.getenv("CHECK") == "1"
 local only = os.getenv("ROW")
 if only == "" then only = nil end
-for name, row in pairs(files) do rows[name] = row end
-for name, row in pairs(fronts) do rows[name] = row end
-for name, row in pairs(past) do rows[name] = row end
-for name, row in pairs(serving) do rows[name] = row end
-for name, row in pairs(templates) do rows[name] = row end
-for name, row in pairs(tls) do rows[name] = row end
+for _, part in ipairs { "files", "fronts", "outputs", "past", "serving", "templates", "tls" } do
+  for name, row in pairs(require("spec.bench." .. part)) do rows[name] = row end
+end
 
 local order = { "reload_small", "reload_5000", "yaml", "json", "schema", "options", "diff", "read",
   "gate", "log", "stall", "memory", "pattern", "async", "http", "front", "front_close",
   "front_flat", "front_log", "tls", "tls_idle", "idle_connections", "change", "hook", "two_changes",
-  "idle", "flat", "durable", "last_good", "history", "templates" }
+  "idle", "flat", "durable", "last_good", "history", "templates", "files",
+  "files_templates", "files_many", "files_idle" }
 local short = 0
 
 local function print_line(title, line)
