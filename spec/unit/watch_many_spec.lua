@@ -2,37 +2,18 @@
 -- Watching many files of one folder: all changes are reported, and in parts, so that the control
 -- thread serves other handles in between.
 local C = require "spec.support.c"
-local LoopCase = require "spec.support.loop_case"
+local WatchCase = require "spec.support.watch_case"
 local uv = require "luv"
-local ffi = C.ffi
 
 local COUNT, TURN = 600, 64
 
 describe("a watch of many files in one folder", function()
-  local case, loop, dir, watch, seen
+  local w, loop, dir
   before_each(function()
-    case = LoopCase.open()
-    loop, dir, seen = case.loop, case.dir, {}
-    local out = ffi.new("segue__watcher *[1]")
-    local log = ffi.new("segue__logger[1]")
-    C.check(C.segue__watch_new(out, loop.ptr, log, loop:cb("segue__watch_cb", function(_, path)
-      seen[#seen + 1] = path == nil and "ALL" or C.str(path):match "[^/]+$"
-    end), nil))
-    watch, case.log = out[0], log
+    w = WatchCase.open()
+    loop, dir = w.loop, w.dir
   end)
-  after_each(function()
-    local closed = false
-    C.segue__watch_close(watch, loop:cb("void (*)(void *)", function() closed = true end), nil)
-    loop:run_until(function() return closed end)
-    case:close()
-  end)
-
-  local function set(paths)
-    local names = ffi.new("segue__names[1]")
-    for _, path in ipairs(paths) do C.check(C.segue__names_add(names, "", 0, path)) end
-    C.check(C.segue__watch_set(watch, names, 0, nil))
-    C.segue__names_deinit(names)
-  end
+  after_each(function() w:close() end)
 
   local function name(n) return ("f%03d"):format(n) end
 
@@ -42,7 +23,7 @@ describe("a watch of many files in one folder", function()
       dir:write(name(n), "first")
       paths[#paths + 1] = dir:at(name(n))
     end
-    set(paths)
+    assert.is_true(w:set(paths))
   end
 
   local function calls() return C.segue__fault_reached "watch.add" end
@@ -54,30 +35,26 @@ describe("a watch of many files in one folder", function()
     local found, missing, most, from, before = {}, COUNT, 0, 0, calls()
     loop:run_until(function()
       most, before = math.max(most, calls() - before), calls()
-      for i = from + 1, #seen do
-        if seen[i]:match "^f%d+$" and not found[seen[i]] then
-          found[seen[i]] = true
+      for i = from + 1, #w.seen do
+        local file = w.seen[i]:match "/(f%d+)$"
+        if file and not found[file] then
+          found[file] = true
           missing = missing - 1
         end
       end
-      from = #seen
+      from = #w.seen
       return missing == 0
     end, 30000)
-    seen = {}
+    w.seen = {}
     return most
   end
 
-  local function reported(wanted)
-    loop:run_until(function()
-      for _, one in ipairs(seen) do if one == wanted then return true end end
-    end, 30000)
-    seen = {}
-  end
+  local function reported(wanted) w:notified(wanted, 30000) end
 
   it("reports replaced files in parts, and watches the new ones", function()
     watch_all()
     loop:turn()
-    seen = {}
+    w.seen = {}
     C.segue__fault_arm(nil)
     dir:save(name(1), "second")
     reported(name(1))
@@ -109,9 +86,9 @@ describe("a watch of many files in one folder", function()
   it("is replaced by another set while it is at work", function()
     watch_all()
     for n = 1, COUNT do dir:save(name(n), "second") end
-    loop:run_until(function() return #seen > 0 end, 30000)
-    set { dir:at(name(1)), dir:at(name(2)) }
-    seen = {}
+    loop:run_until(function() return #w.seen > 0 end, 30000)
+    w:set { dir:at(name(1)), dir:at(name(2)) }
+    w.seen = {}
     dir:save(name(2), "third")
     reported(name(2))
     dir:save(name(1), "third")

@@ -5,7 +5,7 @@ local UNIT = { queue = "spec/unit/queue_spec.lua spec/unit/queue_reverted_spec.l
                txn = "spec/unit/txn_spec.lua spec/unit/txn_plan_spec.lua "
                  .. "spec/unit/txn_confirm_spec.lua",
                writing = "spec/unit/writing_spec.lua", clock = "spec/unit/clock_spec.lua",
-               file = "spec/unit/os_file_spec.lua", watch = "spec/unit/watch_spec.lua",
+               file = "spec/unit/os_file_spec.lua", watch = "spec/unit/watch_links_spec.lua",
                http = "spec/unit/http_parse_spec.lua", ends = "spec/unit/http_end_spec.lua",
                feed = "spec/unit/remote_spec.lua spec/unit/remote_push_spec.lua",
                delta = "spec/unit/remote_delta_spec.lua",
