@@ -270,8 +270,8 @@ local entries = by_time(files(#arg > 0 and arg or { "spec" }), times)
 local next_start, began = 1, uv.hrtime()
 
 local function print_done(entry)
-  io.write(("%-52s %4d passed %3d failed %7.2f s\n"):format(entry.path, entry.passed,
-    entry.failed, entry.seconds), table.concat(entry.output))
+  io.write(("%-52s %4d passed %3d failed %7.2f s (CPU %6.2f s)\n"):format(entry.path, entry.passed,
+    entry.failed, entry.seconds, entry.cpu), table.concat(entry.output))
   io.flush()
 end
 

@@ -51,7 +51,7 @@ return {
   { "remembering signals of the first load", "core/daemon/signals.c",
     "s->early[handle - s->handles] = true;", "signals_report(s, signum);", DAEMON.early },
   { "a host without a policy, which renders no files", "core/instance/instance.c",
-    "s->files ? file_totals : NULL", "file_totals", UNIT.instance },
+    "s->files ? file_totals : NULL", "file_totals", UNIT.instance_host },
   { "passed sockets that process 1 must not keep", "core/daemon/keeper.c",
     "segue__passed_close(passed);", ";", DAEMON.passed_one },
   { "repeating what the kernel had no memory for", "core/daemon/epoll.c",

@@ -31,6 +31,7 @@ local UNIT = { queue = "spec/unit/queue_spec.lua spec/unit/queue_reverted_spec.l
                poller = "spec/unit/http_poller_spec.lua",
                snapshot = "spec/unit/config_snapshot_spec.lua",
                instance = "spec/unit/instance_spec.lua",
+               instance_host = "spec/unit/instance_host_spec.lua",
                lines = "spec/unit/line_queue_spec.lua",
                line_file = "spec/unit/line_file_spec.lua",
                file_set = "spec/unit/files_set_spec.lua", files = "spec/fault/files_spec.lua",
