@@ -1,25 +1,18 @@
 -- SPDX-License-Identifier: MIT
 -- Sets of many files: what is done by several threads, once for each folder, or not at all.
 local C = require "spec.support.c"
-local Tempdir = require "spec.support.tempdir"
+local file_case = require "spec.support.file_case"
 local file_set = require "spec.support.file_set"
 
 local COUNT = 60
 
 describe("a set of many files", function()
-  local dir, book, fds, live
+  local case, dir
   before_each(function()
-    dir = Tempdir.new()
-    live, fds = tonumber(C.segue__mem_live()), C.os_harness_open_fds()
-    book = file_set.book()
+    case = file_case.open()
+    dir = case.dir
   end)
-  after_each(function()
-    C.segue__fault_arm(nil)
-    C.segue__file_book_free(book)
-    assert.equal(live, tonumber(C.segue__mem_live()))
-    assert.equal(fds, C.os_harness_open_fds())
-    Tempdir.remove_all()
-  end)
+  after_each(function() case:close() end)
 
   local function name(n) return ("%s/f%03d"):format(n % 2 == 0 and "even" or "odd", n) end
 
@@ -28,7 +21,7 @@ describe("a set of many files", function()
     for n = 1, COUNT do
       files[n] = { name(n), (not changed or changed[n]) and text .. n or "first" .. n }
     end
-    return file_set.new({ book = book, folder = dir.path }, files)
+    return case:new(files)
   end
 
   local function has(text, changed)
@@ -155,7 +148,7 @@ describe("a set of many files", function()
     local files = {}
     for n = 1, COUNT do files[n] = { name(n), "x" } end
     files[COUNT + 1] = { "odd/../even/f042", "y" }
-    local set = file_set.new({ book = book, folder = dir.path }, files)
+    local set = case:new(files)
     local ok, code, message = set:stage()
     assert.is_nil(ok)
     assert.equal("SEGUE_EUSAGE", code)
@@ -175,7 +168,7 @@ describe("a set of many files", function()
     for _, one in ipairs(kept) do dir:write(one, "not of segue") end
     local files = { { "even/f002", "first2" }, { "even/f004", "first4" }, { "even/" .. long, "x" },
       { "even/x.segue-1", "x" }, { "odd/f001", "first1" } }
-    local set = file_set.new({ book = book, folder = dir.path }, files)
+    local set = case:new(files)
     assert(set:stage())
     set:free()
     for _, one in ipairs(kept) do

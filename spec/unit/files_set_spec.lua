@@ -1,33 +1,17 @@
 -- SPDX-License-Identifier: MIT
 -- Sets of files: staged, committed, undone, settled; what stands in the way; other programs.
 local C = require "spec.support.c"
-local Tempdir = require "spec.support.tempdir"
+local file_case = require "spec.support.file_case"
 local file_set = require "spec.support.file_set"
 local process = require "spec.support.process"
 local uv = require "luv"
 
-local dir, book, live, fds, sets
+local case, dir
 before_each(function()
-  dir = Tempdir.new()
-  live, fds = tonumber(C.segue__mem_live()), C.os_harness_open_fds()
-  book, sets = file_set.book(), {}
+  case = file_case.open()
+  dir = case.dir
 end)
-after_each(function()
-  C.segue__fault_arm(nil)
-  for _, set in ipairs(sets) do if set.c then set:free() end end
-  C.segue__file_book_free(book)
-  assert.equal(live, tonumber(C.segue__mem_live()))
-  assert.equal(fds, C.os_harness_open_fds())
-  Tempdir.remove_all()
-end)
-
-local function new(files, options)
-  options = options or {}
-  local set = file_set.new({ book = options.book or book, folder = options.folder or dir.path,
-    module = options.module, root = options.root }, files)
-  sets[#sets + 1] = set
-  return set
-end
+after_each(function() case:close() end)
 
 -- The names in the folder without the lock file.
 local function names(folder)
@@ -38,23 +22,10 @@ local function names(folder)
   return list
 end
 
--- Stages, commits and settles a set; frees it.
-local function apply(files, options)
-  local set = new(files, options)
-  assert(set:stage())
-  assert(set:commit())
-  assert(set:settle())
-  local changed = set:changed()
-  set:free()
-  return changed
-end
-
-local function mode_of(name) return assert(uv.fs_stat(dir:at(name))).mode % 4096 end
-
 describe("a set of files", function()
   it("is staged beside the live files, committed and settled", function()
-    apply { { "a", "old a" } }
-    local set = new { { "a", "new a", mode = 384 }, { dir:at "b", "new b" } }
+    case:apply { { "a", "old a" } }
+    local set = case:new { { "a", "new a", mode = 384 }, { dir:at "b", "new b" } }
     assert(set:stage())
     assert.equal(2, set:changed())
     assert.equal("old a", dir:read "a")
@@ -64,26 +35,26 @@ describe("a set of files", function()
     assert(set:commit())
     assert.equal("new a", dir:read "a")
     assert.equal("new b", dir:read "b")
-    assert.equal(384, mode_of "a")
-    assert.equal(420, mode_of "b")
+    assert.equal(384, case:mode_of "a")
+    assert.equal(420, case:mode_of "b")
     assert(set:settle())
     set:free()
     assert.same({ "a", "b" }, names())
   end)
 
   it("touches nothing that is equal in bytes, mode and owner", function()
-    apply { { "a", "same", mode = 416 } }
+    case:apply { { "a", "same", mode = 416 } }
     local before = uv.fs_stat(dir:at "a")
-    assert.equal(0, apply { { "a", "same" } })
-    assert.equal(0, apply { { "a", "same", mode = 416, owner = tostring(before.uid) } })
+    assert.equal(0, case:apply { { "a", "same" } })
+    assert.equal(0, case:apply { { "a", "same", mode = 416, owner = tostring(before.uid) } })
     assert.equal(before.ino, uv.fs_stat(dir:at "a").ino)
     assert.same(before.ctime, uv.fs_stat(dir:at "a").ctime)
-    assert.equal(1, apply { { "a", "same", mode = 384 } })
-    assert.equal(384, mode_of "a")
+    assert.equal(1, case:apply { { "a", "same", mode = 384 } })
+    assert.equal(384, case:mode_of "a")
   end)
 
   it("removes staged files and folders that it made if it is not committed", function()
-    local set = new { { "x/y/a", "text" }, { "b", "text" } }
+    local set = case:new { { "x/y/a", "text" }, { "b", "text" } }
     assert(set:stage())
     assert.equal("x", names()[2])
     set:free()
@@ -95,7 +66,7 @@ describe("a set of files", function()
     uv.fs_chmod(dir:at "a", 416)
     uv.fs_chown(dir:at "a", 65534, 65534)
     local ino = uv.fs_stat(dir:at "a").ino
-    local set = new { { "a", "new", mode = 420, owner = "root:root" }, { "b", "new" } }
+    local set = case:new { { "a", "new", mode = 420, owner = "root:root" }, { "b", "new" } }
     assert(set:stage())
     assert(set:commit())
     assert.equal(0, uv.fs_stat(dir:at "a").uid)
@@ -103,7 +74,7 @@ describe("a set of files", function()
     set:free()
     assert.equal("old", dir:read "a")
     local stat = uv.fs_stat(dir:at "a")
-    assert.same({ 416, 65534, 65534, ino }, { mode_of "a", stat.uid, stat.gid, stat.ino })
+    assert.same({ 416, 65534, 65534, ino }, { case:mode_of "a", stat.uid, stat.gid, stat.ino })
     assert.same({ "a" }, names())
   end)
 
@@ -112,7 +83,7 @@ describe("a set of files", function()
       dir:write("a", "old a")
       dir:write("b", "old b")
       C.segue__fault_arm(point .. "=fail")
-      local set = new { { "a", "new" }, { "b", "new" } }
+      local set = case:new { { "a", "new" }, { "b", "new" } }
       assert(set:stage())
       local ok, code, message = set:commit()
       assert.is_nil(ok)
@@ -131,7 +102,7 @@ describe("a set of files", function()
     dir:write("a", "old")
     for _, last in ipairs { "undo", "settle" } do
       C.segue__fault_arm("files.exchange=fail:-22")
-      local set = new { { "a", "new" } }
+      local set = case:new { { "a", "new" } }
       assert(set:stage())
       assert(set:commit())
       assert.equal("new", dir:read "a")
@@ -149,31 +120,31 @@ describe("a set of files", function()
     for _, last in ipairs { "undo", "settle" } do
       C.segue__fault_arm("files.exchange=fail:-16")
       local ino = uv.fs_stat(dir:at "a").ino
-      local set = new { { "a", "new", mode = 384 } }
+      local set = case:new { { "a", "new", mode = 384 } }
       assert(set:stage())
       assert(set:commit())
       assert.same({ "new", ino }, { dir:read "a", uv.fs_stat(dir:at "a").ino })
       assert(set[last](set))
       set:free()
       assert.equal(last == "undo" and "old and longer" or "new", dir:read "a")
-      assert.equal(last == "undo" and 416 or 384, mode_of "a")
+      assert.equal(last == "undo" and 416 or 384, case:mode_of "a")
     end
   end)
 
   it("keeps as many backups as are wanted, the newest first", function()
-    for n = 1, 5 do apply { { "a", "version " .. n, backups = 3 } } end
+    for n = 1, 5 do case:apply { { "a", "version " .. n, backups = 3 } } end
     assert.same({ ".a.backup-1", ".a.backup-2", ".a.backup-3", "a" }, names())
     assert.equal("version 4", dir:read ".a.backup-1")
     assert.equal("version 2", dir:read ".a.backup-3")
-    apply { { "a", "version 6", backups = 1 } }
+    case:apply { { "a", "version 6", backups = 1 } }
     assert.same({ ".a.backup-1", "a" }, names())
     assert.equal("version 5", dir:read ".a.backup-1")
   end)
 
   it("keeps the replaced version where its backup cannot be made", function()
-    apply { { "a", "one" } }
+    case:apply { { "a", "one" } }
     dir:mkdir ".a.backup-1/full"
-    local set = new { { "a", "two", backups = 1 } }
+    local set = case:new { { "a", "two", backups = 1 } }
     assert(set:stage())
     local staged = set:get(1).source:match "[^/]+$"
     assert(set:commit())
@@ -185,25 +156,25 @@ describe("a set of files", function()
   it("has no mode wider than that of its new version while it is written in place", function()
     dir:write("a", "old")
     C.segue__fault_arm("files.exchange=fail:-16,files.overwrite.cut#2=fail")
-    local set = new { { "a", "secret", mode = 384 } }
+    local set = case:new { { "a", "secret", mode = 384 } }
     assert(set:stage())
     assert.is_nil((set:commit()))
-    assert.same({ "secret", 384 }, { dir:read "a", mode_of "a" })
+    assert.same({ "secret", 384 }, { dir:read "a", case:mode_of "a" })
     C.segue__fault_arm(nil)
     C.segue__fault_arm("files.exchange=fail:-16")
     assert(set:undo())
     set:free()
-    assert.same({ "old", 420 }, { dir:read "a", mode_of "a" })
+    assert.same({ "old", 420 }, { dir:read "a", case:mode_of "a" })
   end)
 
   it("follows a symbolic link, or replaces it", function()
     dir:mkdir "real"
     dir:write("real/a", "old")
     dir:link("real/a", "a")
-    apply { { "a", "followed" } }
+    case:apply { { "a", "followed" } }
     assert.equal("real/a", uv.fs_readlink(dir:at "a"))
     assert.equal("followed", dir:read "real/a")
-    local set = new { { "a", "replaced", replace_link = true } }
+    local set = case:new { { "a", "replaced", replace_link = true } }
     assert(set:stage())
     assert(set:commit())
     assert.equal("file", uv.fs_lstat(dir:at "a").type)
@@ -231,7 +202,7 @@ end)
 
 describe("a destination", function()
   local function refused(file, options)
-    local set = new({ file }, options)
+    local set = case:new({ file }, options)
     local ok, code, message = set:stage()
     assert.is_nil(ok)
     set:free()
@@ -245,7 +216,7 @@ describe("a destination", function()
     dir:write("out/file", "kept")
     dir:link("../out/file", "root/direct")
     local options = { root = "root", folder = dir.path }
-    assert.equal(1, apply({ { "root/in/a", "x" } }, options))
+    assert.equal(1, case:apply({ { "root/in/a", "x" } }, options))
     for _, to in ipairs { "out/a", "root/../out/a", "root/link/a", "root/link/b/c", "root/direct",
       "rooted/a", "/root-of-nothing/a" } do
       local code, message = refused({ to, "x" }, options)
@@ -281,13 +252,13 @@ describe("a destination", function()
       { "", "SEGUE_EUSAGE" }, { "a\nb", "SEGUE_EUSAGE", "control characters" },
       { ("n"):rep(300), "ENAMETOOLONG", "shorter" },
     }
-    for _, case in ipairs(cases) do
-      local code, message = refused { case[1], "x" }
-      assert.equal(case[2], code, message)
-      if case[3] then assert.truthy(message:find(case[3], 1, true), message) end
+    for _, row in ipairs(cases) do
+      local code, message = refused { row[1], "x" }
+      assert.equal(row[2], code, message)
+      if row[3] then assert.truthy(message:find(row[3], 1, true), message) end
     end
     assert.equal("SEGUE_EUSAGE", (function()
-      local set = new { { "a", "x" }, { "./a", "y" } }
+      local set = case:new { { "a", "x" }, { "./a", "y" } }
       local _, code = set:stage()
       return code
     end)())
@@ -313,7 +284,7 @@ describe("a destination", function()
   end)
 
   it("has one owner among modules and among processes", function()
-    local set = new({ { "a", "x" }, { "b", "x" } })
+    local set = case:new({ { "a", "x" }, { "b", "x" } })
     assert(set:stage())
     local code, message = refused({ "a", "y" }, { module = "other" })
     assert.equal("EBUSY", code)
@@ -322,15 +293,15 @@ describe("a destination", function()
     code, message = refused({ "b", "y" }, { book = other })
     assert.equal("EBUSY", code)
     assert.truthy(message:find("another segue", 1, true), message)
-    local third = new({ { "c", "y" } }, { book = other })
+    local third = case:new({ { "c", "y" } }, { book = other })
     assert(third:stage())
     third:free()
-    local again = new({ { "a", "z" } }) -- the next instance of the same module
+    local again = case:new({ { "a", "z" } }) -- the next instance of the same module
     assert(again:stage())
     set:free()
     assert.equal("EBUSY", (refused({ "a", "y" }, { book = other })))
     again:free()
-    assert.equal(1, apply({ { "a", "y" } }, { book = other }))
+    assert.equal(1, case:apply({ { "a", "y" } }, { book = other }))
     C.segue__file_book_free(other)
   end)
 end)
@@ -338,15 +309,15 @@ end)
 describe("a file that another program changed", function()
   it("is kept as a copy when it is replaced, and only then", function()
     dir:write("a", "by hand")
-    apply { { "a", "one" } }
+    case:apply { { "a", "one" } }
     local list = names()
     assert.equal(2, #list)
     assert.truthy(list[1]:find "^%.a%.changed%-%d+T%d+Z$", list[1])
     assert.equal("by hand", dir:read(list[1]))
-    apply { { "a", "two" } }
+    case:apply { { "a", "two" } }
     assert.equal(2, #names())
     dir:write("a", "by hand again")
-    apply { { "a", "three" } }
+    case:apply { { "a", "three" } }
     assert.equal(3, #names())
     assert.equal("three", dir:read "a")
   end)
@@ -354,11 +325,11 @@ describe("a file that another program changed", function()
   it("is noticed after a restart too", function()
     local record = dir:at "record.json"
     local first = file_set.book(record)
-    apply({ { "x/a", "one" }, { "x/b", "one" } }, { book = first })
+    case:apply({ { "x/a", "one" }, { "x/b", "one" } }, { book = first })
     C.segue__file_book_free(first)
     dir:write("x/b", "by hand")
     local second = file_set.book(record)
-    apply({ { "x/a", "two" }, { "x/b", "two" } }, { book = second })
+    case:apply({ { "x/a", "two" }, { "x/b", "two" } }, { book = second })
     C.segue__file_book_free(second)
     local list = names "x"
     assert.equal(3, #list)
@@ -366,8 +337,8 @@ describe("a file that another program changed", function()
   end)
 
   it("stays where it was changed between staging and commit", function()
-    apply { { "a", "one" }, { "b", "one" } }
-    local set = new { { "a", "two" }, { "b", "two" } }
+    case:apply { { "a", "one" }, { "b", "one" } }
+    local set = case:new { { "a", "two" }, { "b", "two" } }
     assert(set:stage())
     dir:write("b", "by hand")
     local ok, code, message = set:commit()
@@ -382,8 +353,8 @@ describe("a file that another program changed", function()
   end)
 
   it("stays where it was replaced by a folder between staging and commit", function()
-    apply { { "a", "one" }, { "b", "one" } }
-    local set = new { { "a", "two" }, { "b", "two" } }
+    case:apply { { "a", "one" }, { "b", "one" } }
+    local set = case:new { { "a", "two" }, { "b", "two" } }
     assert(set:stage())
     dir:delete "b"
     dir:mkdir "b/in"
@@ -399,9 +370,9 @@ describe("a file that another program changed", function()
   end)
 
   it("stays where it can only be written in place", function()
-    apply { { "a", "one" } }
+    case:apply { { "a", "one" } }
     C.segue__fault_arm("files.exchange=fail:-16")
-    local set = new { { "a", "two" } }
+    local set = case:new { { "a", "two" } }
     assert(set:stage())
     dir:write("a", "by hand")
     local ok, code, message = set:commit()
@@ -418,7 +389,7 @@ describe("a file that another program changed", function()
   it("stays where it was made or removed between staging and commit", function()
     dir:write("b", "old")
     for _, change in ipairs { "make", "remove" } do
-      local set = new { change == "make" and { "a", "two" } or { "b", "two" } }
+      local set = case:new { change == "make" and { "a", "two" } or { "b", "two" } }
       assert(set:stage())
       if change == "make" then dir:write("a", "by hand") else dir:delete "b" end
       local ok, _, message = set:commit()
@@ -432,8 +403,8 @@ describe("a file that another program changed", function()
   end)
 
   it("is kept where it was changed between commit and undo", function()
-    apply { { "a", "one" } }
-    local set = new { { "a", "two" } }
+    case:apply { { "a", "one" } }
+    local set = case:new { { "a", "two" } }
     assert(set:stage())
     assert(set:commit())
     dir:save("a", "by hand")

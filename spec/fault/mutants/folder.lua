@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Mutants of the folders of generations in core/files. See ../mutants.lua for the fields of a row.
 local specs = require "spec.fault.mutants.specs"
-local folder = "spec/unit/files_folder_spec.lua"
+local folder = "spec/unit/files_folder_spec.lua spec/unit/files_folder_drift_spec.lua"
 local function in_daemon(filter)
   return specs.daemon("spec/daemon/files_folder_spec.lua", filter)
 end
