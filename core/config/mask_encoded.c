@@ -12,6 +12,7 @@
  */
 #include <string.h>
 
+#include "../os/hex.h"
 #include "../os/text.h"
 #include "mask_internal.h"
 
@@ -62,18 +63,12 @@ static size_t base64_next(mask_decoder *d, char out[UNIT]) {
   return 1;
 }
 
-static int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* Returns the value of count hex digits at text + at, or -1. */
 static int hex_value(const mask_decoder *d, size_t at, size_t count) {
   int value = 0;
   if (d->left < at + count) return -1;
   for (size_t i = 0; i < count; i++) {
-    int digit = hex_digit(d->text[at + i]);
+    int digit = segue__hex_value(d->text[at + i]);
     if (digit < 0) return -1;
     value = value << 4 | digit;
   }
@@ -261,7 +256,7 @@ static size_t escapes_at(const segue__mask_words *words, const char *text, size_
 
 size_t segue__mask_encoded_at(const segue__mask_words *words, const char *text, size_t left) {
   mask_decoder hex = {.next = hex_next, .text = text, .left = left};
-  size_t n = hex_digit(*text) >= 0 ? match_decoded(words, &hex) : 0;
+  size_t n = segue__hex_value(*text) >= 0 ? match_decoded(words, &hex) : 0;
   size_t base64 = base64_at(words, text, left), escaped = escapes_at(words, text, left);
   if (base64 > n) n = base64;
   return escaped > n ? escaped : n;

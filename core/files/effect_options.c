@@ -9,6 +9,7 @@
 
 #include "../config/config.h"
 #include "../config/utf8.h"
+#include "../options/command_rows.h"
 #include "../options/http_rows.h"
 #include "../os/error.h"
 #include "../os/signal_names.h"
@@ -26,21 +27,7 @@ static const segue_option command_rows[] = {
      AT(argv),
      .example = "{ \"nginx\", \"-s\", \"reload\" }",
      .doc = "the program and its arguments"},
-    {.name = "shell",
-     .type = SEGUE_OPTION_TEXT,
-     AT(shell),
-     .doc = "a line for /bin/sh -c, instead of argv"},
-    {.name = "env",
-     .type = SEGUE_OPTION_MAP,
-     .of = SEGUE_OPTION_STRING,
-     .flags = SEGUE_OPTION_FALSE | SEGUE_OPTION_NUMBERS,
-     AT(env),
-     .doc = "added to the daemon's environment; false takes a variable away"},
-    {.name = "user",
-     .type = SEGUE_OPTION_TEXT,
-     AT(user),
-     .absent = "the daemon's",
-     .doc = "the user that it runs as, a name or number; needs a daemon that runs as root"},
+    SEGUE__COMMAND_ROWS(AT),
     {.name = "group",
      .type = SEGUE_OPTION_TEXT,
      AT(group),
@@ -162,10 +149,7 @@ static void command_check(void *options, segue_option_report *report) {
   check_utf8(effect->shell, "shell", report);
   check_utf8(effect->folder, "folder", report);
   check_pairs(&effect->env, "env", report);
-  for (size_t i = 0; i < effect->env.count; i++)
-    if (!*effect->env.items[i].key || strchr(effect->env.items[i].key, '='))
-      segue_option_wrong(report, "env", "must have names of variables as keys, not \"%s\"",
-                         effect->env.items[i].key);
+  segue__options_check_variables(effect->env.items, effect->env.count, "env", report);
 }
 
 static void check_check(void *options, segue_option_report *report) {

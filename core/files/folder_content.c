@@ -16,6 +16,7 @@
 #include <uv.h>
 
 #include "../os/error.h"
+#include "../os/hex.h"
 
 #define FOLDER_WORD ".gen-"
 
@@ -45,7 +46,7 @@ static bool folder_hash_ends(const char *name, const char *end) {
   const size_t word = strlen(FOLDER_WORD);
   if (*name != '.' || end - name < (ptrdiff_t)(word + SEGUE__FOLDER_HASH + 2)) return false;
   const char *hash = end - SEGUE__FOLDER_HASH;
-  return strspn(hash, "0123456789abcdef") >= SEGUE__FOLDER_HASH &&
+  return strspn(hash, SEGUE__HEX_DIGITS) >= SEGUE__FOLDER_HASH &&
          !memcmp(hash - word, FOLDER_WORD, word);
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../os/hex.h"
 #include "folder_internal.h"
 
 /* A name is cut so that the staged one is never too long where the final one is not. */
@@ -61,7 +62,7 @@ const char *segue__file_hidden_number(const char *name, const char *word) {
 static bool names_is_staged_end(const char *rest) {
   if (strncmp(rest, ".segue-", 7) != 0) return false;
   rest += 7;
-  if (strspn(rest, "0123456789abcdef") != SEGUE__FILE_ID || rest[SEGUE__FILE_ID] != '-')
+  if (strspn(rest, SEGUE__HEX_DIGITS) != SEGUE__FILE_ID || rest[SEGUE__FILE_ID] != '-')
     return false;
   rest += SEGUE__FILE_ID + 1;
   return strspn(rest, "0123456789") > 0;

@@ -8,6 +8,7 @@
 
 #include "../config/config.h"
 #include "../os/explain.h"
+#include "../os/hex.h"
 #include "internal.h"
 
 void segue__file_set_intent(const segue__file_set *set, segue__buf *json) {
@@ -148,7 +149,7 @@ static void recover_files(recover_walk *walk, const segue_node *files) {
 }
 
 static bool recover_id(const char *id) {
-  return id && strlen(id) == SEGUE__FILE_ID && strspn(id, "0123456789abcdef") == SEGUE__FILE_ID;
+  return id && strlen(id) == SEGUE__FILE_ID && strspn(id, SEGUE__HEX_DIGITS) == SEGUE__FILE_ID;
 }
 
 /* Takes bytes. */

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "../config/config.h"
+#include "../os/hex.h"
 #include "ingress_internal.h"
 
 enum { PATH_MOST = 4096, WORD_MOST = 1024, NAME_MOST = 256 };
@@ -81,7 +82,6 @@ static bool access_is_plain(unsigned char c, bool spaces) {
 }
 
 static void access_add_escaped(segue__buf *out, segue_text text, bool spaces) {
-  static const char digits[] = "0123456789ABCDEF";
   if (!text.s) segue__buf_addc(out, '-');
   for (size_t i = 0, from = 0; text.s && i <= text.len; i++) {
     bool end = i == text.len;
@@ -90,7 +90,7 @@ static void access_add_escaped(segue__buf *out, segue_text text, bool spaces) {
     from = i + 1;
     if (end) break;
     unsigned char c = (unsigned char)text.s[i];
-    char escape[4] = {'\\', 'x', digits[c >> 4], digits[c & 15]};
+    char escape[4] = {'\\', 'x', segue__hex_capital(c >> 4), segue__hex_capital(c)};
     segue__buf_add(out, escape, sizeof escape);
   }
 }

@@ -94,6 +94,7 @@ const char *segue__fill_found(const segue__fill *j, const segue_option *row, con
 }
 
 static void expect_type(const segue_option *row, segue_option_type type, segue__buf *out);
+static void expect_option(const segue_option *row, segue__buf *out);
 
 void segue__fill_wrong_type(segue__fill *j, const segue_option *row, segue_option_type type,
                             const segue_node *node) {
@@ -101,7 +102,7 @@ void segue__fill_wrong_type(segue__fill *j, const segue_option *row, segue_optio
   segue__buf expected;
   segue__buf_init(&expected);
   if (j->outer || type == row->type)
-    segue__options_expected(j->outer ? j->outer : row, &expected);
+    expect_option(j->outer ? j->outer : row, &expected);
   else
     expect_type(row, type, &expected); /* an item */
   if (row->flags & SEGUE_OPTION_FALSE && type != row->type) segue__buf_adds(&expected, " or false");
@@ -190,13 +191,14 @@ static void expect_table(const segue_option *row, segue__buf *out) {
                      : NULL;
   if (row->flags & SEGUE_OPTION_TRUE) segue__buf_addf(out, "true%s", inner ? ", " : " or ");
   if (inner) {
-    segue__options_expected(inner, out);
+    expect_option(inner, out);
     segue__buf_adds(out, segue__options_function(row) ? ", a function or " : " or ");
   }
   segue__buf_adds(out, "a table");
 }
 
-void segue__options_expected(const segue_option *row, segue__buf *out) {
+/* "a duration such as 500ms, 10s or 1h30m": the expected value. */
+static void expect_option(const segue_option *row, segue__buf *out) {
   if (row->type == SEGUE_OPTION_LIST || row->type == SEGUE_OPTION_MAP)
     expect_items(row, out);
   else if (row->type == SEGUE_OPTION_TABLE)

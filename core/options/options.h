@@ -84,7 +84,5 @@ const segue_option *segue__options_function(const segue_option *row);
 /* The choice at an index; *len is its length; NULL past the end. */
 const char *segue__choices_at(const char *choices, size_t index, size_t *len);
 size_t segue__option_scalar_size(segue_option_type type);
-/* "a duration such as 500ms, 10s or 1h30m": the expected value, for messages and manuals. */
-void segue__options_expected(const segue_option *row, segue__buf *out);
 
 #endif

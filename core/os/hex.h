@@ -12,9 +12,17 @@ static inline int segue__hex_value(char c) {
   return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* value: 0 to 15; in small letters. */
+/* In small letters; for strspn(3) too. */
+#define SEGUE__HEX_DIGITS "0123456789abcdef"
+
+/* Returns the digit of the low four bits of value. */
 static inline char segue__hex_digit(unsigned value) {
-  return "0123456789abcdef"[value & 15];
+  return SEGUE__HEX_DIGITS[value & 15];
+}
+
+/* The same in capital letters, as in percent-encoding. */
+static inline char segue__hex_capital(unsigned value) {
+  return "0123456789ABCDEF"[value & 15];
 }
 
 #endif

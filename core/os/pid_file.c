@@ -27,6 +27,15 @@ enum { PID_TRIES = 5, PID_FILE_BYTES = 4096, NAME_BYTES = 15, LATE_S = 10 };
 
 /* ---- /proc ---- */
 
+/* A process by its number. */
+typedef struct process_info {
+  char state; /* as in /proc/PID/stat: 'Z' has exited */
+  int pid;
+  uint64_t started;  /* clock ticks after the boot of the system */
+  char name[64];     /* of the process: the first 15 bytes of its program, or its own choice */
+  char program[256]; /* the last part of the path of its executable; "": not readable */
+} process_info;
+
 /* Reads the beginning of a file. A FIFO in the place of a pid file must not block. */
 static int pid_read_text(const char *path, char *out, size_t size) {
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -43,22 +52,22 @@ static int pid_read_text(const char *path, char *out, size_t size) {
 
 /* "1234 (name) S 1 ...": the name may contain spaces and parentheses, so its end is the last ")".
  */
-static int pid_parse_stat(char *text, segue__process_info *out) {
+static int pid_parse_stat(char *text, process_info *out) {
   char *open = strchr(text, '('), *close = strrchr(text, ')');
   unsigned long long started = 0;
   if (!open || !close || close < open) return UV_EINVAL;
   *close = 0;
   snprintf(out->name, sizeof out->name, "%s", open + 1);
   int found = sscanf(close + 2,
-                     "%c %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+                     "%c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
                      "%llu",
-                     &out->state, &out->parent, &started);
+                     &out->state, &started);
   out->started = started;
-  return found == 3 ? 0 : UV_EINVAL;
+  return found == 2 ? 0 : UV_EINVAL;
 }
 
 /* The path of a program that was replaced by a newer one ends in " (deleted)". */
-static void pid_read_program(int pid, segue__process_info *out) {
+static void pid_read_program(int pid, process_info *out) {
   static const char deleted[] = " (deleted)";
   char path[32], target[4096];
   snprintf(path, sizeof path, "/proc/%d/exe", pid);
@@ -72,7 +81,8 @@ static void pid_read_program(int pid, segue__process_info *out) {
            slash ? slash + 1 : target);
 }
 
-int segue__process_read(int pid, segue__process_info *out) {
+/* Returns 0, UV_ESRCH if there is no such process, or the code of /proc. */
+static int pid_read_process(int pid, process_info *out) {
   char path[32], text[2048];
   memset(out, 0, sizeof *out);
   out->pid = pid;
@@ -84,37 +94,10 @@ int segue__process_read(int pid, segue__process_info *out) {
   return rc;
 }
 
-/* Each thread of a process has its own children. */
-static int pid_add_children(const char *path, int *out, size_t max, int count) {
-  FILE *file = fopen(path, "re");
-  int child;
-  if (!file) return -errno;
-  for (; fscanf(file, "%d", &child) == 1; count++)
-    if ((size_t)count < max) out[count] = child;
-  fclose(file);
-  return count;
-}
-
-int segue__process_children(int pid, int *out, size_t max) {
-  char path[64];
-  uv_fs_t list;
-  uv_dirent_t entry;
-  snprintf(path, sizeof path, "/proc/%d/task", pid);
-  int rc = uv_fs_scandir(NULL, &list, path, 0, NULL), count = 0;
-  while (rc >= 0 && uv_fs_scandir_next(&list, &entry) != UV_EOF) {
-    snprintf(path, sizeof path, "/proc/%d/task/%.12s/children", pid, entry.name);
-    int more = pid_add_children(path, out, max, count);
-    /* A thread may end meanwhile; its children belong to another one then. */
-    if (more >= 0) count = more;
-  }
-  uv_fs_req_cleanup(&list);
-  if (rc == UV_ENOENT) rc = UV_ESRCH;
-  return rc < 0 ? rc : count;
-}
-
 /* ---- The file ---- */
 
-int segue__pid_file_read(const char *path, int *pid, segue_error *err) {
+/* Reads the number of a process from the beginning of a file. err names the file and the remedy. */
+static int pid_read_file(const char *path, int *pid, segue_error *err) {
   char text[PID_FILE_BYTES], *end;
   struct stat file;
   if (!stat(path, &file) && !S_ISREG(file.st_mode))
@@ -138,14 +121,14 @@ int segue__pid_file_read(const char *path, int *pid, segue_error *err) {
 
 /* ---- The process that is meant ---- */
 
-static bool pid_is_named(const segue__process_info *process, const char *name) {
+static bool pid_is_named(const process_info *process, const char *name) {
   if (!strcmp(process->program, name)) return true;
   return !strncmp(process->name, name, NAME_BYTES) &&
          (strlen(name) >= NAME_BYTES || !process->name[strlen(name)]);
 }
 
 /* Without a name: "/run/nginx.pid" is of a process that is named nginx. */
-static bool pid_fits_file(const segue__process_info *process, const char *path) {
+static bool pid_fits_file(const process_info *process, const char *path) {
   const char *slash = strrchr(path, '/'), *file = slash ? slash + 1 : path;
   char stem[64];
   snprintf(stem, sizeof stem, "%.*s", (int)strcspn(file, "."), file);
@@ -154,7 +137,7 @@ static bool pid_fits_file(const segue__process_info *process, const char *path) 
 
 /* Seconds from the last change of the file to the start of the process; negative: it was there
  * before. */
-static double pid_late_s(const char *path, const segue__process_info *process) {
+static double pid_late_s(const char *path, const process_info *process) {
   struct stat file;
   struct timespec boot, now;
   long ticks = sysconf(_SC_CLK_TCK);
@@ -164,7 +147,7 @@ static double pid_late_s(const char *path, const segue__process_info *process) {
   return booted + (double)process->started / (double)ticks - (double)file.st_mtim.tv_sec;
 }
 
-static int pid_check(const char *path, const char *name, const segue__process_info *process,
+static int pid_check(const char *path, const char *name, const process_info *process,
                      segue_error *err) {
   if (process->state == 'Z' || process->state == 'X')
     return segue__errorf(err, UV_ESRCH,
@@ -201,11 +184,11 @@ static int pid_gone(const char *path, int pid, segue_error *err) {
 static int pid_signal_open(int fd, const segue__pid_file_options *options, int pid,
                            segue_error *err) {
   const char *path = options->path;
-  segue__process_info process;
-  int again = 0, rc = segue__pid_file_read(path, &again, err);
+  process_info process;
+  int again = 0, rc = pid_read_file(path, &again, err);
   if (rc) return rc;
   if (again != pid) return UV_EAGAIN;
-  rc = segue__process_read(pid, &process);
+  rc = pid_read_process(pid, &process);
   if (rc == UV_ESRCH) return pid_gone(path, pid, err);
   if (rc)
     return segue__errorf(err, rc, "process %d of %.200s cannot be looked at in /proc: %s", pid,
@@ -224,7 +207,7 @@ int segue__pid_file_signal(const segue__pid_file_options *options, int *pid, seg
   const char *path = options->path;
   int rc = UV_EAGAIN;
   for (int tries = 0; rc == UV_EAGAIN && tries < PID_TRIES; tries++) {
-    rc = segue__pid_file_read(path, pid, err);
+    rc = pid_read_file(path, pid, err);
     if (rc) return rc;
     int fd = (int)syscall(SYS_pidfd_open, *pid, 0);
     /* EINVAL: the number is of a thread that is no process. */

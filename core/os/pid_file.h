@@ -12,23 +12,6 @@
 #include "../segue.h"
 #include "claim.h"
 
-/* A process by its number. */
-typedef struct segue__process_info {
-  int pid, parent;
-  char state;        /* as in /proc/PID/stat: 'Z' has exited */
-  uint64_t started;  /* clock ticks after the boot of the system */
-  char name[64];     /* of the process: the first 15 bytes of its program, or its own choice */
-  char program[256]; /* the last part of the path of its executable; "": not readable */
-} segue__process_info;
-
-/* Returns 0, UV_ESRCH if there is no such process, or the code of /proc. */
-int segue__process_read(int pid, segue__process_info *out);
-/* Stores the numbers of the children of a process, at most max. Returns how many it has, or a
- * negative code. */
-int segue__process_children(int pid, int *out, size_t max);
-
-/* Reads the number of a process from the beginning of a file. err names the file and the remedy. */
-int segue__pid_file_read(const char *path, int *pid, segue_error *err);
 /* All is borrowed. */
 typedef struct segue__pid_file_options {
   size_t size; /* sizeof(segue__pid_file_options) */

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "../options/command_rows.h"
 #include "../os/signal_names.h"
 
 #define AT(field) .offset = offsetof(segue__exec_options, field)
@@ -66,18 +67,10 @@ static const segue_option exec_rows[] = {
 #undef GIVEN
 #undef AT
 
-static void exec_check_names(const segue__exec_pairs *pairs, const char *option,
-                             segue_option_report *report) {
-  for (size_t i = 0; i < pairs->count; i++)
-    if (!*pairs->items[i].key || strchr(pairs->items[i].key, '='))
-      segue_option_wrong(report, option, "must have names of variables as keys, not \"%s\"",
-                         pairs->items[i].key);
-}
-
 static void exec_check(void *options, segue_option_report *report) {
   const segue__exec_options *exec = options;
-  exec_check_names(&exec->env, "env", report);
-  exec_check_names(&exec->env_from, "env_from", report);
+  segue__options_check_variables(exec->env.items, exec->env.count, "env", report);
+  segue__options_check_variables(exec->env_from.items, exec->env_from.count, "env_from", report);
 }
 
 const segue_option_table segue__exec_table = {

@@ -608,14 +608,15 @@
 ---@field [integer]? string|number the same as argv
 --- the program and its arguments
 ---@field argv? (string|number)[]
---- a text for /bin/sh -c, instead of argv
+--- a line for /bin/sh -c, instead of argv
 ---@field shell? string
+--- added to the daemon's environment; false removes a variable
+---@field env? table<string, string|number|false>
+--- the user that it runs as, a name or number; needs a daemon that runs as root. Default: the
+--- daemon's.
+---@field user? string
 --- its folder; relative to the policy's. Default: the policy's folder.
 ---@field cwd? string
---- added to the daemon's environment; false takes a variable away
----@field env? table<string, string|number|false>
---- a name or number; needs a daemon that runs as root. Default: the daemon's.
----@field user? string
 --- the standard input of the command
 ---@field stdin? string
 --- time limit. Default: 30s.
@@ -758,7 +759,7 @@
 ---@field argv? (string)[]
 --- a line for /bin/sh -c, instead of argv
 ---@field shell? string
---- added to the daemon's environment; false takes a variable away
+--- added to the daemon's environment; false removes a variable
 ---@field env? table<string, string|number|false>
 --- the user that it runs as, a name or number; needs a daemon that runs as root. Default: the
 --- daemon's.
@@ -911,7 +912,7 @@
 ---@field argv? (string)[]
 --- a line for /bin/sh -c, instead of argv
 ---@field shell? string
---- added to the daemon's environment; false takes a variable away
+--- added to the daemon's environment; false removes a variable
 ---@field env? table<string, string|number|false>
 --- the user that it runs as, a name or number; needs a daemon that runs as root. Default: the
 --- daemon's.
@@ -955,7 +956,7 @@
 ---@field argv? (string)[]
 --- a line for /bin/sh -c, instead of argv
 ---@field shell? string
---- added to the daemon's environment; false takes a variable away
+--- added to the daemon's environment; false removes a variable
 ---@field env? table<string, string|number|false>
 --- the user that it runs as, a name or number; needs a daemon that runs as root. Default: the
 --- daemon's.

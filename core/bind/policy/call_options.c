@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../../files/effect.h"
+#include "../../options/command_rows.h"
 #include "../../options/http_rows.h"
 #include "../../os/text.h"
 #include "../../reload/policy_options.h"
@@ -148,26 +149,12 @@ static const segue_option run_rows[] = {
      .flags = SEGUE_OPTION_NUMBERS,
      AT(argv),
      .doc = "the program and its arguments"},
-    {.name = "shell",
-     .type = SEGUE_OPTION_TEXT,
-     AT(shell),
-     .doc = "a text for /bin/sh -c, instead of argv"},
+    SEGUE__COMMAND_ROWS(AT),
     {.name = "cwd",
      .type = SEGUE_OPTION_TEXT,
      AT(cwd),
      .absent = "the policy's folder",
      .doc = "its folder; relative to the policy's"},
-    {.name = "env",
-     .type = SEGUE_OPTION_MAP,
-     .of = SEGUE_OPTION_STRING,
-     .flags = SEGUE_OPTION_FALSE | SEGUE_OPTION_NUMBERS,
-     AT(env),
-     .doc = "added to the daemon's environment; false takes a variable away"},
-    {.name = "user",
-     .type = SEGUE_OPTION_TEXT,
-     AT(user),
-     .absent = "the daemon's",
-     .doc = "a name or number; needs a daemon that runs as root"},
     {.name = "stdin",
      .type = SEGUE_OPTION_STRING,
      AT(stdin_text),
@@ -202,10 +189,7 @@ static void check_run(void *options, segue_option_report *report) {
   for (size_t i = 0; i < run->argv.count; i++)
     if (memchr(run->argv.items[i].data, 0, run->argv.items[i].len))
       segue_option_wrong(report, "argv", "must not contain a zero byte");
-  for (size_t i = 0; i < run->env.count; i++)
-    if (!*run->env.items[i].key || strchr(run->env.items[i].key, '='))
-      segue_option_wrong(report, "env", "must have names of variables as keys, not \"%s\"",
-                         run->env.items[i].key);
+  segue__options_check_variables(run->env.items, run->env.count, "env", report);
 }
 
 static const segue_option_table run_options = {

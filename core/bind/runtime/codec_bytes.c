@@ -99,7 +99,6 @@ static bool percent_is_free(unsigned char c, const char *more, size_t len) {
 
 /* percent_encode(text, more): the characters in `more` stay as they are too */
 static int percent_encode(lua_State *L) {
-  static const char digits[] = "0123456789ABCDEF";
   size_t len, more_len, used = 0;
   const unsigned char *in = (const unsigned char *)luaL_checklstring(L, 1, &len);
   const char *more = luaL_optlstring(L, 2, "", &more_len);
@@ -114,8 +113,8 @@ static int percent_encode(lua_State *L) {
       continue;
     }
     out[used++] = '%';
-    out[used++] = digits[in[i] >> 4];
-    out[used++] = digits[in[i] & 15];
+    out[used++] = segue__hex_capital(in[i] >> 4);
+    out[used++] = segue__hex_capital(in[i]);
   }
   lua_pushlstring(L, out, used);
   return 1;
