@@ -221,8 +221,8 @@ bool segue__file_book_adopted(segue__file_book *book, const char *path,
   return adopted;
 }
 
-void segue__file_book_note(segue__file_book *book, const char *path,
-                           const segue__file_version *version) {
+int segue__file_book_note(segue__file_book *book, const char *path,
+                          const segue__file_version *version) {
   pthread_mutex_lock(&book->mutex);
   book_entry *entry = book_get(book, path);
   if (entry &&
@@ -234,6 +234,7 @@ void segue__file_book_note(segue__file_book *book, const char *path,
   }
   if (entry) entry->sure = entry->drifted = false;
   pthread_mutex_unlock(&book->mutex);
+  return entry ? 0 : UV_ENOMEM;
 }
 
 /* The accepted version and the owner are members of the version that was written last. */
@@ -292,27 +293,36 @@ static bool book_read_accepted(const segue_node *node, segue__file_version *out)
   return accepted && segue__file_version_parse(accepted, out);
 }
 
-static void book_read(segue__file_book *book) {
-  segue__bytes bytes;
-  segue__document *doc = NULL;
-  if (segue__file_read(NULL, book->record, SEGUE__FILE_MAX, &bytes, NULL)) return;
-  if (segue__document_new(&doc, 1, "files", book->record, SEGUE__JSON, bytes.data, bytes.len))
-    return;
-  size_t count =
-      segue__document_parse(doc, NULL, NULL, NULL, NULL) ? 0 : segue_node_count(&doc->root);
-  for (size_t i = 0; i < count; i++) {
+static int book_read_entries(segue__file_book *book, const segue_node *root) {
+  for (size_t i = 0; i < segue_node_count(root); i++) {
     const char *path;
     segue__file_version version;
-    const segue_node *node = segue_node_at(&doc->root, i, &path);
+    const segue_node *node = segue_node_at(root, i, &path);
     if (*path != '/' || !segue__file_version_parse(node, &version)) continue;
-    segue__file_book_note(book, path, &version);
+    int rc = segue__file_book_note(book, path, &version);
+    if (rc) return rc;
     book_entry *entry = segue__book_find(book, path);
-    if (!entry) continue;
     entry->accepts = book_read_accepted(node, &entry->accepted);
-    segue__book_read_owner(node, entry);
+    rc = segue__book_read_owner(node, entry);
+    if (rc) return rc;
   }
+  return 0;
+}
+
+/* A start without memory fails. With an empty book every live file would count as one of another
+ * program, and the first reload would leave a copy of each. */
+static int book_read(segue__file_book *book) {
+  segue__bytes bytes;
+  segue__document *doc = NULL;
+  int rc = segue__file_read(NULL, book->record, SEGUE__FILE_MAX, &bytes, NULL);
+  if (rc) return segue__file_read_failed(rc) ? rc : 0;
+  rc = segue__document_new(&doc, 1, "files", book->record, SEGUE__JSON, bytes.data, bytes.len);
+  if (rc) return rc;
+  rc = segue__document_parse(doc, NULL, NULL, NULL, NULL);
+  if (!rc) rc = book_read_entries(book, &doc->root);
   book->changed = false;
   segue__document_unref(doc);
+  return rc == UV_ENOMEM ? rc : 0;
 }
 
 const char *segue__file_book_record(const segue__file_book *book) {
@@ -329,9 +339,12 @@ int segue__file_book_new(segue__file_book **out, const char *record) {
     return UV_ENOMEM;
   }
   pthread_mutex_init(&book->mutex, NULL);
-  if (record) book_read(book);
-  *out = book;
-  return 0;
+  int rc = record ? book_read(book) : 0;
+  if (rc)
+    segue__file_book_free(book);
+  else
+    *out = book;
+  return rc;
 }
 
 void segue__file_book_free(segue__file_book *book) {

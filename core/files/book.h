@@ -19,8 +19,9 @@
 
 typedef struct segue__file_book segue__file_book;
 
-/* record: the file of the versions; NULL: they are kept in memory only. One that cannot be read is
- * ignored: then every version is unknown, and a file that is replaced is kept as a copy. */
+/* record: the file of the versions; NULL: they are kept in memory only. One that is damaged, or may
+ * not be read, is ignored: then every version is unknown, and a file that is replaced is kept as a
+ * copy. Fails where this process has no memory or descriptor to read it. */
 int segue__file_book_new(segue__file_book **out, const char *record);
 const char *segue__file_book_record(const segue__file_book *book); /* its path, or NULL */
 void segue__file_book_free(segue__file_book *book); /* releases all locks; NULL allowed */
@@ -84,9 +85,10 @@ void segue__file_book_stay(segue__file_book *book, segue__names *modules);
 /* The module no longer has the file: nothing is known of it any more. Another module keeps it. */
 void segue__file_book_forget(segue__file_book *book, const char *path, const char *module);
 
-/* Notes the version that was written last. Without memory the older one stays. */
-void segue__file_book_note(segue__file_book *book, const char *path,
-                           const segue__file_version *version);
+/* Notes the version that was written last. Returns 0, or UV_ENOMEM, which a destination that is
+ * taken never needs. */
+int segue__file_book_note(segue__file_book *book, const char *path,
+                          const segue__file_version *version);
 /* A file is looked after from now on; a set calls it when it is settled. */
 void segue__file_book_guard(segue__file_book *book, const char *path, segue__drift_mode mode);
 /* Between begin and end a set writes the file itself: it is not looked at. */

@@ -51,8 +51,8 @@ book_entry *segue__book_find(segue__file_book *book, const char *path); /* NULL:
 void segue__book_disown(book_entry *entry);
 /* Whether its module leaves, so that another one may take it. */
 bool segue__book_leaves(const segue__file_book *book, const book_entry *entry);
-/* Members of its object in the record, each after a comma; and back. */
+/* Members of its object in the record, each after a comma; and back (0 or UV_ENOMEM). */
 void segue__book_write_owner(const book_entry *entry, segue__buf *json);
-void segue__book_read_owner(const segue_node *node, book_entry *entry);
+int segue__book_read_owner(const segue_node *node, book_entry *entry);
 
 #endif

@@ -165,12 +165,14 @@ static const char *owner_text(const segue_node *node, const char *name) {
 }
 
 /* A record of an older version has no owners: nothing of it is ever dropped. */
-void segue__book_read_owner(const segue_node *node, book_entry *entry) {
+int segue__book_read_owner(const segue_node *node, book_entry *entry) {
   const char *mode = owner_text(node, "removed"), *part = owner_text(node, "part");
-  (void)owner_set(&entry->owner, owner_text(node, "module"));
-  (void)owner_set(&entry->before, owner_text(node, "before"));
+  const char *owner = owner_text(node, "module"), *before = owner_text(node, "before");
+  (void)owner_set(&entry->owner, owner);
+  (void)owner_set(&entry->before, before);
   for (int i = 0; mode && i < OWNER_MODES; i++)
     if (!strcmp(mode, owner_modes[i])) entry->removed = (segue__removed_mode)i;
   for (int i = 0; part && i < OWNER_PARTS; i++)
     if (!strcmp(part, owner_parts[i])) entry->part = (segue__file_part)i;
+  return owner_same(entry->owner, owner) && owner_same(entry->before, before) ? 0 : UV_ENOMEM;
 }

@@ -106,12 +106,18 @@ typedef struct scan_look {
   segue_error error;
 } scan_look;
 
+/* The next scan finds the entry's version as a new one. */
+static void scan_unfind(book_entry *entry) {
+  entry->drifted = entry->sure = entry->accepts = false;
+}
+
 /* The mutex is held. An entry that a set writes now, or has written since the look began, is left
  * to the next scan. */
 static int scan_decide(segue__file_book *book, book_entry *entry, scan_look *look,
                        segue__drifts *out) {
   char how[160];
   if (entry->busy || !scan_wants(entry)) return 0;
+  if (segue__file_read_failed(look->rc)) return look->rc;
   if (!look->same) {
     bool fits = !look->rc &&
                 (segue__file_version_equal(&look->found, &entry->version) ||
@@ -134,12 +140,25 @@ static int scan_decide(segue__file_book *book, book_entry *entry, scan_look *loo
       entry->accepted = look->found;
       entry->drifted = false;
     }
-    return scan_add(out, look->path, entry, !known, how);
+    int rc = scan_add(out, look->path, entry, !known, how);
+    if (rc) scan_unfind(entry);
+    return rc;
   }
   return entry->drifted ? scan_add(out, look->path, entry, false, "") : 0;
 }
 
-int segue__file_book_scan(segue__file_book *book, segue__drifts *out) {
+/* A scan that fails reports nothing: what it has found is found again by the next one. */
+static void scan_forget(segue__file_book *book, const segue__drifts *found) {
+  pthread_mutex_lock(&book->mutex);
+  for (size_t i = 0; i < found->count; i++) {
+    const char *path = found->items[i].path;
+    book_entry *entry = path && found->items[i].fresh ? segue__book_find(book, path) : NULL;
+    if (entry) scan_unfind(entry);
+  }
+  pthread_mutex_unlock(&book->mutex);
+}
+
+static int scan_all(segue__file_book *book, segue__drifts *out) {
   int rc = 0;
   size_t count = SIZE_MAX;
   for (size_t i = 0; i < count && !rc; i++) {
@@ -165,6 +184,12 @@ int segue__file_book_scan(segue__file_book *book, segue__drifts *out) {
     pthread_mutex_unlock(&book->mutex);
     segue__free(look.path);
   }
+  return rc;
+}
+
+int segue__file_book_scan(segue__file_book *book, segue__drifts *out) {
+  int rc = scan_all(book, out);
+  if (rc) scan_forget(book, out);
   return rc;
 }
 

@@ -40,11 +40,6 @@ static int commit_check_replaced(segue__set_file *file, const char *from, segue_
  * removes. Where a link is impossible (another owner, a file system without links) it is a copy. */
 static int commit_keep(segue__set_file *file, const char *from, segue_error *err) {
   if (!file->foreign) return 0;
-  if (!file->second)
-    return segue__errorf(err, UV_EEXIST,
-                         "%s was written by another program, and that version cannot be kept: all "
-                         "names for copies of it are in use; remove some of them",
-                         file->path);
   int rc = SEGUE_FAULT("files.keep.link");
   if (!rc && link(from, file->second)) rc = -errno;
   if (rc) rc = segue__file_copy(from, file->second, NULL);
@@ -283,7 +278,7 @@ static void settle_note(const segue__file_set *set, const segue__set_file *file,
   else if (replaced && file->previous.kind == SEGUE__FILE_NONE)
     before = "";
   segue__file_book_own(set->book, file->path, set->module, file->part, set->removed, before);
-  if (!file->left) segue__file_book_note(set->book, file->path, &file->next);
+  if (!file->left) (void)segue__file_book_note(set->book, file->path, &file->next);
   segue__file_book_guard(set->book, file->path, set->drift);
 }
 
@@ -300,7 +295,8 @@ int segue__file_set_settle(segue__file_set *set, segue_error *err) {
     if (member) settle_member(file);
     if (!file->dropped) settle_note(set, file, replaced);
     if (file->part == SEGUE__PART_LINK && !failed) settle_folders(set, file);
-    if (file->dropped) segue__file_dropped_settle(set, file);
+    int dropped = file->dropped ? segue__file_dropped_settle(set, file, &error) : 0;
+    if (!failed) failed = dropped;
     segue__file_set_unbusy(set, file);
     if (failed && !rc && err) *err = error;
     if (failed && !rc) rc = failed;

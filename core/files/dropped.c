@@ -46,11 +46,12 @@ static int dropped_take(segue__file_set *set, const segue__owned_file *owned) {
   file->to = segue__strdup(owned->path);
   file->path = segue__strdup(owned->path);
   bool restores = set->removed == SEGUE__REMOVED_RESTORE && file->part != SEGUE__PART_MEMBER;
-  if (restores && owned->before && dropped_number_fits(owned->before))
+  bool copied = restores && owned->before && dropped_number_fits(owned->before);
+  if (copied)
     file->before = segue__file_hidden(owned->path, "changed", owned->before);
   else if (restores && !(owned->before && !*owned->before))
     file->why = "the version from before is not known";
-  return file->to && file->path ? 0 : UV_ENOMEM;
+  return file->to && file->path && (file->before || !copied) ? 0 : UV_ENOMEM;
 }
 
 int segue__file_dropped_add(segue__file_set *set, segue_error *err) {
@@ -65,7 +66,7 @@ int segue__file_dropped_add(segue__file_set *set, segue_error *err) {
 /* ---- Staging one ---- */
 
 int segue__file_dropped_stays(segue__set_file *file, int rc) {
-  if (rc == UV_ENOMEM) return rc;
+  if (segue__file_read_failed(rc)) return rc;
   if (rc == UV_EBUSY)
     file->why = "another module or process writes it";
   else if (rc == UV_EPERM)
@@ -79,8 +80,9 @@ int segue__file_dropped_stays(segue__set_file *file, int rc) {
 static int dropped_stage_before(segue__file_set *set, segue__set_file *file,
                                 const segue__file_version *known, segue_error *err) {
   segue__file_version before;
-  if (segue__file_version_read(file->before, &before, NULL, NULL) ||
-      before.kind == SEGUE__FILE_NONE) {
+  int rc = segue__file_version_read(file->before, &before, NULL, err);
+  if (segue__file_read_failed(rc)) return rc;
+  if (rc || before.kind == SEGUE__FILE_NONE) {
     file->why = "the copy of the version from before is gone";
     return 0;
   }
@@ -112,13 +114,16 @@ int segue__file_dropped_stage(segue__file_set *set, segue__set_file *file,
 
 /* The copy that was restored is live now. The lock goes too: another module may take the file in
  * the next reload. */
-void segue__file_dropped_settle(const segue__file_set *set, segue__set_file *file) {
+int segue__file_dropped_settle(const segue__file_set *set, segue__set_file *file,
+                               segue_error *err) {
   segue__file_version now;
-  if (file->before && !file->why && file->next.kind != SEGUE__FILE_NONE &&
-      !segue__file_version_read(file->path, &now, NULL, NULL) &&
-      segue__file_version_equal(&now, &file->next))
-    (void)unlink(file->before);
-  segue__file_book_forget(set->book, file->path, set->module);
+  bool restored = file->before && !file->why && file->next.kind != SEGUE__FILE_NONE;
+  int rc = restored ? segue__file_version_read(file->path, &now, NULL, err) : 0;
+  if (restored && !rc && segue__file_version_equal(&now, &file->next)) (void)unlink(file->before);
+  rc = segue__file_read_failed(rc) ? rc : 0;
+  /* The next reload drops it again, and finds the copy. */
+  if (!rc) segue__file_book_forget(set->book, file->path, set->module);
   if (file->taken) segue__file_book_release(set->book, file->path);
   file->taken = false;
+  return rc;
 }

@@ -57,6 +57,11 @@ static int folder_memory(const folder_stage *stage) {
   return segue__errorf(stage->err, UV_ENOMEM, "%s: out of memory", stage->link->to);
 }
 
+static int folder_unread(const folder_stage *stage, int rc) {
+  return rc == UV_ENOMEM ? folder_memory(stage)
+                         : segue__explain(stage->err, rc, "read the folder of", stage->link->path);
+}
+
 static bool folder_has(const segue__set_file *link, const segue__set_file *file) {
   size_t len = strlen(link->path);
   return file->part == SEGUE__PART_MEMBER && !strncmp(file->path, link->path, len) &&
@@ -105,7 +110,7 @@ static int folder_look(folder_stage *stage) {
   char *folder = segue__folder_beside(link->path, stage->target);
   rc = folder ? segue__folder_content_read(&stage->live, folder) : UV_ENOMEM;
   segue__free(folder);
-  return rc ? folder_memory(stage) : 0;
+  return rc ? folder_unread(stage, rc) : 0;
 }
 
 /* The versions of the members. */
@@ -164,7 +169,7 @@ static int folder_carry(const folder_stage *stage, segue__set_file *file) {
   segue__bytes bytes = {0};
   file->left = false;
   int rc = segue__file_version_read(file->path, &found, &bytes, NULL);
-  if (rc == UV_ENOMEM) return folder_memory(stage);
+  if (segue__file_read_failed(rc)) return folder_unread(stage, rc);
   if (rc || found.kind != SEGUE__FILE_REGULAR) return 0;
   segue__free(file->data);
   file->data = bytes.data;
@@ -210,7 +215,7 @@ static int folder_name(folder_stage *stage, bool *ready) {
     }
     segue__free(name);
   }
-  if (rc) return folder_memory(stage);
+  if (rc) return folder_unread(stage, rc);
   return segue__errorf(stage->err, UV_EEXIST,
                        "%s cannot be written: all names for its folder are in use; remove some of "
                        "the folders .NAME.gen-HASH beside it",
@@ -316,12 +321,15 @@ static int folder_name_members(folder_stage *stage) {
 
 /* The previous link gets a lasting name at the commit if it leads to a folder that another program
  * has changed. */
-static void folder_note_foreign(folder_stage *stage) {
+static int folder_note_foreign(folder_stage *stage) {
   segue__set_file *link = stage->link;
-  link->foreign = stage->strange || (stage->live.exists &&
-                                     !segue__folder_content_is_intact(&stage->live, stage->target));
+  bool intact = !stage->live.exists;
+  if (!intact && segue__folder_content_is_intact(&stage->live, stage->target, &intact))
+    return folder_memory(stage);
+  link->foreign = stage->strange || !intact;
   segue__free(link->second);
-  link->second = link->foreign ? segue__file_kept_name(link->path) : NULL;
+  link->second = NULL;
+  return link->foreign ? segue__file_set_second(stage->set, link, stage->err) : 0;
 }
 
 static int folder_build(folder_stage *stage) {
@@ -329,8 +337,8 @@ static int folder_build(folder_stage *stage) {
   bool ready = false;
   int rc = folder_want(stage);
   if (!rc) rc = segue__file_set_differs(stage->set, link, &link->previous, stage->err);
+  if (!rc) rc = folder_note_foreign(stage);
   if (rc) return rc;
-  folder_note_foreign(stage);
   char *part = segue__file_beside(link->staged, "part");
   if (!part) return folder_memory(stage);
   if (stage->set->plan)
@@ -356,8 +364,8 @@ static int folder_drop(folder_stage *stage, int looked) {
   int rc = segue__file_dropped_stage(stage->set, link, found ? &version : NULL, stage->err);
   if (!rc && link->staged && link->before) rc = segue__file_dropped_write(link, stage->err);
   if (rc || !link->staged) return rc;
-  folder_note_foreign(stage);
-  return folder_name_members(stage);
+  rc = folder_note_foreign(stage);
+  return rc ? rc : folder_name_members(stage);
 }
 
 static int folder_keep(folder_stage *stage) {
@@ -374,7 +382,7 @@ static int folder_stage_link(folder_stage *stage) {
   segue__set_file *link = stage->link;
   if (link->why) return segue__file_dropped_stage(stage->set, link, NULL, stage->err);
   int rc = folder_look(stage);
-  if (rc && (!link->dropped || rc == UV_ENOMEM)) return rc;
+  if (rc && (!link->dropped || segue__file_read_failed(rc))) return rc;
   if (link->dropped) {
     int members = rc ? 0 : folder_compare_members(stage);
     return members ? members : folder_drop(stage, rc);
@@ -403,9 +411,9 @@ int segue__folder_stage(segue__file_set *set, segue_error *err) {
  * brought back by content. So this is looked at before, not only after. */
 int segue__folder_begin(segue__file_set *set, const segue__set_file *link, segue_error *err) {
   segue__file_version now;
-  segue_error unread;
-  if (segue__file_version_read(link->path, &now, NULL, &unread) ||
-      !segue__file_version_equal(&now, &link->previous))
+  int rc = segue__file_version_read(link->path, &now, NULL, err);
+  if (segue__file_read_failed(rc)) return rc;
+  if (rc || !segue__file_version_equal(&now, &link->previous))
     return segue__errorf(err, SEGUE_EMODULE,
                          "%s was changed by another program during the reload: that change stays; "
                          "reload again",

@@ -71,12 +71,13 @@ static void collect_one(const segue__file_set *set, const segue__set_file *link,
   segue__folder_content content;
   char *path = segue__folder_beside(link->path, name);
   if (path && !segue__folder_content_read(&content, path)) {
-    bool intact = segue__folder_content_is_intact(&content, name);
+    bool intact;
+    char *changed = NULL;
+    int rc = segue__folder_content_is_intact(&content, name, &intact);
     segue__folder_content_deinit(&content);
-    char *changed = intact ? NULL : segue__file_kept_name(link->path);
-    if (intact) {
+    if (!rc && intact)
       collect_remove(set, link, dir, name);
-    } else if (changed && !symlink(name, changed)) {
+    else if (!rc && !segue__file_kept_name(link->path, &changed) && !symlink(name, changed)) {
       segue__free(*kept);
       *kept = changed;
       changed = NULL;

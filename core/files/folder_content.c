@@ -8,6 +8,7 @@
 
 #include <ctype.h>
 #include <dirent.h>
+#include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include <uv.h>
 
 #include "../os/error.h"
+#include "../os/fault.h"
 #include "../os/hex.h"
 
 #define FOLDER_WORD ".gen-"
@@ -64,12 +66,8 @@ static const char *folder_name_end(const char *name, size_t len) {
 /* Whether the name is ".segue.d.gen-HASH" for /etc/nginx/segue.d. */
 bool segue__folder_is_of(const char *path, const char *name) {
   const char *end = folder_name_end(name, strlen(name));
-  char *whole = end ? segue__file_hidden(path, "gen", "") : NULL;
-  const char *prefix = whole ? whole + segue__file_folder_len(path) : NULL;
-  bool of = prefix && end - name == (ptrdiff_t)strlen(prefix) + SEGUE__FOLDER_HASH &&
-            !strncmp(name, prefix, strlen(prefix));
-  segue__free(whole);
-  return of;
+  size_t prefix = segue__file_hidden_prefix(path, "gen", name);
+  return end && prefix && (size_t)(end - name) == prefix + SEGUE__FOLDER_HASH;
 }
 
 int segue__folder_check_path(const char *to, const char *path, segue_error *err) {
@@ -125,32 +123,50 @@ const segue__folder_entry *segue__folder_content_find(const segue__folder_conten
                         : NULL;
 }
 
+/* A file that this process cannot read for a reason of its own, or for a fault of the disk, is not
+ * one that another program has changed. */
+static bool content_failed(int rc) {
+  return segue__file_read_failed(rc) || rc == UV_EIO;
+}
+
 static int content_read_entry(segue__folder_content *content, const char *folder,
                               const char *name) {
   segue__folder_entry *entry = segue__folder_content_add(content, name);
   char *path = segue__folder_inside(folder, name);
   int rc = entry && path ? segue__file_version_read(path, &entry->version, NULL, NULL) : UV_ENOMEM;
   segue__free(path);
-  if (rc == UV_ENOMEM) return rc;
+  if (content_failed(rc)) return rc;
   if (rc || entry->version.kind == SEGUE__FILE_NONE) content->odd = true;
   return 0;
 }
 
-/* A folder that does not exist, or cannot be read, has no content. Returns 0 or UV_ENOMEM. */
+/* readdir returns NULL at the end and on failure alike, and only errno differs. */
+static int content_read_entries(segue__folder_content *content, const char *folder, DIR *dir) {
+  int rc = 0;
+  while (!rc) {
+    errno = 0;
+    const struct dirent *entry = readdir(dir);
+    if (!entry) return -errno;
+    if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+      rc = content_read_entry(content, folder, entry->d_name);
+  }
+  return rc;
+}
+
 int segue__folder_content_read(segue__folder_content *content, const char *folder) {
   struct stat st;
+  int rc = SEGUE_FAULT("files.folder.read");
   *content = (segue__folder_content){0};
-  if (lstat(folder, &st)) return 0;
+  if (rc) return rc;
+  if (lstat(folder, &st)) return content_failed(-errno) ? -errno : 0;
   content->exists = true;
   DIR *dir = S_ISDIR(st.st_mode) ? opendir(folder) : NULL;
+  if (!dir && S_ISDIR(st.st_mode) && content_failed(-errno)) rc = -errno;
   content->odd = !dir;
   content->mode = st.st_mode & 07777;
   content->uid = st.st_uid;
   content->gid = st.st_gid;
-  int rc = 0;
-  for (const struct dirent *entry; dir && !rc && (entry = readdir(dir));)
-    if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-      rc = content_read_entry(content, folder, entry->d_name);
+  if (dir) rc = content_read_entries(content, folder, dir);
   if (dir) closedir(dir);
   segue__folder_content_sort(content);
   if (rc) segue__folder_content_deinit(content);
@@ -191,10 +207,13 @@ int segue__folder_content_hash(const segue__folder_content *content,
   return rc;
 }
 
-/* Whether the folder is as it was written: its content has the hash of its name. */
-bool segue__folder_content_is_intact(const segue__folder_content *content, const char *name) {
+int segue__folder_content_is_intact(const segue__folder_content *content, const char *name,
+                                    bool *intact) {
   char hash[SEGUE__FOLDER_HASH + 1];
   const char *end = folder_name_end(name, strlen(name));
-  return end && content->exists && !content->odd && !segue__folder_content_hash(content, hash) &&
-         !strncmp(end - SEGUE__FOLDER_HASH, hash, SEGUE__FOLDER_HASH);
+  *intact = false;
+  if (!end || !content->exists || content->odd) return 0;
+  int rc = segue__folder_content_hash(content, hash);
+  *intact = !rc && !strncmp(end - SEGUE__FOLDER_HASH, hash, SEGUE__FOLDER_HASH);
+  return rc;
 }

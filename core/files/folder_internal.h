@@ -28,7 +28,8 @@ char *segue__folder_beside(const char *path, const char *name);
 /* Whether the name is ".segue.d.gen-HASH" for /etc/nginx/segue.d. */
 bool segue__folder_is_of(const char *path, const char *name);
 
-/* A folder that does not exist has no content. Returns 0 or UV_ENOMEM. */
+/* A folder that does not exist has no content. Fails if this process, or the disk, cannot read it
+ * now: a folder whose content is not known is not one that another program has changed. */
 int segue__folder_content_read(segue__folder_content *content, const char *folder);
 void segue__folder_content_deinit(segue__folder_content *content);
 /* Returns the new entry; NULL: no memory. The entries are not in order until they are sorted. */
@@ -42,7 +43,9 @@ bool segue__folder_content_equal(const segue__folder_content *a, const segue__fo
 /* The digits in the name of a folder with this content. Returns 0 or UV_ENOMEM. */
 int segue__folder_content_hash(const segue__folder_content *content,
                                char out[SEGUE__FOLDER_HASH + 1]);
-/* Whether the folder of this name is as it was written: its content has the hash of its name. */
-bool segue__folder_content_is_intact(const segue__folder_content *content, const char *name);
+/* Whether the folder of this name is as it was written: its content has the hash of its name.
+ * Returns 0 or UV_ENOMEM. */
+int segue__folder_content_is_intact(const segue__folder_content *content, const char *name,
+                                    bool *intact);
 
 #endif

@@ -67,6 +67,9 @@ segue__set_file *segue__file_set_grow(segue__file_set *set);
 int segue__file_set_differs(segue__file_set *set, segue__set_file *file,
                             const segue__file_version *known, segue_error *err);
 
+/* The name that a foreign version gets at the commit: file->second. UV_EEXIST: none is free. */
+int segue__file_set_second(const segue__file_set *set, segue__set_file *file, segue_error *err);
+
 /* folder.c: folders that a link leads to. */
 /* "FOLDER/NAME". NULL: no memory. */
 char *segue__folder_inside(const char *folder, const char *name);
@@ -103,14 +106,15 @@ int segue__file_stage_write(const segue__file_set *set, segue_error *err);
 /* dropped.c */
 /* Adds the files of the book that the set does not want any more, with their paths. */
 int segue__file_dropped_add(segue__file_set *set, segue_error *err);
-/* The file cannot be locked, or read, for the reason rc: it stays. Returns 0, or UV_ENOMEM. */
+/* The file cannot be locked, or read, for the reason rc: it stays. Returns 0, or rc if it is about
+ * this process and not about the file. */
 int segue__file_dropped_stays(segue__set_file *file, int rc);
 /* Decides about one of them; a file that is restored is written by the next function. */
 int segue__file_dropped_stage(segue__file_set *set, segue__set_file *file,
                               const segue__file_version *known, segue_error *err);
 int segue__file_dropped_write(const segue__set_file *file, segue_error *err);
-/* Settled: the module no longer has it. */
-void segue__file_dropped_settle(const segue__file_set *set, segue__set_file *file);
+/* Settled: the module no longer has it. Fails if the restored copy cannot be removed. */
+int segue__file_dropped_settle(const segue__file_set *set, segue__set_file *file, segue_error *err);
 
 /* The previous version is known: fills in the next one, and a staged name if they differ. A member
  * gets none: its folder is written as a whole. */
@@ -149,6 +153,8 @@ char *segue__file_staged_name(const char *path, const char *id, size_t index);
 char *segue__file_beside(const char *staged, const char *end);
 /* ".NAME.WORD-NUMBER" in the same folder. */
 char *segue__file_hidden(const char *path, const char *word, const char *number);
+/* The length of ".NAME.WORD-" of this path, if the name of an entry begins with it; else 0. */
+size_t segue__file_hidden_prefix(const char *path, const char *word, const char *entry);
 /* The end of such a name, without the word. */
 const char *segue__file_hidden_number(const char *name, const char *word);
 /* Whether a staged file of this destination, or a folder of generations, is beside it. */
@@ -212,7 +218,7 @@ typedef struct segue__file_restore {
 } segue__file_restore;
 /* In the order of the list. One that fails does not keep the others. Returns the first failure. */
 int segue__file_restore_all(segue__file_restore *list, size_t count, segue_error *err);
-/* A name for such a version that is not in use, owned; NULL: none, or no memory. */
-char *segue__file_kept_name(const char *path);
+/* A name for such a version that is not in use, owned. UV_EEXIST: all are. */
+int segue__file_kept_name(const char *path, char **out);
 
 #endif

@@ -44,13 +44,12 @@ void segue__file_world_clear_leftovers(segue__file_world *world) {
 
 /* The book stores the mode of each file. All files of a module have the same mode, so the first one
  * decides. */
-static segue__removed_mode leftover_mode(segue__file_world *world, const char *name) {
+static int leftover_mode(segue__file_world *world, const char *name, segue__removed_mode *out) {
   segue__owned_files files = {0};
-  segue__removed_mode mode = SEGUE__REMOVED_KEEP;
-  if (!segue__file_book_owned(world->book, name, &files) && files.count)
-    mode = files.items[0].removed;
+  int rc = segue__file_book_owned(world->book, name, &files);
+  *out = files.count ? files.items[0].removed : SEGUE__REMOVED_KEEP;
   segue__owned_files_deinit(&files);
-  return mode;
+  return rc;
 }
 
 static segue__module_spec *leftover_make(segue__file_world *world, const char *name) {
@@ -58,12 +57,13 @@ static segue__module_spec *leftover_make(segue__file_world *world, const char *n
   if (!module) return NULL;
   module->refs = 1;
   module->world = world;
-  module->removed = leftover_mode(world, name);
+  int rc = leftover_mode(world, name, &module->removed);
   module->name = segue__strdup(name);
   module->folder = segue__strdup("/");
   module->config = segue__strdup("");
-  segue__module_spec *spec =
-      module->name && module->folder && module->config ? segue__file_removal_new(module) : NULL;
+  segue__module_spec *spec = !rc && module->name && module->folder && module->config
+                                 ? segue__file_removal_new(module)
+                                 : NULL;
   world->refs++;
   segue__file_module_unref(module);
   return spec;

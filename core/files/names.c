@@ -51,6 +51,16 @@ char *segue__file_hidden(const char *path, const char *word, const char *number)
   return names_make(path, end);
 }
 
+/* Allocates nothing: a name that could not be compared for want of memory must not count as one of
+ * another program. */
+size_t segue__file_hidden_prefix(const char *path, const char *word, const char *entry) {
+  const char *name = strrchr(path, '/') + 1;
+  size_t shown = strnlen(name, NAMES_SHOWN), len = strlen(word);
+  if (entry[0] != '.' || strncmp(entry + 1, name, shown) != 0 || entry[1 + shown] != '.') return 0;
+  if (strncmp(entry + 2 + shown, word, len) != 0 || entry[2 + shown + len] != '-') return 0;
+  return shown + len + 3;
+}
+
 const char *segue__file_hidden_number(const char *name, const char *word) {
   return strrchr(name, '.') + 1 + strlen(word) + 1;
 }

@@ -62,18 +62,19 @@ static void recover_report(const recover_walk *walk, const segue__file_restore *
 }
 
 /* After an undo the live file is the version that had a second name for the time of the change. */
-static void recover_second(const segue_node *node, const char *path,
-                           const segue__file_version *previous) {
+static int recover_second(const segue_node *node, const char *path,
+                          const segue__file_version *previous, segue_error *err) {
   segue__file_version version;
   const char *number = NULL;
   if (segue_node_string(segue_node_get(node, "second"), &number, NULL) ||
       number[strspn(number, "0123456789TZ-")])
-    return;
+    return 0;
   char *second = segue__file_hidden(path, "changed", number);
-  if (second && !segue__file_version_read(second, &version, NULL, NULL) &&
-      segue__file_version_equal(&version, previous))
-    (void)unlink(second);
+  if (!second) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", path);
+  int rc = segue__file_version_read(second, &version, NULL, err);
+  if (!rc && segue__file_version_equal(&version, previous)) (void)unlink(second);
   segue__free(second);
+  return segue__file_read_failed(rc) ? rc : 0;
 }
 
 typedef struct recover_item {
@@ -121,9 +122,11 @@ static void recover_run(recover_walk *walk, recover_list *list) {
   if (rc) recover_failed(walk, rc, &error);
   for (size_t i = 0; i < list->count; i++) {
     const segue__file_restore *restore = &list->restores[i];
+    const recover_item *item = &list->items[i];
     if (!restore->rc) recover_report(walk, restore);
-    if (!restore->rc && !walk->finish && !restore->left)
-      recover_second(list->items[i].node, restore->path, &list->items[i].previous);
+    bool undone = !restore->rc && !walk->finish && !restore->left;
+    rc = undone ? recover_second(item->node, restore->path, &item->previous, &error) : 0;
+    if (rc) recover_failed(walk, rc, &error);
     segue__free(restore->kept);
     segue__free((char *)restore->staged);
   }

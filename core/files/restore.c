@@ -31,13 +31,16 @@ static char *restore_kept_name(const char *path, int number) {
   return segue__file_hidden(path, "changed", when);
 }
 
-char *segue__file_kept_name(const char *path) {
+int segue__file_kept_name(const char *path, char **out) {
+  struct stat st;
   for (int i = 1; i < RESTORE_NAMES; i++) {
-    char *name = restore_kept_name(path, i);
-    if (!name || access(name, F_OK)) return name;
-    segue__free(name);
+    *out = restore_kept_name(path, i);
+    if (!*out) return UV_ENOMEM;
+    if (lstat(*out, &st)) return 0;
+    segue__free(*out);
   }
-  return NULL;
+  *out = NULL;
+  return UV_EEXIST;
 }
 
 /* Keeps a version that segue has not written under a name of its own: moves `from` there, or copies
@@ -56,15 +59,19 @@ static char *restore_keep(const char *path, const char *from) {
   return NULL;
 }
 
-/* Returns the file that has the wanted version; NULL: none has. */
-static const char *restore_find(const segue__file_restore *restore, const char *spare) {
+/* *from gets the file that has the wanted version; NULL: none has. A place that cannot be read now
+ * may have it: that is a failure, after which the restore is tried again, and not "none". */
+static int restore_find(const segue__file_restore *restore, const char *spare, const char **from,
+                        segue_error *err) {
   const char *const places[] = {restore->staged, spare};
   segue__file_version version;
-  for (int i = 0; i < 2; i++)
-    if (!segue__file_version_read(places[i], &version, NULL, NULL) &&
-        segue__file_version_equal(&version, restore->wanted))
-      return places[i];
-  return NULL;
+  *from = NULL;
+  for (int i = 0; i < 2 && !*from; i++) {
+    int rc = segue__file_version_read(places[i], &version, NULL, err);
+    if (segue__file_read_failed(rc) || rc == UV_EIO) return rc;
+    if (!rc && segue__file_version_equal(&version, restore->wanted)) *from = places[i];
+  }
+  return 0;
 }
 
 /* Another program has put a folder, a pipe or a device in the place of a file: no version of it can
@@ -76,20 +83,19 @@ static bool restore_is_no_file(const char *path) {
 
 /* A version that another program wrote between staging and commit, and moved away by the commit: it
  * is neither of the two, and an undo has to restore it. */
-static const char *restore_find_replaced(const segue__file_restore *restore, const char *spare) {
+static int restore_find_replaced(const segue__file_restore *restore, const char *spare,
+                                 const char **from, segue_error *err) {
   const char *const places[] = {restore->staged, spare};
   segue__file_version version;
-  for (int i = 0; i < 2; i++)
-    switch (segue__file_version_read(places[i], &version, NULL, NULL)) {
-    case 0:
-      if (version.kind != SEGUE__FILE_NONE && !segue__file_version_equal(&version, restore->other))
-        return places[i];
-      break;
-    case UV_EISDIR:
-    case UV_EFTYPE:
-      return places[i]; /* no file at all: it goes back as it is */
-    }
-  return NULL;
+  for (int i = 0; i < 2 && !*from; i++) {
+    int rc = segue__file_version_read(places[i], &version, NULL, err);
+    if (segue__file_read_failed(rc)) return rc;
+    bool third = !rc && version.kind != SEGUE__FILE_NONE &&
+                 !segue__file_version_equal(&version, restore->other);
+    /* No file at all: it goes back as it is. */
+    if (third || rc == UV_EISDIR || rc == UV_EFTYPE) *from = places[i];
+  }
+  return 0;
 }
 
 /* Returns whether `now` is what a write of `a` over `b` leaves that was cut short: bytes of a up to
@@ -105,20 +111,21 @@ static bool restore_is_cut(const segue__bytes *now, const segue__bytes *a, const
 
 /* A file that is written in place is a mixture where a crash cut that short. The mixture is no
  * version of another program, and is not kept. */
-static bool restore_is_mixture(const segue__file_restore *restore, const char *spare) {
+static int restore_is_mixture(const segue__file_restore *restore, const char *spare, bool *mixture,
+                              segue_error *err) {
   const char *const paths[] = {restore->path, restore->staged, spare};
   segue__bytes bytes[3] = {{0}, {0}, {0}};
   segue__file_version version;
   int rc = 0;
   for (int i = 0; i < 3 && !rc; i++) {
-    rc = segue__file_version_read(paths[i], &version, &bytes[i], NULL);
-    if (!bytes[i].data) rc = UV_ENOENT;
+    rc = segue__file_version_read(paths[i], &version, &bytes[i], err);
+    if (!rc && !bytes[i].data) rc = UV_ENOENT;
   }
-  bool mixture = !rc && (restore_is_cut(&bytes[0], &bytes[1], &bytes[2]) ||
-                         restore_is_cut(&bytes[0], &bytes[2], &bytes[1]));
+  *mixture = !rc && (restore_is_cut(&bytes[0], &bytes[1], &bytes[2]) ||
+                     restore_is_cut(&bytes[0], &bytes[2], &bytes[1]));
   for (int i = 0; i < 3; i++)
     segue__free(bytes[i].data);
-  return mixture;
+  return segue__file_read_failed(rc) ? rc : 0;
 }
 
 static int restore_written(const segue__file_restore *restore, segue_error *err) {
@@ -132,13 +139,15 @@ static int restore_in_place(segue__file_restore *restore, const char *from, cons
                             const segue__file_version *now, segue_error *err) {
   segue__file_stamp before;
   segue__file_version again;
-  bool third = !segue__file_version_equal(now, restore->other);
+  bool third = !segue__file_version_equal(now, restore->other), mixture = false;
   int rc = segue__file_stamp_read(restore->path, &before);
   if (rc) return segue__explain(err, rc, "write", restore->path);
   rc = segue__file_version_read(restore->path, &again, NULL, err);
   if (rc) return rc;
   if (!segue__file_version_equal(&again, now)) return restore_written(restore, err);
-  if (third && !restore_is_mixture(restore, spare)) {
+  if (third) rc = restore_is_mixture(restore, spare, &mixture, err);
+  if (rc) return rc;
+  if (third && !mixture) {
     restore->kept = restore_keep(restore->path, NULL);
     if (!restore->kept)
       return segue__errorf(err, SEGUE_EUNDO,
@@ -183,9 +192,12 @@ static int restore_remove(segue__file_restore *restore, const segue__file_versio
 static int restore_step(segue__file_restore *restore, const char *spare,
                         const segue__file_version *now, segue_error *err) {
   if (restore->wanted->kind == SEGUE__FILE_NONE) return restore_remove(restore, now, err);
-  const char *from = restore_find(restore, spare);
+  const char *from;
+  int rc = restore_find(restore, spare, &from, err);
   bool is_other = segue__file_version_equal(now, restore->other);
-  if (!from && is_other && restore->back) from = restore_find_replaced(restore, spare);
+  if (!rc && !from && is_other && restore->back)
+    rc = restore_find_replaced(restore, spare, &from, err);
+  if (rc) return rc;
   if (!from && !is_other) {
     restore->left = true;
     return 0;
@@ -195,7 +207,7 @@ static int restore_step(segue__file_restore *restore, const char *spare,
                          "%s cannot be brought back: its other version, %s, does not exist",
                          restore->path, restore->staged);
   if (now->kind != SEGUE__FILE_NONE) return restore_replace(restore, from, spare, now, err);
-  int rc = segue__file_move_new(from, restore->path);
+  rc = segue__file_move_new(from, restore->path);
   return rc ? segue__explain(err, rc, "write", restore->path) : 0;
 }
 

@@ -268,18 +268,28 @@ bool segue__file_set_known(const segue__file_set *set, const char *path, segue__
   return set->book && segue__file_book_known(set->book, path, out);
 }
 
+int segue__file_set_second(const segue__file_set *set, segue__set_file *file, segue_error *err) {
+  if (set->simulation) {
+    file->second = segue__simulated_kept_name(set->simulation, file->path);
+    return file->second ? 0 : segue__errorf(err, UV_ENOMEM, "%s: out of memory", file->to);
+  }
+  int rc = segue__file_kept_name(file->path, &file->second);
+  if (rc != UV_EEXIST) return rc ? segue__errorf(err, rc, "%s: out of memory", file->to) : 0;
+  return segue__errorf(err, rc,
+                       "%s was written by another program, and that version cannot be kept: all "
+                       "names for copies of it are in use; remove some of them",
+                       file->path);
+}
+
 int segue__file_set_differs(segue__file_set *set, segue__set_file *file,
                             const segue__file_version *known, segue_error *err) {
   file->foreign = file->previous.kind != SEGUE__FILE_NONE &&
                   !(known && segue__file_version_equal(known, &file->previous));
   file->staged = segue__file_staged_name(file->path, set->id, set->moves);
   if (!file->staged) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", file->to);
-  if (file->foreign)
-    file->second = set->simulation ? segue__simulated_kept_name(set->simulation, file->path)
-                                   : segue__file_kept_name(file->path);
   set->changed++;
   set->moves++;
-  return 0;
+  return file->foreign ? segue__file_set_second(set, file, err) : 0;
 }
 
 int segue__file_set_decide(segue__file_set *set, segue__set_file *file, segue_error *err) {

@@ -61,6 +61,10 @@ int segue__file_version_read(const char *path, segue__file_version *out, segue__
   return 0;
 }
 
+bool segue__file_read_failed(int rc) {
+  return rc == UV_ENOMEM || rc == UV_EMFILE || rc == UV_ENFILE;
+}
+
 bool segue__file_version_equal(const segue__file_version *a, const segue__file_version *b) {
   if (a->kind != b->kind) return false;
   if (a->kind == SEGUE__FILE_NONE) return true;

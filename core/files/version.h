@@ -35,6 +35,9 @@ void segue__file_version_explain(const segue__file_version *a, const segue__file
  * device, pipe or socket, SEGUE_ELIMIT too large, else the system's code. Blocks. [any thread] */
 int segue__file_version_read(const char *path, segue__file_version *out, segue__bytes *bytes,
                              segue_error *err);
+/* Whether rc, of such a read, is about this process (memory, descriptors) and not about the file.
+ * Nothing is known of the file then: it must not count as one that differs or does not exist. */
+bool segue__file_read_failed(int rc);
 bool segue__file_version_equal(const segue__file_version *a, const segue__file_version *b);
 /* As a JSON object, and back. Returns false if node is none. */
 void segue__file_version_write(const segue__file_version *version, segue__buf *json);

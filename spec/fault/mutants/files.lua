@@ -10,6 +10,7 @@ local function effects(filter) return daemon("spec/fault/files_effects_spec.lua"
 local function removed(filter) return daemon("spec/daemon/files_removed_spec.lua", filter) end
 local function drift(filter) return daemon("spec/daemon/files_drift_spec.lua", filter) end
 local book = "spec/unit/files_book_spec.lua"
+local memory = "spec/unit/files_memory_spec.lua"
 local many = "spec/unit/files_many_spec.lua"
 local mount = "spec/fault/files_mount_spec.lua"
 local testing = daemon("spec/daemon/test_spec.lua", "keeps the promises")
@@ -230,4 +231,16 @@ return {
   { "a folder in the place of a file that is undone", "core/files/commit.c",
     "bool no_file = rc == UV_EISDIR || rc == UV_EFTYPE;", "bool no_file = false;",
     daemon("spec/fault/files_place_spec.lua", "stays a folder") },
+  { "a version from before whose name needs memory", "core/files/dropped.c",
+    "&& (file->before || !copied) ? 0", "? 0", memory },
+  { "a restored copy that is removed later", "core/files/dropped.c",
+    "if (!rc) segue__file_book_forget", "segue__file_book_forget", memory },
+  { "a record that is not read for want of memory", "core/files/book.c",
+    "return rc == UV_ENOMEM ? rc : 0;", "return 0;", memory },
+  { "a drift that cannot be read for want of memory", "core/files/book_scan.c",
+    "if (segue__file_read_failed(look->rc)) return look->rc;", "", memory },
+  { "a drift of a scan that failed", "core/files/book_scan.c",
+    "if (rc) scan_forget(book, out);", "", memory },
+  { "another version that is not found for want of memory", "core/files/restore.c",
+    "if (segue__file_read_failed(rc) || rc == UV_EIO) return rc;", "", memory },
 }

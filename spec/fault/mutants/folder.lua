@@ -2,6 +2,7 @@
 -- Mutants of the folders of generations in core/files. See ../mutants.lua for the fields of a row.
 local specs = require "spec.fault.mutants.specs"
 local folder = "spec/unit/files_folder_spec.lua spec/unit/files_folder_drift_spec.lua"
+local memory = "spec/unit/files_memory_spec.lua"
 local function in_daemon(filter)
   return specs.daemon("spec/daemon/files_folder_spec.lua", filter)
 end
@@ -21,7 +22,14 @@ return {
     "bool live = !rc && !strcmp(name + parent, stage->target);",
     "bool live = false;\n(void)parent;", folder },
   { "a folder that another program has changed", "core/files/folder.c",
-    "segue__folder_content_is_intact(&stage->live, stage->target)", "true", folder },
+    "link->foreign = stage->strange || !intact;", "link->foreign = stage->strange;", folder },
+  { "a live folder that cannot be compared for want of memory", "core/files/folder.c",
+    "segue__folder_content_is_intact(&stage->live, stage->target, &intact))",
+    "segue__folder_content_is_intact(&stage->live, stage->target, &intact) && 0)", memory },
+  { "a replaced folder that cannot be compared for want of memory", "core/files/folder_collect.c",
+    "else if (!rc && !segue__file_kept_name", "else if (!segue__file_kept_name", memory },
+  { "a live folder that cannot be read", "core/files/folder_content.c",
+    "if (content_failed(rc)) return rc;", "", memory },
   { "files that another program has added to a folder", "core/files/folder.c",
     "(stage->live.count != members ||", "(", folder },
   { "a link that segue has not made", "core/files/folder.c",
@@ -54,8 +62,8 @@ return {
   { "the folder that was live last", "core/files/folder_collect.c",
     "return !link->dropped && segue__file_set_known", "return false && segue__file_set_known",
     folder },
-  { "a changed folder that is not removed", "core/files/folder_collect.c", "if (intact) {",
-    "if (intact || 1) {", folder },
+  { "a changed folder that is not removed", "core/files/folder_collect.c", "if (!rc && intact)",
+    "if (!rc)", folder },
   { "a folder that has another name before it is removed", "core/files/folder_collect.c",
     "!renameat(dirfd(dir), name, dirfd(dir), to) &&", "(folder_remove(dirfd(dir), name), 1) &&",
     killed "files.folder.unlink" },
@@ -66,7 +74,7 @@ return {
     "&& !segue__file_is_left(path);", ";",
     specs.daemon("spec/daemon/files_removed_spec.lua", "leaves nothing beside it") },
   { "a folder that was put in the place of a file", "core/files/restore.c",
-    "return places[i]; /* no file at all", "break; /* no file at all", specs.unit.file_set },
+    "if (third || rc == UV_EISDIR || rc == UV_EFTYPE)", "if (third)", specs.unit.file_set },
   { "the staged link in the check", "core/files/check.c", "cp -dp --", "cp -p --",
     in_daemon "is checked in its place" },
   { "an intent without members", "core/files/recover.c",
