@@ -1,6 +1,9 @@
 -- SPDX-License-Identifier: MIT
 local segue = require "spec.support.segue"
+local tempdir = require "spec.support.tempdir"
 local wait = require "spec.support.wait"
+
+tempdir.on_disk()
 
 describe("a start without good sources", function()
   after_each(segue.cleanup)

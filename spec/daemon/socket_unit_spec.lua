@@ -10,6 +10,8 @@ local tempdir = require "spec.support.tempdir"
 local uv = require "luv"
 local wait = require "spec.support.wait"
 
+tempdir.on_disk() -- systemd gets a /dev/shm of its own
+
 local function installed(name)
   local file = assert(io.open("core/dist/" .. name))
   local text = file:read "*a"

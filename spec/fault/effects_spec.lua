@@ -6,6 +6,8 @@ local plugin = require "spec.support.plugin"
 local process = require "spec.support.process"
 local tempdir = require "spec.support.tempdir"
 
+tempdir.on_disk()
+
 local SIGKILL = 9
 
 describe("an action with effects outside memory", function()

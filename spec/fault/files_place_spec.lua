@@ -6,8 +6,11 @@ local files_module = require "spec.support.files_module"
 local kill = require "spec.support.killed"
 local process = require "spec.support.process"
 local segue = require "spec.support.segue"
+local tempdir = require "spec.support.tempdir"
 local uv = require "luv"
 local wait = require "spec.support.wait"
+
+tempdir.on_disk()
 
 faults.own_mounts()
 

@@ -5,6 +5,8 @@ local C = require "spec.support.c"
 local Tempdir = require "spec.support.tempdir"
 local file_set = require "spec.support.file_set"
 
+Tempdir.on_disk()
+
 local old = { a = "old a, which is longer than the new one", b = "old b" }
 local next_ = { a = "new a", b = "new b", c = "new c" }
 local files = { { "a", next_.a }, { "b", next_.b }, { "c", next_.c } }

@@ -5,9 +5,11 @@
 local faults = require "spec.support.faults"
 local http = require "spec.support.http"
 local segue = require "spec.support.segue"
+local tempdir = require "spec.support.tempdir"
 local uv = require "luv"
 local wait = require "spec.support.wait"
 
+tempdir.on_disk()
 faults.own_mounts()
 
 local mounts = {}

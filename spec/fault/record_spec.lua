@@ -6,7 +6,10 @@ local cjson = require "cjson"
 local http = require "spec.support.http"
 local kill = require "spec.support.killed"
 local segue = require "spec.support.segue"
+local tempdir = require "spec.support.tempdir"
 local wait = require "spec.support.wait"
+
+tempdir.on_disk()
 
 local policy = [[
 local segue = require "segue"

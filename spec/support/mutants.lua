@@ -7,6 +7,7 @@
 --   PART              "2/8": only every eighth mutant, from the second one on
 --   SEGUE_SPEC_JOBS   how many at once (the number of cores)
 -- The last line is "N passed, N failed": the mutants that were noticed, and those that were not.
+local place = require "spec.support.place"
 local uv = require "luv"
 local list = require "spec.fault.mutants"
 
@@ -35,13 +36,14 @@ local function replace(text, from, to, path)
   return text:sub(1, first - 1) .. to .. text:sub(last + 1)
 end
 
-local not_passed = { MAKEFLAGS = true, MFLAGS = true, MAKELEVEL = true, MAKEOVERRIDES = true }
+local not_passed = { MAKEFLAGS = true, MFLAGS = true, MAKELEVEL = true, MAKEOVERRIDES = true,
+  TMPDIR = true, SEGUE_SPEC_DISK = true }
 
 -- Runs a command while the other workers continue; true if it succeeded. The variables of the
 -- make that runs this must not reach the makes and specs that it runs.
 local function run(command)
   local worker, code, handle = coroutine.running(), nil, nil
-  local env = {}
+  local env = { "TMPDIR=" .. place.folder, "SEGUE_SPEC_DISK=" .. place.disk }
   for name, value in pairs(uv.os_environ()) do
     if not not_passed[name] then
       env[#env + 1] = name .. "=" .. value
@@ -106,8 +108,8 @@ local function build_mutant(dir, what, path, text, spec)
   assert(ok, what .. ": the mutant does not compile:\n" .. read(dir .. "/make.log"))
 end
 
-local function is_wanted(mutant, place)
-  if part and (place - part) % parts ~= 0 then return false end
+local function is_wanted(mutant, number)
+  if part and (number - part) % parts ~= 0 then return false end
   return (mutant[1] .. " " .. mutant[2]):find(pattern) ~= nil
 end
 
@@ -145,10 +147,17 @@ local function for_each(items, work)
   end
 end
 
--- A spec that fails anyway, or in any build of this kind, would notice every mutant.
+-- A spec that fails anyway, or in any build of this kind, would notice every mutant. Each worker
+-- builds each kind once.
+local plain = {}
 for_each(specs, function(dir, spec)
-  local path = of_plugin[spec] and "plugins/log/file.c" or UNCHANGED
-  build_mutant(dir, "nothing removed", path, read(path), spec)
+  local kind = of_plugin[spec] and "plugin" or type(spec) == "table" and "daemon" or "library"
+  dir = dir .. "-" .. kind
+  if not plain[dir] then
+    local path = of_plugin[spec] and "plugins/log/file.c" or UNCHANGED
+    build_mutant(dir, "nothing removed", path, read(path), spec)
+    plain[dir] = true
+  end
   assert(passes(dir, spec, 6), name_of(spec) .. " fails without any mutant: see " .. dir)
 end)
 

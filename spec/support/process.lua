@@ -11,8 +11,21 @@ broken_pipe:start("sigpipe", function() end)
 broken_pipe:unref()
 
 local Process = {}
-Process.__index = Process
 local alive = {}
+
+-- The fields stdout, stderr and output (both) are kept as chunks and joined when a spec looks at
+-- them: a daemon may log 100,000 lines, and to join them one by one takes longer than to log them.
+local OUTPUTS = { stdout = true, stderr = true, output = true }
+
+function Process:__index(key)
+  if not OUTPUTS[key] then return Process[key] end
+  local chunks = rawget(self, "chunks")[key]
+  if #chunks > 1 then
+    chunks = { table.concat(chunks) }
+    self.chunks[key] = chunks
+  end
+  return chunks[1] or ""
+end
 
 local function environment(changes)
   local merged = uv.os_environ()
@@ -28,8 +41,8 @@ local function capture(self, pipe, name)
   self.open_pipes = self.open_pipes + 1
   pipe:read_start(function(_, data)
     if data then
-      self[name] = self[name] .. data
-      self.output = self.output .. data
+      table.insert(self.chunks[name], data)
+      table.insert(self.chunks.output, data)
     else
       pipe:close()
       self.open_pipes = self.open_pipes - 1
@@ -42,8 +55,8 @@ end
 function M.start(options)
   local args = {}
   for i = 2, #options do args[#args + 1] = tostring(options[i]) end
-  local self = setmetatable({ stdout = "", stderr = "", output = "", open_pipes = 0,
-    name = options.name or options[1] }, Process)
+  local self = setmetatable({ chunks = { stdout = {}, stderr = {}, output = {} },
+    open_pipes = 0, name = options.name or options[1] }, Process)
   local pipes = { uv.new_pipe(false), uv.new_pipe(false), uv.new_pipe(false) }
   self.handle, self.pid = uv.spawn(options[1], { args = args, stdio = pipes, cwd = options.cwd,
     env = environment(options.env) }, function(code, signal)

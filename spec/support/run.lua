@@ -7,12 +7,15 @@
 -- nothing else (`make test-long`).
 -- The last line is always "N passed, N failed"; the exit code is 0 only if nothing failed and at
 -- least one spec ran. Before it stand the files that failed, the slowest files and specs.
---   SEGUE_SPEC_JOBS     how many files at once (the number of cores)
+--   SEGUE_SPEC_JOBS     how many files at once (twice the number of cores: a spec waits half of its
+--                       time, for timers and for other processes)
 --   SEGUE_SPEC_LONG     1: the specs marked #long, and no others
 --   SEGUE_SPEC_TIMEOUT  seconds for one file (600, long ones 1800)
 --   SEGUE_SPEC_TIMES    file that keeps how long each file took
 --   SEGUE_SPEC_PRELOAD  library to preload (a sanitizer)
 --   SEGUE_SPEC_WRAP     command to run luajit under (valgrind)
+--   TMPDIR              where specs make their folders (in memory: place.lua)
+local place = require "spec.support.place"
 local uv = require "luv"
 local function setting(name, default)
   local value = os.getenv(name)
@@ -20,7 +23,7 @@ local function setting(name, default)
 end
 local long = setting("SEGUE_SPEC_LONG") == "1"
 local timeout_ms = 1000 * tonumber(setting("SEGUE_SPEC_TIMEOUT", long and "1800" or "600"))
-local jobs = tonumber(setting("SEGUE_SPEC_JOBS", uv.available_parallelism()))
+local jobs = tonumber(setting("SEGUE_SPEC_JOBS", 2 * uv.available_parallelism()))
 local times_path = setting("SEGUE_SPEC_TIMES")
 if times_path and long then times_path = times_path .. "-long" end
 local folders = { "unit", "bind", "daemon", "embed", "plugin", "fault" }
@@ -93,10 +96,12 @@ end
 -- Variables and job slots of the make that runs the specs: the makes that specs run must not see
 -- them.
 local not_passed = { LUA_PATH = true, SEGUE_SPEC_RESULT = true, MAKEFLAGS = true, MFLAGS = true,
-  MAKELEVEL = true, MAKEOVERRIDES = true, SAN = true, SPEC = true, JOBS = true }
+  MAKELEVEL = true, MAKEOVERRIDES = true, SAN = true, SPEC = true, JOBS = true, TMPDIR = true,
+  SEGUE_SPEC_DISK = true }
 
 local function environment(result)
-  local env = { "SEGUE_SPEC_RESULT=" .. result,
+  local env = { "SEGUE_SPEC_RESULT=" .. result, "TMPDIR=" .. place.folder,
+    "SEGUE_SPEC_DISK=" .. place.disk,
     "LUA_PATH=./?.lua;./lua/?.lua;./lua/?/init.lua;;" }
   for name, value in pairs(uv.os_environ()) do
     if not not_passed[name] then

@@ -325,6 +325,18 @@ describe("the runner", function()
     assert.matches("slowest files:\n +[%d.]+ s %(CPU +[%d.]+ s%)  ", p.stdout)
   end)
 
+  it("makes folders in TMPDIR, and on a disk for a file that requests it", function()
+    local dir = tempdir.new()
+    local p = run([[local tempdir = require "spec.support.tempdir"
+      after_each(tempdir.remove_all)
+      it("has both", function()
+        assert.matches("/memory/segue%-%w+$", tempdir.new().path)
+        tempdir.on_disk()
+        assert.matches("/disk/segue%-%w+$", tempdir.new().path)
+      end)]], { TMPDIR = dir:mkdir "memory", SEGUE_SPEC_DISK = dir:mkdir "disk" })
+    assert.equal("1 passed, 0 failed", p.stdout:match("([^\n]*)\n$"), p.stdout)
+  end)
+
   it("fails when there was nothing to run", function()
     local p = run ""
     assert.equal("0 passed, 1 failed", p.stdout:match("([^\n]*)\n$"))
@@ -353,7 +365,7 @@ describe("the runner", function()
   for name, leak in pairs(leaks) do
     it("fails a spec that leaves a " .. name .. " behind, by its name, and not the next", function()
       local p = run(([[local uv = require "luv"
-        require("spec.support.held").deadline_ms = 200
+        require("spec.support.held").deadline_ms = 30
         describe("x", function()
           it("is clean", function() io.open("/etc/passwd"):close() end)
           it("leaks", function() %s end) -- luacheck: ignore
@@ -387,7 +399,7 @@ describe("the runner", function()
 
   it("fails a file if its setup leaves something behind", function()
     local p = run [[local held = require "spec.support.held"
-      held.deadline_ms = 200
+      held.deadline_ms = 30
       describe("x", function()
         setup(function() held.kept = io.open("/etc/passwd") end)
         it("uses it", function() end)

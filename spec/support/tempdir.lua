@@ -24,10 +24,18 @@ local function remove(path)
   end
 end
 
---- A new empty folder; its path is short, so that unix sockets fit into it. below: another place
---- than $TMPDIR, such as a file system in memory.
+local place = os.getenv("TMPDIR") or "/tmp"
+
+--- From now on the folders of this file are on a disk: for specs of what is synced, and of what
+--- only a real file system does. run.lua puts the others into memory.
+function M.on_disk()
+  place = os.getenv("SEGUE_SPEC_DISK") or place
+end
+
+--- A new empty folder; its path is short, so that unix sockets fit into it. below: another place,
+--- such as a file system in memory.
 function M.new(below)
-  local path = assert(uv.fs_mkdtemp((below or os.getenv("TMPDIR") or "/tmp") .. "/segue-XXXXXX"))
+  local path = assert(uv.fs_mkdtemp((below or place) .. "/segue-XXXXXX"))
   local self = setmetatable({ path = path }, Dir)
   made[self] = true
   return self

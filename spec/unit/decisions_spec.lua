@@ -2,7 +2,10 @@
 -- Two files that are written in turn, with the decisions and with the last good generation.
 local C = require "spec.support.c"
 local Record = require "spec.support.record"
+local tempdir = require "spec.support.tempdir"
 local ffi = C.ffi
+
+tempdir.on_disk()
 
 local dir
 Record.for_each_spec(function(folder) dir = folder end)

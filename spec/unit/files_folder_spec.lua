@@ -5,7 +5,10 @@ local C = require "spec.support.c"
 local file_case = require "spec.support.file_case"
 local file_set = require "spec.support.file_set"
 local process = require "spec.support.process"
+local tempdir = require "spec.support.tempdir"
 local uv = require "luv"
+
+tempdir.on_disk()
 
 local KEEP, REMOVE = 0, 1 -- of removed; of drift
 local case, dir

@@ -4,7 +4,10 @@ local C = require "spec.support.c"
 local file_case = require "spec.support.file_case"
 local file_set = require "spec.support.file_set"
 local process = require "spec.support.process"
+local tempdir = require "spec.support.tempdir"
 local uv = require "luv"
+
+tempdir.on_disk()
 
 local case, dir
 before_each(function()

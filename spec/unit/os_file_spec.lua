@@ -4,6 +4,8 @@ local C = require "spec.support.c"
 local Tempdir = require "spec.support.tempdir"
 local uv = require "luv"
 local ffi = C.ffi
+
+Tempdir.on_disk()
 local os_default = C.segue__os_default()
 local MAX = 1048576
 
