@@ -160,6 +160,9 @@ describe("the dialect consul-template", function()
         .. '{{scratch.MapSetX "m" "a" 2}}{{scratch.MapValues "m"}} {{scratch.Key "q"}}',
           "5 [2 1] false" },
       { '{{scratch.Set "a" 1}}{{scratch.MapSet "a" "b" 1}}', { '"a" is not a map' } },
+      -- The data stay as they are: other templates share them.
+      { '{{$m := parseJSON "{\\"a\\":1}"}}{{scratch.Set "d" $m}}{{scratch.MapSet "d" "n" 2}}'
+        .. '{{scratch.MapSetX "d" "o" 3}}{{scratch.MapValues "d"}} {{$m}}', "[1 2 3] map[a:1]" },
       { '{{define "p"}}<{{.}}>{{end}}{{executeTemplate "p" 5 | toUpper}}{{executeTemplate "p"}}',
         "<5><<no value>>" },
       { '{{env "HOME"}} {{envOrDefault "EMPTY" "d"}}| {{envOrDefault "NONE" "d"}} '

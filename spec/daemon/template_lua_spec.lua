@@ -67,14 +67,110 @@ describe("functions of a file", function()
       { '{{range service "api"}}{{with same .}}{{.ID}}{{.Nam}}{{end}}{{end}}',
         "same = function(s) return s end", { "can't evaluate field Nam in type" },
         { data = data } },
-      { "{{put .m}}{{put .m}} {{.m.n}}", "put = function(m) m.n = m.n + 1 return m.n end",
-        "22 1", { json = '{"m":{"n":1}}' } },
       { '{{$d := dict "a" 1}}{{count $d}}{{$_ := set $d "b" 2}}{{count $d}}',
         "count = function(m) local n = 0 for _ in pairs(m) do n = n + 1 end return n end", "12",
         { dialect = "sprig" } },
-      { "{{sorted .l}} {{.l}}", "sorted = function(l) table.sort(l) return l end",
-        "[a b c] [c a b]", { data = { l = { "c", "a", "b" } } } },
+      { '{{$l := list (dict "a" 1)}}{{f $l}}{{$_ := set (first $l) "a" 2}}{{f $l}}',
+        "f = function(l) return l[1].a end", "12", { dialect = "sprig" } },
+      { '{{$d := dict "l" .l}}{{f $d}}{{$_ := unset $d "l"}}{{f $d}}{{$_ := merge $d .}}{{f $d}}',
+        "f = function(d) return d.l and #d.l or 0 end", "202", { json = '{"l":[1,2]}',
+          dialect = "sprig" } },
+      { '{{scratch.MapSet "m" "a" 1}}{{f (scratch.Get "m")}}{{scratch.MapSet "m" "a" 2}}'
+        .. '{{f (scratch.Get "m")}}', "f = function(m) return m.a end", "12",
+        { dialect = "consul-template" } },
+      { "{{put .m}}{{put .m}} {{.m.n}}",
+        "put = function(m) m = segue.copy(m) m.n = m.n + 1 return m.n end",
+        "22 1", { json = '{"m":{"n":1}}' } },
+      { "{{sorted .l}} {{.l}} {{(sorted .m.l)}}", "sorted = function(l) l = segue.copy(l) "
+        .. "table.sort(l) return l end", "[a b c] [c a b] []",
+        { json = '{"l":["c","a","b"],"m":{"l":[]}}' } },
+      { '{{range service "api"}}{{f .}}{{end}}', "f = function(s) s = segue.copy(s) "
+        .. "s.Port = s.Port + 1 return s.Port .. s.Adress end",
+        { "there is no field Adress in type *dependency.HealthService" }, { data = data } },
     }
+  end)
+
+  it("return a value that they have kept, whatever the template has passed since", function()
+    local items, expected = {}, {}
+    for i = 1, 70 do
+      items[i] = ('{"a":%d,"l":[%d],"t":"%s"}'):format(i, i, ("x"):rep(100000))
+      expected[i] = i .. "1[1]" .. i
+    end
+    local answer = template.render({ { name = "t", template = "{{range .l}}{{.a}}{{with keep .}}"
+      .. "{{.a}}{{.l}}{{end}}{{f . $.n}}{{end}}", json = '{"n":[7],"l":['
+      .. table.concat(items, ",") .. "]}", helpers = "local first return { keep = function(v) "
+      .. "first = first or v return first end, f = function(v, n) return v.l[1] end }" } })[1]
+    assert.equal(table.concat(expected), answer.output or answer.error)
+  end)
+
+  it("cannot change what they get", function()
+    for _, change in ipairs { "m.n = 1", "m.l[1] = 1", "table.sort(m.l)", "table.insert(m.l, 1)",
+      "table.remove(m.l)", "rawset(m, 'n', 1)", "setmetatable(m, {})", "m.s.n = 1",
+      "table.move({ 1 }, 1, 1, 1, m.l)", "table.move(m.l, 1, 1, 2)",
+      "for _, x in pairs(m) do x[1] = 1 end", "for _, x in ipairs(m.all) do x.n = 1 end" } do
+      check { { "{{f .}}", ("f = function(m) %s end"):format(change),
+        { "error calling f: helpers.lua:1: config values cannot be changed: use segue.copy(v)" },
+        { json = '{"n":2,"l":[3,1],"s":{"n":1},"all":[{"n":1}]}' } } }
+    end
+  end)
+
+  it("read it with all functions of Lua", function()
+    local data = { json = '{"l":["a","b","c"],"m":{"x":1,"b":2,"a10":3},"e":[],"n":[1,null]}' }
+    local function reads(body, expected)
+      check { { "{{f .}}", "f = function(d) local l, m = d.l, d.m " .. body .. " end", expected,
+        data } }
+    end
+    reads("return #l .. type(l) .. type(m) .. #d.e", "3tabletable0")
+    reads("return table.concat(l, ',') .. table.getn(l) .. table.maxn(l) .. unpack(l, 3)",
+      "a,b,c33c")
+    reads("return rawget(m, 'x') .. tostring(rawget(m, 'none')) .. tostring(getmetatable(m))",
+      "1nilnil")
+    reads("local s = '' for k, v in pairs(m) do s = s .. k .. v end return s", "a103b2x1")
+    reads("local s = '' for k, v in next, m do s = s .. k .. v end return s", "a103b2x1")
+    reads("local s = '' for i, v in ipairs(l) do s = s .. i .. v end return s", "1a2b3c")
+    reads("local s = '' table.foreach(m, function(k) s = s .. k end) return s", "a10bx")
+    reads("local s = '' table.foreachi(l, function(i, v) s = s .. i .. v end) return s", "1a2b3c")
+    reads("return table.foreach(m, function(k, v) if v == 2 then return k end end)", "b")
+    reads("return table.concat(table.move(l, 2, 3, 1, {}))", "bc")
+    reads("return (('$x$b'):gsub('%$(%w)', m))", "12")
+    reads("return tostring(m) .. ('%s'):format(l)", "tabletable")
+    reads("return next(d.e) == nil and next(m) == 'a10' and d.n[2] == segue.null", "true")
+    reads("return l == d.l and d.l == segue.copy(d).l", "false")
+    reads("return join(',', l) .. toJSON(m)", 'a,b,c{"a10":3,"b":2,"x":1}')
+    reads("return { m, l }", "[map[a10:3 b:2 x:1] [a b c]]")
+    reads("return { segue.array {}, {} }", "[[] map[]]")
+    reads("local t = {} table.insert(t, l) t[2] = m return t", "[[a b c] map[a10:3 b:2 x:1]]")
+    reads("local a = {} a[1] = a return segue.copy(a)", { "segue.copy: the value is nested" })
+  end)
+
+  it("give the same in each process", function()
+    local function gives(body, expected)
+      check { { "{{f}}", "f = function() " .. body .. " end", expected } }
+    end
+    local letters = "{ d = 1, a = 1, [2] = 1, c = 1, [true] = 1, [1] = 1, b = 1, [0.5] = 1, "
+      .. "[false] = 1 }"
+    local order = "0.512abcdfalsetrue"
+    gives("local s = '' for k in pairs(" .. letters .. ") do s = s .. tostring(k) end return s",
+      order)
+    gives("local s = '' for k in next, " .. letters .. " do s = s .. tostring(k) end return s",
+      order)
+    gives("local s = '' table.foreach(" .. letters .. ", function(k) s = s .. tostring(k) end) "
+      .. "return s", order)
+    -- next continues behind keys that the loop has removed, and a new traversal has new keys.
+    gives("local t, s = " .. letters .. ", '' for k in next, t do t[k] = nil s = s .. tostring(k) "
+      .. "end return s .. tostring(next(t))", order .. "nil")
+    gives("local t, s = { b = 1, c = 1 }, '' for _ = 1, 2 do for k in next, t do s = s .. k end "
+      .. "t.a = 1 end return s", "bcabc")
+    gives("local t, s = { a = 1, b = 1, c = 1 }, '' for k in next, t do for j in next, t do "
+      .. "s = s .. k .. j .. ' ' end end return s", "aa ab ac ba bb bc ca cb cc ")
+    gives("local t, k, n = { a = 1, b = 2 }, next({ a = 1 }), 0 return next(t, 'aa')", "b")
+    gives("return ('%s %5s %%%s'):format({}, next, type)", "table function %function")
+    gives("return string.format('%p', {})", { "%p is an address, which differs in each process" })
+    gives("return ('%d'):format({})", { "number expected, got table" })
+    gives("return tostring({}) .. tostring(next)", "tablefunction")
+    gives("for k in pairs { [{}] = 1, [{}] = 2 } do end", { "have no order that is the same in" })
+    gives("return (next { [{}] = 1, [next] = 2 })", { "have no order that is the same in" })
+    gives("for k in pairs { [{}] = 'x' } do return type(k) end", "table")
   end)
 
   it("call the functions of the dialect", function()
@@ -103,6 +199,10 @@ describe("functions of a file", function()
           .. "index local 't' (a nil value)" } },
       { "{{my}}", "my = function() return nil, 'the port is taken' end",
         { "error calling my: the port is taken" } },
+      -- A function that calls itself through a template: the innermost failure, once.
+      { '{{define "u"}}{{deep .}}{{end}}{{deep 3}}', "deep = function(n) if n > 0 then "
+        .. "local s = executeTemplate('u', n - 1) return s end error 'no port' end",
+        { 'executing "t" at <deep 3>: error calling deep: helpers.lua:1: no port' } },
       { "{{my}}", "my = function() error({ message = 'own' }) end",
         { "error calling my: helpers.lua:1: own" } },
       { "{{my}}", "my = function() return print end",
@@ -233,6 +333,12 @@ end <%= config.n %> <%- config.f -- a comment %> <%= config.m.x %>
     assert.equal("7", lua("<%= config[1] %>", { 7 }))
     assert.equal("4 true 9223372036854775807", lua('<%= float(4) %> <%= true %> '
       .. '<%= parseInt "9223372036854775807" %>'))
+    assert.equal('table m 2 {"l":[1,2],"m":{"x":1}} x', lua("<%= type(config) %> <%= (next(config, "
+      .. "'l')) %> <%= #config.l %> <%= toJSON(config) %> <%= (next(config.m)) %>",
+      { l = { 1, 2 }, m = { x = 1 } }))
+    assert.equal("3 1 2", lua("<% local l = segue.copy(config.l) table.remove(l) %>"
+      .. "<%= #config.l %> <%= #l + config.m.x - 2 %> <%= segue.copy(config).m.x + 1 %>",
+      { l = { 1, 2, 3 }, m = { x = 1 } }))
     assert.equal("", lua "")
     assert.equal("function nil", lua "<%= type(next) %> <%= type(config.x) %>")
   end)
@@ -256,7 +362,18 @@ end <%= config.n %> <%- config.f -- a comment %> <%= config.m.x %>
       ["a\n<% x"] = "template: t:2: unclosed <%",
       ["a\n<%= parseJSON('[null]')[1] %>"] = "template: t:2: a value that is written is null: it "
         .. "must be a text, a number or a boolean",
-      ["a\n<% config.x = 1 %>"] = "template: t:2: config values cannot be changed",
+      ["a\n<% config.x = 1 %>"] = "template: t:2: config values cannot be changed: use "
+        .. "segue.copy(v)",
+      ["<% config.m.k = 1 %>"] = "template: t:1: config values cannot be changed: use "
+        .. "segue.copy(v)",
+      ["<% for _, m in pairs(config) do m.k = 1 end %>"] = "template: t:1: config values cannot be "
+        .. "changed: use segue.copy(v)",
+      ["a\n<%= (function() return nil, 'no port' end)() %>"] = "template: t:2: a value that is "
+        .. "written is nil: no port",
+      ["<% write(nil, 7, 8) %>"] = "template: t:1: a value that is written is nil: it must be a "
+        .. "text, a number or a boolean; the data are in config",
+      ["<%= config.m %>"] = "template: t:1: a value that is written is table: it must be a text, a "
+        .. "number or a boolean",
       ["a\n<% write({}) %>"] = "template: t:2: a value that is written is table: it must be a "
         .. "text, a number or a boolean",
       ["a\n<% while true do end %>"] = "template: t:2: the template used more than 500 ms of CPU "
@@ -267,7 +384,7 @@ end <%= config.n %> <%- config.f -- a comment %> <%= config.m.x %>
         .. "larger than 67108864 bytes",
       ["<%= toUpper() %>"] = "template: t:1: wrong number of args for toUpper: want 1 got 0",
     } do
-      assert.equal(expected, lua(text))
+      assert.equal(expected, lua(text, { m = { k = 1 } }))
     end
     assert.equal("template: t: helpers.lua:2: attempt to index local 'x' (a nil value)",
       lua("a\n\n\n<%= my() %>", {}, { helpers = "return { my = function(x)\n return x.y end }" }))

@@ -92,6 +92,16 @@ describe("the dialect sprig", function()
       { '{{b64dec "YWJjZ"}}', nil, "illegal base64 data at input byte 4" },
       { '{{dig "a" 1 (split "," "b")}}', nil,
         { "interface {} is map[string]string, not map[string]interface {}" } },
+      -- The type of a map of split is narrower than those of other maps.
+      { '{{mustMergeOverwrite (dict "a" (split "," "b")) (dict "a" (dict "_0" "c"))}}', nil,
+        { "error calling mustMergeOverwrite: reflect.Value.SetMapIndex: value of type interface {} "
+          .. "is not assignable to type string" } },
+      { '{{merge (dict "a" (split "," "b")) (dict "a" (dict "x" (list 1)))}}', nil,
+        { "error calling merge: reflect.Value.SetMapIndex: value of type []interface {} is not "
+          .. "assignable to type string" } },
+      { '{{merge (dict "a" (split "," "b")) (dict "a" (dict "_0" "c"))}} '
+        .. '{{merge (dict "a" (dict "x" 1)) (dict "a" (split "," "b"))}}', nil,
+        "map[a:map[_0:b]] map[a:map[_0:b x:1]]" },
       { '{{substr -1 9 "ab"}}', nil, { "slice bounds out of range [:9] with length 2" } },
       { '{{dig "b" "c" "none" .m}} {{dig "b" "x" "none" .m}} {{deepEqual .m (deepCopy .m)}}', data,
         "2 none true" },
@@ -136,6 +146,8 @@ describe("the dialect sprig", function()
       { '{{dateInZone "2006-01-02 15:04" 0 "UTC"}} {{unixEpoch now}} {{duration "95"}}', nil,
         "1970-01-01 00:00 1700000000 1m35s" },
       { '{{ago (int64 1699996395)}}', nil, "1h0m5s" },
+      { '{{duration "18446744074"}} {{duration (int64 -9223372036854)}} {{duration "x"}} '
+        .. '{{duration "99999999999999999999"}}', nil, "290.448384ms 775.808ms 0s -1s" },
     }
   end)
 

@@ -17,9 +17,10 @@
 #include <uv.h>
 
 #include "../runtime/value.h"
-#include "pairs.h"
+#include "ordered.h"
 #include "template_internal.h"
 #include "transfer.h"
+#include "view.h"
 
 enum { STATES_MAX = 4, NESTED_MAX = 20 };
 #define SCRIPT_BYTES ((size_t)64 << 20)
@@ -48,7 +49,6 @@ struct segue__scripts {
 
 static const char scripts_key[] = "segue.template.scripts"; /* in S: light userdata */
 static const char functions_key[] = "segue.template.functions";
-static const char data_metatable[] = "segue.template.data";
 
 static segue__scripts *scripts_of(lua_State *S) {
   lua_getfield(S, LUA_REGISTRYINDEX, scripts_key);
@@ -114,7 +114,7 @@ static int script_ask(lua_State *S, const char *name, int first) {
     lua_concat(S, 2);
     return lua_error(S);
   }
-  segue__transfer_push(S, wire->data + 1);
+  segue__transfer_push(S, segue__transfer_begin(S, wire->data + 1));
   return 1;
 }
 
@@ -142,50 +142,10 @@ static int script_global(lua_State *S) {
 
 /* ---- The data of a template in Lua ----------------------------------------------------------- */
 
-/* config.KEY: asks T, which records that the template has read it; once. */
-static int data_index(lua_State *S) {
-  lua_settop(S, 2);
-  if (lua_type(S, 2) != LUA_TSTRING) return 0;
-  lua_getfenv(S, 1);
-  lua_pushvalue(S, 2);
-  lua_rawget(S, 3);
-  if (!lua_isnil(S, -1)) return 1;
-  lua_settop(S, 3);
-  lua_pushvalue(S, 2);
-  script_ask(S, "@member", 4);
-  lua_pushvalue(S, 2);
-  lua_pushvalue(S, -2);
-  lua_rawset(S, 3);
-  return 1;
-}
-
-static int data_pairs(lua_State *S) {
-  lua_settop(S, 1);
-  script_ask(S, "@members", 2);
-  lua_remove(S, 1);
-  return segue__sorted_pairs(S);
-}
-
-static int data_refuse(lua_State *S) {
-  return luaL_error(S, "config values cannot be changed");
-}
-
-static void data_open(lua_State *S) {
-  static const luaL_Reg functions[] = {
-      {"__index", data_index}, {"__pairs", data_pairs}, {"__newindex", data_refuse}, {NULL, NULL}};
-  luaL_newmetatable(S, data_metatable);
-  luaL_setfuncs(S, functions, 0);
-  lua_pushboolean(S, 0);
-  lua_setfield(S, -2, "__metatable");
-  lua_pop(S, 1);
-}
-
-static void data_push(lua_State *S) {
-  lua_newuserdata(S, 1);
-  luaL_getmetatable(S, data_metatable);
-  lua_setmetatable(S, -2);
-  lua_newtable(S);
-  lua_setfenv(S, -2);
+/* fetch of the view config: a member, or all of them without a key. T records that the template has
+ * read it. */
+static int data_fetch(lua_State *S) {
+  return script_ask(S, lua_gettop(S) > 1 ? "@member" : "@members", 2);
 }
 
 /* The code may catch the error of a write, so that run_body asks once more at the end: an output
@@ -198,42 +158,53 @@ static void script_check_output(lua_State *S) {
     luaL_error(S, "the output is larger than %d bytes", (int)SEGUE__TRANSFER_MAX);
 }
 
+/* Nil and a text are an error with this text, as everywhere in a policy: <%= f() %> writes all
+ * results of f. */
+static int write_refuse(lua_State *S, int i) {
+  bool reason = i == 1 && lua_gettop(S) == 2 && lua_isnil(S, 1) && lua_isstring(S, 2);
+  if (reason) return luaL_error(S, "a value that is written is nil: %s", lua_tostring(S, 2));
+  return luaL_error(S, "a value that is written is %s: it must be a text, a number or a boolean%s",
+                    lua_isnil(S, i)              ? "nil"
+                    : segue__value_is_null(S, i) ? "null"
+                    : segue__view_test(S, i)     ? "table"
+                                                 : luaL_typename(S, i),
+                    lua_isnil(S, i) ? "; the data are in config" : "");
+}
+
+static void write_text(segue__scripts *scripts, lua_State *S, int i) {
+  size_t len;
+  const char *text = lua_tolstring(S, i, &len);
+  if (len <= SEGUE__TRANSFER_MAX - scripts->output.len)
+    segue__buf_add(&scripts->output, text, len);
+  else
+    scripts->too_large = true;
+}
+
 /* write(value, ...): appends to the output of a template in Lua. */
 static int script_write(lua_State *S) {
   segue__scripts *scripts = scripts_of(S);
   segue__buf *out = &scripts->output;
-  size_t len;
   for (int i = 1, n = lua_gettop(S); i <= n; i++) {
     script_check_output(S); /* after a caught error the output may already be past the limit */
     switch (lua_type(S, i)) {
     case LUA_TNUMBER:
       segue__transfer_number(out, lua_tonumber(S, i));
       break;
-    case LUA_TSTRING: {
-      const char *text = lua_tolstring(S, i, &len);
-      if (len <= SEGUE__TRANSFER_MAX - out->len)
-        segue__buf_add(out, text, len);
-      else
-        scripts->too_large = true;
+    case LUA_TSTRING:
+      write_text(scripts, S, i);
       break;
-    }
     case LUA_TBOOLEAN:
       segue__buf_adds(out, lua_toboolean(S, i) ? "true" : "false");
       break;
     case LUA_TUSERDATA:
-      if (!segue__value_is_null(S, i) && luaL_callmeta(S, i, "__tostring")) {
+      if (!segue__value_is_null(S, i) && !segue__view_test(S, i) &&
+          luaL_callmeta(S, i, "__tostring")) {
         segue__buf_adds(out, lua_tostring(S, -1));
         lua_pop(S, 1);
         break;
       } /* fall through */
     default:
-      return luaL_error(S,
-                        "a value that is written is %s: it must be a text, a number or a boolean"
-                        "%s",
-                        lua_isnil(S, i)              ? "nil"
-                        : segue__value_is_null(S, i) ? "null"
-                                                     : luaL_typename(S, i),
-                        lua_isnil(S, i) ? "; the data are in config" : "");
+      return write_refuse(S, i);
     }
     script_check_output(S);
   }
@@ -265,8 +236,8 @@ static int state_open_body(lua_State *S, void *data, segue_error *err) {
   lua_pushcfunction(S, script_no_require);
   lua_setglobal(S, "require");
   segue__transfer_open(S);
-  segue__pairs_open(S);
-  data_open(S);
+  segue__view_open(S);
+  segue__ordered_open(S);
   return 0;
 }
 
@@ -348,7 +319,7 @@ typedef struct downward {
 /* The globals of a rendering, with libraries of its own: a change of one ends with the rendering.
  */
 static void push_environment(lua_State *S) {
-  static const char *const libraries[] = {"string", "table", "math", "bit", NULL};
+  static const char *const libraries[] = {"string", "table", "math", "bit", "segue", NULL};
   lua_newtable(S);
   for (const char *const *name = libraries; *name; name++) {
     lua_newtable(S);
@@ -374,6 +345,7 @@ static int begin_body(lua_State *S, void *data, segue_error *err) {
   downward *down = data;
   segue__scripts *scripts = down->scripts;
   (void)err;
+  segue__transfer_forget(S);
   lua_newtable(S);
   lua_setfield(S, LUA_REGISTRYINDEX, functions_key);
   scripts->wire.len = 0;
@@ -414,7 +386,7 @@ static int call_body(lua_State *S, void *data, segue_error *err) {
   lua_replace(S, 1);
   lua_pushvalue(S, 1);
   segue__lua_place_of(segue__lua_of(S), S, &down->place);
-  while (at < end)
+  for (at = segue__transfer_begin(S, at); at < end;)
     at = segue__transfer_push(S, at);
   lua_call(S, lua_gettop(S) - 1, 2);
   if (lua_isnil(S, 1) && lua_type(S, 2) == LUA_TSTRING) {
@@ -440,10 +412,12 @@ static int run_body(lua_State *S, void *data, segue_error *err) {
     lua_rawset(S, -5);
   }
   lua_pop(S, 1);
-  if (down->is_map)
-    data_push(S);
-  else
-    script_ask(S, "@member", lua_gettop(S) + 1);
+  if (down->is_map) {
+    lua_newtable(S);
+    segue__view_wrap(S)->fetch = data_fetch;
+  } else {
+    script_ask(S, "@members", lua_gettop(S) + 1);
+  }
   lua_setfield(S, -2, "config");
   lua_pushcfunction(S, script_write);
   lua_setfield(S, -2, "write");

@@ -14,11 +14,13 @@
 #include "../../os/suggest.h"
 #include "../runtime/lua_document.h"
 #include "../runtime/value.h"
+#include "view.h"
 
 enum { DEPTH_MAX = 200, CHECK_BUDGET = 1024, FIELDS_MAX = 64 };
 
 static const char float_metatable[] = "segue.template.float";
 static const char structs_key[] = "segue.template.structs"; /* type -> metatable */
+static const char sent_key[] = "segue.template.sent";       /* ID -> view; epoch -> at 0 */
 
 /* ---- Floats and structs ---------------------------------------------------------------------- */
 
@@ -66,7 +68,8 @@ static int struct_index(lua_State *L) {
                     meant ? meant : "", meant ? "?)" : "");
 }
 
-/* Replaces the type of structs on top of the stack by their metatable. at: the list of fields. */
+/* Replaces the type of structs on top of the stack by their metatable. at: the list of fields,
+ * which is nil for a type that is known. */
 static const char *struct_metatable(lua_State *L, const char *at) {
   int type = lua_gettop(L), structs = type + 1, list = type + 2;
   lua_getfield(L, LUA_REGISTRYINDEX, structs_key);
@@ -141,6 +144,57 @@ static const char *push_struct(lua_State *L, const char *at) {
   return at;
 }
 
+static void push_sent(lua_State *L) {
+  lua_getfield(L, LUA_REGISTRYINDEX, sent_key);
+}
+
+/* A table that is sent for the first time, as a view. */
+static const char *push_new(lua_State *L, const char *at) {
+  at = segue__transfer_push(L, at);
+  segue__view *view = segue__view_wrap(L);
+  view->id = take_u32(&at);
+  push_sent(L);
+  lua_rawgeti(L, -1, 0);
+  view->epoch = (uint32_t)lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  lua_pushvalue(L, -2);
+  if (view->id)
+    lua_rawseti(L, -2, (int)view->id);
+  else
+    lua_pop(L, 1);
+  lua_pop(L, 1);
+  return at;
+}
+
+static const char *push_again(lua_State *L, const char *at) {
+  uint32_t id = take_u32(&at);
+  push_sent(L);
+  lua_rawgeti(L, -1, (int)id);
+  if (lua_isnil(L, -1)) luaL_error(L, "a value of the template was lost");
+  lua_remove(L, -2);
+  return at;
+}
+
+void segue__transfer_forget(lua_State *L) {
+  lua_newtable(L);
+  lua_setfield(L, LUA_REGISTRYINDEX, sent_key);
+}
+
+const char *segue__transfer_begin(lua_State *L, const char *at) {
+  uint32_t epoch = take_u32(&at);
+  push_sent(L);
+  lua_rawgeti(L, -1, 0);
+  bool same = lua_tonumber(L, -1) == epoch;
+  lua_pop(L, 2);
+  if (same) return at;
+  segue__transfer_forget(L);
+  push_sent(L);
+  lua_pushnumber(L, epoch);
+  lua_rawseti(L, -2, 0);
+  lua_pop(L, 1);
+  return at;
+}
+
 static const char *push_number(lua_State *L, const char *at, char kind) {
   union {
     int64_t i;
@@ -178,6 +232,10 @@ const char *segue__transfer_push(lua_State *L, const char *at) {
     return push_members(L, at);
   case 'S':
     return push_struct(L, at);
+  case 'R':
+    return push_new(L, at);
+  case 'r':
+    return push_again(L, at);
   default:
     lua_pushnil(L);
     return at;
@@ -263,6 +321,13 @@ static bool table_struct(lua_State *L, int index) {
   return is_struct;
 }
 
+void segue__transfer_copy_type(lua_State *L, int from, int to) {
+  if (!table_struct(L, from)) return;
+  lua_pop(L, 1);
+  lua_getmetatable(L, from);
+  lua_setmetatable(L, to);
+}
+
 static void add_table(transfer *t, int index) {
   lua_State *L = t->L;
   luaL_checkstack(L, 12, "the value is nested too deeply");
@@ -288,8 +353,35 @@ static void add_table(transfer *t, int index) {
   t->depth--;
 }
 
+/* A table that the state of templates still knows by its number goes back as that. */
+static void add_view(transfer *t, int index, const segue__view *view) {
+  lua_State *L = t->L;
+  if (view->fetch) {
+    segue__buf_addc(t->out, 'D');
+    return;
+  }
+  luaL_checkstack(L, 4, "the value is nested too deeply");
+  push_sent(L);
+  lua_rawgeti(L, -1, 0);
+  bool known = view->id && lua_tonumber(L, -1) == view->epoch;
+  lua_pop(L, 2);
+  if (known) {
+    segue__buf_addc(t->out, 'r');
+    add_u32(t->out, view->id);
+    return;
+  }
+  segue__view_content(L, index);
+  add_table(t, lua_gettop(L));
+  lua_pop(L, 1);
+}
+
 static void add_userdata(transfer *t, int index) {
   segue__wide wide;
+  const segue__view *view = segue__view_test(t->L, index);
+  if (view) {
+    add_view(t, index, view);
+    return;
+  }
   const double *box = luaL_testudata(t->L, index, float_metatable);
   if (box) {
     segue__buf_addc(t->out, 'd');
@@ -349,6 +441,7 @@ void segue__transfer_open(lua_State *L) {
   lua_pop(L, 1);
   lua_newtable(L);
   lua_setfield(L, LUA_REGISTRYINDEX, structs_key);
+  segue__transfer_forget(L);
   lua_pushcfunction(L, float_new);
   lua_setglobal(L, "float");
 }

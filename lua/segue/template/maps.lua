@@ -39,25 +39,49 @@ end
 ---@return table
 function maps.changeable(map) return own[map] and map or maps.copy(map) end
 
+-- Why a value of `from` cannot be a member of `into`, a map of a narrower type such as that of
+-- split; nil: it can. In Go this is a panic of the package reflect.
+local function misfit(into, old, from, v)
+  local wanted = getmetatable(into).elem_type
+  local given = getmetatable(from).elem_type or "interface {}"
+  if not wanted or wanted == given then return nil end
+  if value.kind(v) == "list" then
+    if old ~= nil then
+      return ("reflect: call of reflect.Value.IsNil on %s Value"):format(wanted)
+    end
+    given = value.type_name(v)
+  end
+  return ("reflect.Value.SetMapIndex: value of type %s is not assignable to type %s"):format(given,
+    wanted)
+end
+
 -- Adds the members of `from`, and returns the result: `into`, or its copy where `into` is data.
 -- Members that are there and not empty win; with overwrites those of `from`, also empty ones. A map
 -- takes the place of no other value, and a null one is no member unless it overwrites.
 ---@param into table
 ---@param from table
 ---@param overwrites boolean
----@return table
+---@return table? merged
+---@return string? message
 function maps.merge(into, from, overwrites)
   into = maps.changeable(into)
   for key, v in next, from do
-    local old = into[key]
+    local old, message = into[key], nil
     local is_map = value.kind(v) == "map"
     if v == value.NULL then
-      if overwrites then into[key] = v end
+      if overwrites then
+        message = misfit(into, old, from, v)
+        into[key] = v
+      end
     elseif is_map and value.kind(old) == "map" then
-      into[key] = maps.merge(old, v, overwrites)
+      into[key], message = maps.merge(old, v, overwrites)
     elseif not value.truth(old) or (overwrites and not is_map) then
+      message = misfit(into, old, from, v)
       into[key] = maps.copy(v)
+    elseif value.kind(v) == "list" then
+      message = misfit(into, old, from, v)
     end
+    if message then return nil, message end
   end
   value.forget_keys(into)
   return into

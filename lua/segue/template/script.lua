@@ -28,11 +28,23 @@ end
 
 -- ---- Functions of a file ------------------------------------------------------------------------
 
+-- A function that calls itself through executeTemplate fails once for each level: the reason is in
+-- the innermost failure.
+local function innermost(message, name)
+  local link = ("error calling %s: "):format(name)
+  local behind = 0
+  repeat
+    local _, last = message:find(link, behind + 1, true)
+    behind = last or behind
+  until not last
+  return message:sub(behind + 1)
+end
+
 local function call(name)
   return function(site, n, ...)
     local total, left = runtime.time()
     local good, result, file, line, is_limit = host.script_call(total, left, name,
-      transfer.encode(n, ...))
+      transfer.encode_views(n, ...))
     if good then
       local v = transfer.decode(result)[1]
       if v == nil then return NULL end
@@ -40,7 +52,7 @@ local function call(name)
     end
     local message = placed(result, file, line)
     if is_limit then error({ site = site, limit = message }, 0) end
-    runtime.calling(site, name, message)
+    runtime.calling(site, name, innermost(message, name))
   end
 end
 
@@ -81,6 +93,7 @@ end
 function script.begin(job, limits)
   if not job.helpers and job.language ~= "etlua" then return nil end
   runtime.limit(limits)
+  transfer.forget()
   functions = dialects.functions(job.dialect)
   local total, left = runtime.time()
   local good, result, file, line = host.script_begin(total, left,
@@ -153,13 +166,9 @@ answers["@has"] = function(args)
   return type(functions[args[1]]) == "table"
 end
 
--- A member of the data, or all of them.
+-- A member of the data of a template in Lua, or all of them.
 answers["@member"] = function(args)
   local key = args[1]
-  if key == nil then
-    context.read_data ""
-    return data
-  end
   context.read_data(key:find("/", 1, true) and "" or key)
   if type(data) ~= "table" or data == NULL then return nil end
   return data[key]
@@ -168,6 +177,7 @@ answers["@members"] = function()
   context.read_data ""
   return data
 end
+transfer.data = answers["@members"]
 
 local function message_of(problem)
   if type(problem) ~= "table" then return tostring(problem) end
@@ -178,7 +188,7 @@ host.script_answer(function(name, bytes)
   local good, result = pcall(function()
     local args, n = transfer.decode(bytes)
     local answer = answers[name]
-    if answer then return transfer.encode(1, (answer(args))) end
+    if answer then return transfer.encode_views(1, (answer(args))) end
     return transfer.encode(1, (call_dialect(name, args, n)))
   end)
   if good then return result end

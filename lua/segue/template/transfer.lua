@@ -3,6 +3,7 @@
 -- form. That code runs in another Lua state.
 local buffer = require "string.buffer"
 local ffi = require "ffi"
+local maps = require "segue.template.maps"
 local structs = require "segue.template.structs"
 local value = require "segue.template.value"
 
@@ -16,6 +17,23 @@ local u32 = ffi.new "uint32_t[1]"
 
 -- The structs that were sent, by the names of their types.
 local types = {}
+
+-- The tables that the code of the policy has as views, by their numbers and the other way round.
+-- They are kept until more than KEPT_MAX bytes were sent beside the largest value: the state of
+-- that code has little memory, and a loop may pass a million small tables.
+local KEPT_MAX = 4 * 1024 * 1024
+local sent, tables, count, described
+local sum, largest, epoch = 0, 0, 0
+local unfinished = false -- an error has cut a message: its numbers were never received
+
+-- Begins a new epoch: no table is known there any more.
+function transfer.forget()
+  sent, tables, count, described = {}, {}, 0, {}
+  sum, largest, unfinished = 0, 0, false
+  epoch = (epoch + 1) % 4294967296
+end
+transfer.forget()
+
 local function put_u32(out, n)
   u32[0] = n
   out:put(ffi.string(u32, 4))
@@ -53,7 +71,7 @@ local function put_members(out, map)
   end
 end
 
-local function put_table(out, v)
+local function put_content(out, v)
   local t = getmetatable(v)
   if t.kind == "list" or t.kind == "channel" then
     put_list(out, v)
@@ -61,12 +79,37 @@ local function put_table(out, v)
     types[t.type] = t
     out:put "S"
     put_text(out, t.type)
-    put_list(out, t.fields)
+    if described[t.type] then out:put "n" else put_list(out, t.fields) end
+    described[t.type] = true
     put_members(out, v)
   else
     out:put "m"
     put_members(out, v)
   end
+end
+
+-- Whether tables become views, and whether the one that is being sent has a map in it that
+-- functions of the template change: each call sends such a table again.
+local as_views, may_change = false, false
+
+local function put_table(out, v)
+  if not as_views then return put_content(out, v) end
+  local id, outside = sent[v], may_change
+  if id then
+    out:put "r"
+    return put_u32(out, id)
+  end
+  out:put "R"
+  may_change = maps.is_own(v)
+  put_content(out, v)
+  if may_change then
+    id = 0
+  else
+    count = count + 1
+    id, sent[v], tables[count] = count, count, v
+  end
+  put_u32(out, id)
+  may_change = outside or may_change
 end
 
 local function put_number(out, v)
@@ -98,15 +141,30 @@ function put_value(out, v)
   end
 end
 
--- Values as bytes, one after the other. Each call sends copies: a function may change what it gets,
--- and a template may change a map between two calls.
----@param n integer how many there are
----@return string
-function transfer.encode(n, ...)
+local function encode(views, n, ...)
+  if unfinished or sum - largest > KEPT_MAX then transfer.forget() end
+  unfinished = true
+  as_views, may_change = views, false
   local out = buffer.new()
+  put_u32(out, epoch)
   for i = 1, n do put_value(out, (select(i, ...))) end
+  unfinished = false
+  if views then
+    sum, largest = sum + #out, math.max(largest, #out)
+  end
   return out:get()
 end
+
+-- Values as bytes, one after the other: tables that the code of the policy may change.
+---@param n integer how many there are
+---@return string
+function transfer.encode(n, ...) return encode(false, n, ...) end
+
+-- The same, with tables that it can only read. Each is sent once, so that a loop may pass all of
+-- its data in each turn.
+---@param n integer how many there are
+---@return string
+function transfer.encode_views(n, ...) return encode(true, n, ...) end
 
 local take
 
@@ -164,6 +222,12 @@ local function take_number(s, at, kind)
   return value.int(i64[0]), at + 8
 end
 
+local function take_known(s, at)
+  local id
+  id, at = take_u32(s, at)
+  return tables[id], at
+end
+
 -- The value at an offset, and the offset behind it.
 function take(s, at)
   local kind = string.char(s[at])
@@ -174,6 +238,8 @@ function take(s, at)
   if kind == "l" then return take_list(s, at) end
   if kind == "z" then return NULL, at end
   if kind == "n" then return nil, at end
+  if kind == "D" then return transfer.data(), at end
+  if kind == "r" then return take_known(s, at) end
   if kind == "S" then return take_struct(s, at) end
   local members
   members, at = take_members(s, at, {})

@@ -47,7 +47,8 @@ local BIND = { delta = "spec/bind/source_delta_spec.lua", codec = "spec/bind/cod
                family = "spec/bind/family_spec.lua",
                plugin_source = "spec/bind/plugin_source_spec.lua",
                lua_config = "spec/bind/lua_config_spec.lua",
-               module = "spec/bind/module_spec.lua", library = "spec/bind/library_spec.lua" }
+               module = "spec/bind/module_spec.lua", library = "spec/bind/library_spec.lua",
+               template = "spec/bind/template_spec.lua" }
 
 -- Specs of a file that start the daemon: those with this in their name.
 local function daemon(path, filter) return { path = path, filter = filter } end

@@ -159,8 +159,9 @@ end)
 
 -- {{$b | mergeMap $a}}: $a with what $b adds.
 for name, overwrites in pairs { mergeMap = false, mergeMapWithOverride = true } do
-  group[name] = def({ "map", "map" }, function(_, into, from)
-    return maps.merge(into or maps.new(), from or {}, overwrites)
+  group[name] = def({ "map", "map" }, function(site, into, from)
+    local merged, message = maps.merge(into or maps.new(), from or maps.new(), overwrites)
+    return merged or calling(site, name, message)
   end)
 end
 
@@ -201,11 +202,18 @@ Scratch.methods = methods
 
 local function scratch_map(site, name, key)
   local values = context.get().scratch
-  if values[key] == nil then values[key] = value.map {} end
+  if values[key] == nil then values[key] = maps.new() end
   if value.kind(values[key]) ~= "map" then
     calling(site, name, quote.quote(key) .. " is not a map")
   end
   return values[key]
+end
+
+-- The map for a change: a copy where Set has put data there, which other templates share.
+local function changeable_map(site, name, key)
+  local map = maps.changeable(scratch_map(site, name, key))
+  context.get().scratch[key] = map
+  return map
 end
 
 function methods.Key(_, _, key) return context.get().scratch[key] ~= nil end
@@ -224,13 +232,13 @@ function methods.SetX(_, _, key, v)
   return ""
 end
 function methods.MapSet(site, _, key, name, v)
-  local map = scratch_map(site, "MapSet", key)
+  local map = changeable_map(site, "MapSet", key)
   map[name] = v
   value.forget_keys(map)
   return ""
 end
 function methods.MapSetX(site, _, key, name, v)
-  local map = scratch_map(site, "MapSetX", key)
+  local map = changeable_map(site, "MapSetX", key)
   if map[name] == nil then map[name] = v end
   value.forget_keys(map)
   return ""

@@ -7,6 +7,7 @@ local context = require "segue.template.context"
 local digest = require "segue.template.digest"
 local ffi = require "ffi"
 local gotime = require "segue.template.gotime"
+local integers = require "segue.template.integers"
 local json = require "segue.template.json"
 local quote = require "segue.template.quote"
 local regex = require "segue.template.regex"
@@ -284,15 +285,28 @@ local function duration(n)
   local sign = ns < 0 and "-" or ""
   local size = ffi.cast("uint64_t", ns < 0 and -ns or ns)
   local whole, rest = tonumber(size / 1000000000ULL), tonumber(size % 1000000000ULL)
+  if whole == 0 then
+    local name, unit = "ns", 1
+    if rest >= 1000000 then name, unit = "ms", 1000000
+    elseif rest >= 1000 then name, unit = "\194\181s", 1000 end
+    return ("%s%s%s"):format(sign, ("%.6f"):format(rest / unit):gsub("%.?0+$", ""), name)
+  end
   local h, m = math.floor(whole / 3600), math.floor(whole / 60) % 60
   local s = ("%d"):format(whole % 60) .. ((".%09d"):format(rest):gsub("%.?0+$", ""))
   if h > 0 then return ("%s%dh%dm%ss"):format(sign, h, m, s) end
   if m > 0 then return ("%s%dm%ss"):format(sign, m, s) end
   return ("%s%ss"):format(sign, s)
 end
+-- The number in a text; 0: there is none. One that is too large is the largest.
+local function whole_number(s)
+  local n, message = integers.parse(s, "")
+  if n then return value.int64_of(n) end
+  if not message:find "out of range$" then return 0 end
+  return s:sub(1, 1) == "-" and -0x7fffffffffffffffLL - 1 or 0x7fffffffffffffffLL
+end
 sprig.duration = def({ "any" }, function(_, v)
   local kind = value.kind(v)
-  if kind == "string" then return duration(tonumber(v:match "^[+-]?%d+$") or 0) end
+  if kind == "string" then return duration(whole_number(v)) end
   return duration(kind == "int64" and value.int64_of(v) or 0)
 end)
 sprig.ago = def({ "any" }, function(_, v)

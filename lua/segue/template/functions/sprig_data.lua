@@ -315,14 +315,17 @@ for _, name in ipairs { "deepCopy", "mustDeepCopy" } do
   end)
 end
 
-for name, overwrites in pairs { merge = false, mergeOverwrite = true } do
-  local call = function(_, n, into, ...)
+for name, overwrites in pairs { merge = false, mustMerge = false, mergeOverwrite = true,
+  mustMergeOverwrite = true } do
+  sprig[name] = def({ "map" }, function(site, n, into, ...)
+    local message
     into = into == nil and maps.new() or maps.changeable(into)
-    for i = 1, n - 1 do into = maps.merge(into, (select(i, ...)) or {}, overwrites) end
+    for i = 1, n - 1 do
+      into, message = maps.merge(into, (select(i, ...)) or maps.new(), overwrites)
+      if message then calling(site, name, message) end
+    end
     return into
-  end
-  sprig[name] = def({ "map" }, call, "map")
-  sprig["must" .. name:sub(1, 1):upper() .. name:sub(2)] = sprig[name]
+  end, "map")
 end
 
 -- Text of Go where a value has another type.
