@@ -2,9 +2,12 @@
 -- segue.fetch: requests from policies, against servers that answer well and servers that drip, lie,
 -- never end, or leave.
 local async = require "spec.support.async"
+local fresh = require "spec.support.fresh"
 local process = require "spec.support.process"
 
 local a
+local open = fresh(async.open, function(opened) a = opened end)
+
 -- A server that answers the first bytes of each connection with a text, or by a function.
 local function answering(answer, path)
   return a:serve(function(client, data, close)
@@ -20,13 +23,7 @@ end
 local ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 describe("segue.fetch", function()
-  before_each(function() a = async.open() end)
-  after_each(function()
-    local open = a
-    a = nil
-    process.stop_all()
-    if open then open:close() end
-  end)
+  after_each(process.stop_all)
 
   it("returns status, headers and body", function()
     local server = answering("HTTP/1.1 404 Not Found\r\nX-A: 1\r\nx-a:  two \r\nEmpty:\r\n"
@@ -397,8 +394,7 @@ describe("segue.fetch", function()
   end)
 
   it("counts the bytes that it holds against the policy's memory", function()
-    a:close()
-    a = async.open { memory = 8 * 1024 * 1024 }
+    open { memory = 8 * 1024 * 1024 }
     local server = answering("HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n"
       .. ("x"):rep(10000000))
     a:run(body([[
@@ -408,9 +404,8 @@ describe("segue.fetch", function()
   end)
 
   it("works with a collector that stops the world", function()
-    a:close()
     async.stress = true
-    a = async.open()
+    open()
     async.stress = false
     local server = answering(ok)
     a:run(body([[

@@ -2,9 +2,12 @@
 -- segue.fetch with stream = true: the headers before the body, the body in parts and in lines; and
 -- servers that are silent, break off, or never end.
 local async = require "spec.support.async"
+local fresh = require "spec.support.fresh"
 local process = require "spec.support.process"
 
 local a
+fresh(async.open, function(opened) a = opened end)
+
 -- Answers "GET /stream" with the head, and each "GET /send" by sending the next of the parts on the
 -- stream; after the last one the stream is closed.
 local function streaming(parts, head)
@@ -29,13 +32,7 @@ local function run(server, text)
 end
 
 describe("segue.fetch with stream", function()
-  before_each(function() a = async.open() end)
-  after_each(function()
-    local open = a
-    a = nil
-    process.stop_all()
-    if open then open:close() end
-  end)
+  after_each(process.stop_all)
 
   it("returns when the headers are there, and each part as it comes", function()
     run(streaming { "one", "two\n", "3" }, [[
@@ -197,13 +194,7 @@ describe("segue.fetch with stream", function()
 end)
 
 describe("segue.fetch with tls.server_name", function()
-  before_each(function() a = async.open() end)
-  after_each(function()
-    local open = a
-    a = nil
-    process.stop_all()
-    if open then open:close() end
-  end)
+  after_each(process.stop_all)
 
   it("verifies this name, and asks the host of the URL", function()
     local made = process.run { "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",

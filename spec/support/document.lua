@@ -2,6 +2,7 @@
 -- Documents and trees for specs: parse a text, look at the tree as JSON or node by node.
 local borrowed = require "spec.support.borrowed"
 local C = require "spec.support.c"
+local assert = require "luassert"
 local ffi = C.ffi
 
 local M = {}
@@ -127,6 +128,23 @@ function M.value(text, options)
   local json = M.json(doc.root)
   M.free(doc)
   return json
+end
+
+--- Checks texts: each entry is a text, and its value as JSON.
+function M.means(cases)
+  for _, case in ipairs(cases) do
+    assert.equal(case[2], (M.value(case[1])), case[1])
+  end
+end
+
+--- Checks texts that are refused: each entry is a text, the error's name, and its whole text.
+function M.refuses(cases, options)
+  for _, case in ipairs(cases) do
+    local text, err = M.value(case[1], options)
+    assert.is_table(err, "accepted: " .. case[1])
+    assert.equal(case[3], text)
+    assert.equal(case[2], err.name)
+  end
 end
 
 --- The hash of a node or of a document, in hex.

@@ -367,6 +367,15 @@ function Engine:operations()
   return table.concat(list, ", ")
 end
 
+--- Changes the value x of a.yaml (e.version_x), and reloads; returns the waiter.
+function Engine:change(options)
+  self.version_x = (self.version_x or 1) + 1
+  self:write("a.yaml", "x: " .. self.version_x)
+  local w = self:reload(options)
+  self:step()
+  return w
+end
+
 --- Stops and frees everything; raises if an instance, a hook or memory is left.
 function Engine:close(leaks_allowed)
   C.segue__fault_arm(nil)

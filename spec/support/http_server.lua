@@ -1,7 +1,9 @@
 -- SPDX-License-Identifier: MIT
 -- The HTTP server under test, from Lua: `local server = require "spec.support.http_server"`;
--- `local s = server.start { head_ms = 100 }`; s.port; s:connect(); s:stop().
+-- `local s = server.start { head_ms = 100 }`; s.port; s:connect(); s:stop(). A spec file that has
+-- one server at a time: `local start = server.for_each_spec(function(started) s = started end)`.
 local C = require "spec.support.c"
+local busted = require "busted"
 local http = require "spec.support.http"
 local wait = require "spec.support.wait"
 
@@ -23,6 +25,21 @@ function M.start(limits)
   self.listener, self.port = self:listen(address)
   self.where = address:match("^unix:") and { socket = address:sub(6) } or { port = self.port }
   return self
+end
+
+--- Returns a function that starts a server, which set gets as well; it is stopped after the spec.
+function M.for_each_spec(set)
+  local server
+  busted.after_each(function()
+    if server then server:stop() end
+    server = nil
+    set(nil)
+  end)
+  return function(limits)
+    server = M.start(limits)
+    set(server)
+    return server
+  end
 end
 
 --- Adds a listener; returns it and its port.

@@ -135,6 +135,18 @@ function M.history(path, wait_ms)
     reload = tonumber(numbers[1]) }, History)
 end
 
+--- Opens a history and adds n reloads to it; more: fields for each.
+function M.filled(path, n, more)
+  local h = assert(M.history(path))
+  for i = 1, n do
+    local spec = { id = i, generation = i, yaml = ("a: %d\n"):format(i), paths = { "a" },
+      files = { ["/etc/a.yaml"] = ("a: %d\n"):format(i), ["/etc/reload.lua"] = "return {}" } }
+    for key, value in pairs(more or {}) do spec[key] = value end
+    h:add(spec)
+  end
+  return h
+end
+
 function History:close()
   C.segue__history_close(self.ptr)
   self.ptr = nil

@@ -3,24 +3,7 @@
 local C = require "spec.support.c"
 local document = require "spec.support.document"
 local ffi = C.ffi
-local value = document.value
-
--- Each entry: a text, and its value as JSON.
-local function means(cases)
-  for _, case in ipairs(cases) do
-    assert.equal(case[2], (value(case[1])), case[1])
-  end
-end
-
--- Each entry: a text, the error's name, and its whole text.
-local function refuses(cases, options)
-  for _, case in ipairs(cases) do
-    local text, err = value(case[1], options)
-    assert.is_table(err, "accepted: " .. case[1])
-    assert.equal(case[3], text)
-    assert.equal(case[2], err.name)
-  end
-end
+local means, refuses, value = document.means, document.refuses, document.value
 
 describe("a YAML scalar", function()
   it("has its type by the 1.2 core schema", function()

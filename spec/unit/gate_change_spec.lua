@@ -36,19 +36,12 @@ describe("a transaction that moves gates", function()
     answers[r] = true
     return C.segue_gate_submit(gate(), r)
   end
-  local function change()
-    e.version_x = (e.version_x or 1) + 1
-    e:write("a.yaml", "x: " .. e.version_x)
-    local w = e:reload()
-    e:step()
-    return w
-  end
 
   it("restarts a module only when all calls inside have left, and buffers new ones", function()
     e = engine.started { modules = { { "m", "restart", exclusive = true } } }
     local generation, pass = enter()
     assert.equal(1, generation)
-    local w, answers = change(), {}
+    local w, answers = e:change(), {}
     assert.equal("nothing yet", w:outcome())
     assert.equal(SEGUE_QUEUED, submit(answers))
     assert.falsy(e:journal():find("m.stop", 1, true))
@@ -62,7 +55,7 @@ describe("a transaction that moves gates", function()
   it("cuts calls that do not leave in time; they keep their instance", function()
     e = engine.started { modules = { { "m", "restart", drain_ms = 400 } } }
     local _, pass = enter()
-    local w = change()
+    local w = e:change()
     e:advance(399)
     assert.equal("nothing yet", w:outcome())
     e:advance(1)
@@ -78,7 +71,7 @@ describe("a transaction that moves gates", function()
     it("admits arrivals to the next instance of a " .. replace .. " at once", function()
       e = engine.started { modules = { { "m", replace } } }
       local _, pass = enter()
-      assert.equal("applied", change():outcome())
+      assert.equal("applied", e:change():outcome())
       assert.equal(2, (enter()))
       assert.falsy(e:journal():find("m.stop 1", 1, true))
       C.segue_gate_leave(pass)
@@ -94,7 +87,7 @@ describe("a transaction that moves gates", function()
     e = engine.started { modules = { { "m", "handover", config = "other" } } }
     for generation = 2, 40 do
       assert.equal(generation - 1, (enter()))
-      assert.equal("applied", change():outcome())
+      assert.equal("applied", e:change():outcome())
     end
     assert.equal(40, (enter()))
     for i, pass in ipairs(passes) do
@@ -107,7 +100,7 @@ describe("a transaction that moves gates", function()
     e = engine.started { modules = { { "m", "restart", exclusive = true } } }
     e:module("m").behaviour[engine.verbs.start] = engine.FAIL_ONCE
     local _, pass = enter()
-    local w, answers = change(), {}
+    local w, answers = e:change(), {}
     submit(answers)
     C.segue_gate_leave(pass)
     e:step()
@@ -121,7 +114,7 @@ describe("a transaction that moves gates", function()
     e = engine.started { modules = { { "m", "restart" } } }
     e:module("m").behaviour[engine.verbs.start] = engine.FAIL
     local _, pass = enter()
-    local _, answers = change(), {}
+    local _, answers = e:change(), {}
     submit(answers)
     C.segue_gate_leave(pass)
     e:step()
@@ -137,20 +130,20 @@ describe("a transaction that moves gates", function()
     e = engine.started { modules = { { "m" }, { "n" } } }
     local _, pass = enter("m")
     e:set_policy { modules = { { "n" } } }
-    assert.equal("applied", change():outcome())
+    assert.equal("applied", e:change():outcome())
     assert.equal(C.SEGUE_EMODULE, (enter("m")))
     assert.equal(2, (enter("n")))
     C.segue_gate_leave(pass)
     e:step()
     e:set_policy { modules = { { "n" }, { "m" } } }
-    assert.equal("applied", change():outcome())
+    assert.equal("applied", e:change():outcome())
     assert.equal(3, (enter("m")))
   end)
 
   it("takes the limits of the buffer from the policy", function()
     e = engine.started { modules = { { "m", "restart", buffer = { 1, 0, 200 } } } }
     local _, pass = enter()
-    local w, answers = change(), {}
+    local w, answers = e:change(), {}
     assert.equal(SEGUE_QUEUED, submit(answers))
     assert.equal(C.SEGUE_ELIMIT, submit(answers))
     e:advance(200)
@@ -164,7 +157,7 @@ describe("a transaction that moves gates", function()
   it("applies a lower age to calls that wait already", function()
     e = engine.started { modules = { { "m", "restart", buffer = { 0, 0, 60000 } } } }
     local _, pass = enter()
-    local w, answers = change(), {}
+    local w, answers = e:change(), {}
     assert.equal(SEGUE_QUEUED, submit(answers))
     e:advance(300)
     local limits = C.new("segue__gate_limits")
@@ -184,13 +177,13 @@ describe("a transaction that moves gates", function()
     e = engine.started(before)
     e:set_policy { modules = { { "m", "restart", buffer = { 1, 0, 0 } } }, probe = engine.FAIL,
                    set = { confirm_within_ms = 500 } }
-    local reverted = change()
+    local reverted = e:change()
     e:advance(500)
     e:step()
     assert.equal("reverted", reverted:outcome())
     e:set_policy(before)
     local _, pass = enter()
-    local w, answers = change(), {}
+    local w, answers = e:change(), {}
     assert.equal(SEGUE_QUEUED, submit(answers))
     assert.equal(SEGUE_QUEUED, submit(answers))
     C.segue_gate_leave(pass)

@@ -8,17 +8,6 @@ local ffi = C.ffi
 local dir, path
 Record.for_each_spec(function(folder) dir, path = folder, folder:at "history.db" end)
 
-local function filled(n, more)
-  local h = assert(Record.history(path))
-  for i = 1, n do
-    local spec = { id = i, generation = i, yaml = ("a: %d\n"):format(i), paths = { "a" },
-      files = { ["/etc/a.yaml"] = ("a: %d\n"):format(i), ["/etc/reload.lua"] = "return {}" } }
-    for key, value in pairs(more or {}) do spec[key] = value end
-    h:add(spec)
-  end
-  return h
-end
-
 describe("a history that is damaged", function()
   -- After each kind of damage the file can be opened or is created again, and accepts entries.
   local function survives(reported)
@@ -42,7 +31,7 @@ describe("a history that is damaged", function()
   end
 
   local function bytes(change)
-    filled(50):close()
+    Record.filled(path, 50):close()
     local text = dir:read "history.db"
     dir:write("history.db", change(text))
   end
@@ -70,7 +59,7 @@ describe("a history that is damaged", function()
   end
 
   it("survives garbage anywhere in the middle", function()
-    filled(50):close()
+    Record.filled(path, 50):close()
     local good = dir:read "history.db"
     for at = 4096, #good - 4096, 4096 do
       os.remove(path .. "-wal")
@@ -81,7 +70,7 @@ describe("a history that is damaged", function()
   end)
 
   it("reports the damage that it finds, and answers the next question", function()
-    local h = filled(50)
+    local h = Record.filled(path, 50)
     local db = Record.connection(path)
     db.run "PRAGMA wal_checkpoint(TRUNCATE)"
     db.close()
@@ -96,7 +85,7 @@ describe("a history that is damaged", function()
   end)
 
   it("is not changed when a newer version has written it", function()
-    filled(1):close()
+    Record.filled(path, 1):close()
     local db = Record.connection(path)
     db.run "PRAGMA user_version=99"
     db.close()
@@ -107,7 +96,7 @@ end)
 
 describe("a history on a disk that fails for a moment", function()
   it("keeps its entries where a page could not be read, and the file is whole", function()
-    filled(50):close()
+    Record.filled(path, 50):close()
     local h = assert(Record.history(path))
     Record.swap_open_file(path, "/dev/zero")
     assert.not_equal(0, (h:try_add { id = 51 }))
@@ -121,7 +110,7 @@ describe("a history on a disk that fails for a moment", function()
   end)
 
   it("is opened again after an error that does not go away by itself", function()
-    local h = filled(3)
+    local h = Record.filled(path, 3)
     Record.swap_open_file(path .. "-wal", "/dev/null")
     assert.equal("EIO", C.name(h:try_add { id = 4 }))
     h:add { id = 5 }
@@ -130,7 +119,7 @@ describe("a history on a disk that fails for a moment", function()
   end)
 
   it("is opened again where no descriptor was free to open it", function()
-    local h = filled(3)
+    local h = Record.filled(path, 3)
     Record.swap_open_file(path .. "-wal", "/dev/null")
     assert.equal("EIO", C.name(h:try_add { id = 4 }))
     C.check(C.segue__fault_arm("history.open=fail:-24"))
@@ -142,7 +131,7 @@ describe("a history on a disk that fails for a moment", function()
   end)
 
   it("ends a transaction whose end failed before it begins the next one", function()
-    local h = filled(1)
+    local h = Record.filled(path, 1)
     C.check(C.segue__fault_arm("history.commit=fail:-28,history.rollback=fail:-12"))
     assert.equal("ENOSPC", C.name(h:try_add { id = 2 }))
     C.segue__fault_arm(nil)
@@ -154,7 +143,7 @@ end)
 
 describe("a history that cannot be written", function()
   it("is busy while another process locks it, and not afterwards", function()
-    local h = filled(1)
+    local h = Record.filled(path, 1)
     local db = Record.connection(path)
     db.run "PRAGMA locking_mode=NORMAL; BEGIN IMMEDIATE"
     assert.equal("EBUSY", C.name(h:try_add { id = 2 }))
@@ -167,7 +156,7 @@ describe("a history that cannot be written", function()
   end)
 
   it("waits within its limit for another process that has it locked when it is opened", function()
-    filled(1):close()
+    Record.filled(path, 1):close()
     local db = Record.connection(path)
     db.run "PRAGMA journal_mode=DELETE; BEGIN EXCLUSIVE"
     assert.same({ nil, "EBUSY" }, { Record.history(path, 10) })
@@ -188,7 +177,7 @@ describe("a history that cannot be written", function()
   end)
 
   it("is rolled back when its end fails", function()
-    local h = filled(1)
+    local h = Record.filled(path, 1)
     for _, point in ipairs { "history.add", "history.commit" } do
       C.segue__fault_arm(nil) -- forgets what was reached before
       C.check(C.segue__fault_arm(point .. "=fail"))
@@ -225,7 +214,7 @@ describe("a history without memory", function()
   end
 
   it("answers ENOMEM wherever it runs out", function()
-    filled(3):close()
+    Record.filled(path, 3):close()
     local numbers = ffi.new("uint64_t[2]")
     local out = ffi.new("segue__history *[1]")
     assert.is_true(starve(function()

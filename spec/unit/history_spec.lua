@@ -10,17 +10,6 @@ local ffi = C.ffi
 local dir, path
 Record.for_each_spec(function(folder) dir, path = folder, folder:at "history.db" end)
 
-local function filled(n, more)
-  local h = assert(Record.history(path))
-  for i = 1, n do
-    local spec = { id = i, generation = i, yaml = ("a: %d\n"):format(i), paths = { "a" },
-      files = { ["/etc/a.yaml"] = ("a: %d\n"):format(i), ["/etc/reload.lua"] = "return {}" } }
-    for key, value in pairs(more or {}) do spec[key] = value end
-    h:add(spec)
-  end
-  return h
-end
-
 local function mode(name)
   local pipe = io.popen("stat -c %a " .. dir:at(name))
   local text = pipe:read("*l")
@@ -49,7 +38,7 @@ describe("the history", function()
   end)
 
   it("knows its highest numbers when it is opened again", function()
-    filled(3):close()
+    Record.filled(path, 3):close()
     local h = assert(Record.history(path))
     assert.same({ 3, 3 }, { h.generation, h.reload })
     assert.equal('{"a":2}', h:snapshot(2))
@@ -76,7 +65,7 @@ describe("the history", function()
   end)
 
   it("is readable only by its owner", function()
-    local h = filled(2)
+    local h = Record.filled(path, 2)
     for _, name in ipairs { "history.db", "history.db-wal", "history.db-shm" } do
       assert.equal("600", mode(name))
     end
@@ -113,7 +102,7 @@ describe("the history", function()
   end)
 
   it("distinguishes a generation with unknown files from one that is not kept", function()
-    local h = filled(2)
+    local h = Record.filled(path, 2)
     h:add { id = 3, generation = 3, yaml = "a: 3\n" }
     assert.same({ nil, "ENOENT" }, { h:files(3) })
     assert.equal('{"a":3}', h:snapshot(3))
@@ -124,7 +113,7 @@ describe("the history", function()
   end)
 
   it("keeps each content once", function()
-    local h = filled(20, { files = { ["/big"] = ("0123456789"):rep(100000) } })
+    local h = Record.filled(path, 20, { files = { ["/big"] = ("0123456789"):rep(100000) } })
     h:close()
     local pipe = io.popen("stat -c %s " .. path)
     assert.is_true(tonumber(pipe:read("*l")) < 3000000)
@@ -282,7 +271,7 @@ describe("the audit of requests", function()
   end)
 
   it("is stored from now on where an older version has written the history", function()
-    filled(3):close()
+    Record.filled(path, 3):close()
     local db = Record.connection(path)
     db.run "DROP TABLE audit; PRAGMA user_version=1"
     db.close()
@@ -297,7 +286,7 @@ describe("the audit of requests", function()
   end)
 
   it("is busy while another process locks it, and reports that it cannot be written", function()
-    local h = filled(1)
+    local h = Record.filled(path, 1)
     local db = Record.connection(path)
     db.run "PRAGMA locking_mode=NORMAL; BEGIN IMMEDIATE"
     assert.equal("EBUSY", C.name(h:try_audit {}))

@@ -8,10 +8,7 @@ local wait = require "spec.support.wait"
 local uv = require "luv"
 
 local server
-local function start(limits)
-  server = servers.start(limits)
-  return server
-end
+local start = servers.for_each_spec(function(started) server = started end)
 
 local get = servers.get
 
@@ -39,8 +36,6 @@ describe("the HTTP server's limits", function()
   after_each(function()
     C.segue__mem_fail_at(0)
     C.http_harness_free_fds()
-    if server then server:stop() end
-    server = nil
   end)
 
   it("refuse a head that is too large, complete or not", function()

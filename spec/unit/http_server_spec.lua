@@ -8,20 +8,13 @@ local wait = require "spec.support.wait"
 local uv = require "luv"
 
 local server
-local function start(limits)
-  server = servers.start(limits)
-  return server
-end
+local start = servers.for_each_spec(function(started) server = started end)
 
 local get = servers.get
 local post = servers.post
 
 describe("the HTTP server", function()
-  after_each(function()
-    if server then server:stop() end
-    server = nil
-    tempdir.remove_all()
-  end)
+  after_each(tempdir.remove_all)
 
   describe("answers", function()
     it("with status, date, type, extra headers, length and body", function()

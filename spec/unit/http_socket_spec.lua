@@ -15,20 +15,13 @@ int inotify_close(int fd) __asm__("close");
 ]]
 
 local server
-local function start(limits)
-  server = servers.start(limits)
-  return server
-end
+local start = servers.for_each_spec(function(started) server = started end)
 
 local get = servers.get
 local post = servers.post
 
 describe("the HTTP server", function()
-  after_each(function()
-    if server then server:stop() end
-    server = nil
-    tempdir.remove_all()
-  end)
+  after_each(tempdir.remove_all)
 
   describe("opens", function()
     it("a unix socket that has its name when it listens, and not before", function()

@@ -10,8 +10,6 @@ local function started(spec)
   return e
 end
 
-local function reload(options) return e:reload_now(options) end
-
 describe("a source that pushes", function()
   after_each(function()
     if e then e:close() end
@@ -29,7 +27,7 @@ describe("a source that pushes", function()
   it("is watched from the first generation on, and fetched once more then", function()
     e = engine.new { sources = { { "net", pushes = true } } }
     e:deliver("net", "n: 1\n", "r1")
-    reload()
+    e:reload_now()
     local journal = e:journal()
     assert.truthy(journal:find("net.watch r1\nnet.fetch r1", 1, true) or
       journal:find("net.watch r1.*net.fetch r1"), journal)
@@ -90,7 +88,7 @@ describe("a source that pushes", function()
   it("overtakes a fetch that began before", function()
     pushing()
     e:source("net").fetch = engine.LATER
-    local w = reload()
+    local w = e:reload_now()
     e:deliver("net", "n: 9\n", "r9")
     e:emit("net")
     e:deliver("net", "n: 3\n", "r3") -- what the slow fetch saw
@@ -162,7 +160,7 @@ describe("a source that pushes", function()
     local s = e:source("net")
     s.deaf = true
     e:set_policy { sources = { "a.yaml", { "net", pushes = true } } }
-    assert.equal("applied", reload():outcome())
+    assert.equal("applied", e:reload_now():outcome())
     e:advance(20000)
     assert.equal(1, s.watching)
     e:end_watch("net", -125)

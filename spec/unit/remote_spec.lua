@@ -10,9 +10,6 @@ local function started(spec)
   return e
 end
 
-local function reload(options) return e:reload_now(options) end
-
-
 describe("a source that is pulled", function()
   after_each(function()
     if e then e:close() end
@@ -33,11 +30,11 @@ describe("a source that is pulled", function()
   it("is fetched for every request, and gets the revision that is held", function()
     started()
     e:deliver("net", "n: 2\n", "r2")
-    local w = reload()
+    local w = e:reload_now()
     assert.equal("applied", w:outcome())
     assert.equal("2", e:value("n"))
     assert.truthy(e:journal():find("net.fetch r1", 1, true))
-    assert.equal("unchanged", reload():outcome())
+    assert.equal("unchanged", e:reload_now():outcome())
     assert.truthy(e:journal():find("net.fetch r2", 1, true))
   end)
 
@@ -55,16 +52,16 @@ describe("a source that is pulled", function()
   it("that has not changed keeps its delivery", function()
     started()
     e:source("net").unchanged = true
-    assert.equal("unchanged", reload():outcome())
+    assert.equal("unchanged", e:reload_now():outcome())
     e:write("a.yaml", "x: 2\n")
-    assert.equal("applied", reload():outcome())
+    assert.equal("applied", e:reload_now():outcome())
     assert.equal("1", e:value("n"))
   end)
 
   it("that reports no change at first is a failure", function()
     e = engine.new { sources = { { "net" } } }
     e:source("net").unchanged = true
-    local w = reload()
+    local w = e:reload_now()
     assert.equal("failed", w:outcome())
     assert.truthy(w:error().message:find("reported no change before its first delivery", 1, true))
     assert.equal("net", w:error().source)
@@ -106,7 +103,7 @@ describe("a source that is pulled", function()
   it("that is broken rejects, and the same bytes are not tried again by themselves", function()
     started { sources = { "a.yaml", { "net", interval_ms = 10000 } } }
     e:deliver("net", "n: [", "r2")
-    local w = reload()
+    local w = e:reload_now()
     assert.equal("rejected", w:outcome())
     assert.equal("net", w:error().source)
     local s = e:source_status("net")
@@ -124,7 +121,7 @@ describe("a source that is pulled", function()
   it("that emptied its list of documents is empty, and a guard can hold that", function()
     started()
     e:deliver("net", "")
-    assert.equal("applied", reload():outcome())
+    assert.equal("applied", e:reload_now():outcome())
     assert.is_nil(e:value("n"))
   end)
 end)
@@ -138,7 +135,7 @@ describe("a source that is away", function()
   it("fails the first start if it has no stored delivery, and is retried", function()
     e = engine.new { sources = { "a.yaml", { "net" } } }
     e:source("net").fetch = engine.FAIL
-    local w = reload { trigger = "start" }
+    local w = e:reload_now { trigger = "start" }
     assert.equal("failed", w:outcome())
     assert.equal("net is not to be reached", w:error().message)
     assert.equal("net", w:error().source)
@@ -151,7 +148,7 @@ describe("a source that is away", function()
   it("is absent at the first start where it is optional, and is added later", function()
     e = engine.new { sources = { "a.yaml", { "net", optional = true } } }
     e:source("net").fetch = engine.FAIL
-    local w = reload { trigger = "start" }
+    local w = e:reload_now { trigger = "start" }
     assert.equal("applied", w:outcome())
     assert.truthy(w:error().message:find("is optional, and goes without", 1, true))
     assert.equal("1", e:value("x"))
@@ -166,7 +163,7 @@ describe("a source that is away", function()
     e:source("net").fetch = engine.FAIL
     e:advance(3000)
     e:write("a.yaml", "x: 2\n")
-    local w = reload()
+    local w = e:reload_now()
     assert.equal("applied", w:outcome())
     assert.equal("2", e:value("x"))
     assert.equal("1", e:value("n"))
@@ -184,7 +181,7 @@ describe("a source that is away", function()
   it("is fetched again with back-off up to a minute, and logs when it is back", function()
     started()
     e:source("net").fetch = engine.FAIL
-    reload()
+    e:reload_now()
     e:journal()
     local pauses = {}
     for _ = 1, 40 do
@@ -215,7 +212,7 @@ describe("a source that is away", function()
   it("has pauses of its own if the policy sets them", function()
     started { sources = { "a.yaml", { "net", retry_min_ms = 100, retry_max_ms = 200 } } }
     e:source("net").fetch = engine.FAIL
-    reload()
+    e:reload_now()
     for _ = 1, 10 do
       local pause = e:source_status("net").next_ms
       assert.is_true(pause > 0 and pause <= 200)
@@ -227,7 +224,7 @@ describe("a source that is away", function()
     started { set = { collect_ms = 4000 } }
     e:source("net").fetch = engine.LATER
     e:write("a.yaml", "x: 2\n")
-    local w = reload()
+    local w = e:reload_now()
     e:advance(2999)
     assert.is_false(w:answered())
     e:advance(1)
@@ -242,16 +239,16 @@ describe("a source that is away", function()
     local s = e:source("net")
     s.fetch, s.deaf = engine.LATER, true
     for _ = 1, 4 do
-      local w = reload()
+      local w = e:reload_now()
       e:advance(300)
       assert.equal("unchanged", w:outcome())
     end
-    local w = reload()
+    local w = e:reload_now()
     assert.truthy(w:error().message:find("4 earlier fetches have not come back", 1, true))
     C.scripted_source_finish(s, 0)
     s.fetch = engine.OK
     e:step()
-    assert.equal("unchanged", reload():outcome())
+    assert.equal("unchanged", e:reload_now():outcome())
     assert.is_true(e:source_status("net").up)
   end)
 
@@ -259,7 +256,7 @@ describe("a source that is away", function()
     started()
     e:source("net").fetch = engine.TWICE
     e:deliver("net", "n: 2\n")
-    assert.equal("applied", reload():outcome())
+    assert.equal("applied", e:reload_now():outcome())
     assert.is_true(e:source_status("net").up)
   end)
 end)
@@ -274,7 +271,7 @@ describe("a policy that changes", function()
     started { net = { pushes = true } }
     local s = e:source("net")
     e:set_policy { sources = { "a.yaml", { "net", pushes = true } } }
-    assert.equal("applied", reload():outcome())
+    assert.equal("applied", e:reload_now():outcome())
     e:step()
     assert.equal(1, s.watching)
     assert.equal(1, s.watching_most)
@@ -293,7 +290,7 @@ describe("a policy that changes", function()
     e:journal()
     e:set_policy { sources = { "a.yaml", { "net", pushes = true, spec = 2 } },
       check = engine.FAIL }
-    assert.equal("rejected", reload():outcome())
+    assert.equal("rejected", e:reload_now():outcome())
     assert.falsy(e:journal():find("net.cancel", 1, true))
     assert.equal(2, tonumber(C.segue__engine_source_count(e.c)))
     assert.equal("watching", e:source_status("net").activity)
@@ -303,7 +300,7 @@ describe("a policy that changes", function()
     started()
     e:deliver("net", "n: 2\n", "r2")
     e:set_policy { sources = { "a.yaml", { "net" } }, check = engine.FAIL }
-    assert.equal("rejected", reload():outcome())
+    assert.equal("rejected", e:reload_now():outcome())
     assert.equal("r1", e:source_status("net").revision)
     e:set_policy { sources = { "a.yaml", { "net" } } }
     e:trigger("watch", "reload.lua changed")
@@ -311,7 +308,7 @@ describe("a policy that changes", function()
     assert.truthy(e:journal():find("settled applied", 1, true))
     assert.equal("1", e:value("n"))
     assert.equal("r1", e:source_status("net").revision)
-    assert.equal("applied", reload():outcome())
+    assert.equal("applied", e:reload_now():outcome())
     assert.equal("2", e:value("n"))
   end)
 
@@ -319,17 +316,17 @@ describe("a policy that changes", function()
     started()
     e:source("net").fetch = engine.FAIL
     e:set_policy { sources = { "a.yaml", { "net", spec = 2 } } }
-    assert.equal("failed", reload():outcome())
+    assert.equal("failed", e:reload_now():outcome())
     assert.equal("1", e:value("n"))
     e:set_policy { sources = { "a.yaml", { "net", spec = 1, interval_ms = 5000 } } }
-    assert.equal("applied", reload():outcome())
+    assert.equal("applied", e:reload_now():outcome())
     assert.is_true(e:source_status("net").held)
   end)
 
   it("removes a source with its clock and its watch", function()
     started { net = { pushes = true } }
     e:set_policy { sources = { "a.yaml" } }
-    assert.equal("applied", reload():outcome())
+    assert.equal("applied", e:reload_now():outcome())
     assert.is_nil(e:source_status("net"))
     assert.equal(0, e:source("net").watching)
     e:journal()
@@ -341,7 +338,7 @@ describe("a policy that changes", function()
     started()
     e:journal()
     e:set_policy { sources = { "a.yaml", { "net", spec = 2 } } }
-    reload()
+    e:reload_now()
     assert.equal(1, engine.count(e:journal(), "net.fetch"))
   end)
 end)
@@ -350,7 +347,7 @@ describe("stopping", function()
   it("waits for a source that ends its operations a moment after the cancel", function()
     e = engine.new { sources = { { "net", pushes = true } } }
     e:deliver("net", "n: 1\n")
-    reload()
+    e:reload_now()
     e:source("net").deaf = true
     local stopped = e:stop()
     e:step()
@@ -366,7 +363,7 @@ describe("stopping", function()
   it("abandons a source that does not end", function()
     e = engine.new { sources = { { "net", pushes = true } } }
     e:deliver("net", "n: 1\n")
-    reload()
+    e:reload_now()
     e:source("net").deaf = true
     local stopped = e:stop()
     e:step()
@@ -380,9 +377,9 @@ describe("stopping", function()
   it("ends watches and fetches, also those that ignore a cancel", function()
     e = engine.new { sources = { { "net", pushes = true } } }
     e:deliver("net", "n: 1\n")
-    reload()
+    e:reload_now()
     e:source("net").fetch = engine.LATER
-    reload()
+    e:reload_now()
     e:close()
     e = nil
   end)
@@ -390,7 +387,7 @@ describe("stopping", function()
   it("in the middle of the first fetch answers the waiters", function()
     e = engine.new { sources = { { "net" } } }
     e:source("net").fetch = engine.LATER
-    local w = reload()
+    local w = e:reload_now()
     local stopped = C.new("bool[1]")
     C.scripted_engine_stop(e.c, stopped)
     e:step()
@@ -405,7 +402,7 @@ describe("memory that runs out", function()
     for at = 1, 120 do
       e = engine.new { sources = { "a.yaml", { "net", pushes = true } } }
       e:deliver("net", "n: 1\n", "r1")
-      reload { trigger = "start" }
+      e:reload_now { trigger = "start" }
       e:deliver("net", "n: 2\n", "r2")
       C.segue__mem_fail_at(at)
       e:emit("net")

@@ -12,20 +12,12 @@ describe("a transaction", function()
     e = nil
   end)
 
-  local function change(options)
-    e.version_x = (e.version_x or 1) + 1
-    e:write("a.yaml", "x: " .. e.version_x)
-    local w = e:reload(options)
-    e:step()
-    return w
-  end
-
   describe("confirm", function()
     it("requires health for as long as `hold` sets", function()
       e = engine.started {}
       e:set_policy { probe = engine.OK,
                      set = { confirm_hold_ms = 2000, confirm_within_ms = 10000 } }
-      local w = change()
+      local w = e:change()
       e:advance(1500)
       assert.is_false(w:answered())
       e.hooks.probe = engine.FAIL_ONCE -- starts the hold again
@@ -39,14 +31,14 @@ describe("a transaction", function()
       it("probes until the end of " .. within .. " ms, and no longer", function()
         e = engine.started {}
         e:set_policy { probe = engine.FAIL, set = { confirm_within_ms = within } }
-        local w = change()
+        local w = e:change()
         e:advance(within - 1)
         assert.is_false(w:answered())
         e.hooks.probe = engine.OK -- 1 ms before the end
         e:advance(1)
         assert.equal("applied", w:outcome())
         e.hooks.probe = engine.FAIL
-        w = change()
+        w = e:change()
         e:advance(within - 1)
         assert.is_false(w:answered())
         e:advance(1)
@@ -58,7 +50,7 @@ describe("a transaction", function()
       e = engine.started {}
       e:set_policy { probe = engine.FAIL, set = { confirm_within_ms = 60000,
         confirm_failures = 3 } }
-      local w = change()
+      local w = e:change()
       e:advance(399)
       assert.is_false(w:answered())
       e:advance(1)
@@ -71,7 +63,7 @@ describe("a transaction", function()
       e = engine.started {}
       e:set_policy { probe = engine.FAIL, set = { confirm_within_ms = 60000,
         confirm_hold_ms = 1000, confirm_failures = 3 } }
-      local w = change()
+      local w = e:change()
       e:advance(200)
       e.hooks.probe = engine.OK
       e:advance(200)
@@ -86,7 +78,7 @@ describe("a transaction", function()
     it("waits for a last probe that takes a while", function()
       e = engine.started {}
       e:set_policy { probe = engine.FAIL, set = { confirm_within_ms = 300 } }
-      local w = change()
+      local w = e:change()
       e:advance(250)
       e.hooks.probe = engine.LATER
       e:advance(40)
@@ -99,7 +91,7 @@ describe("a transaction", function()
     it("ends a probe that hangs at the end of within", function()
       e = engine.started {}
       e:set_policy { probe = engine.LATER, set = { confirm_within_ms = 3000 } }
-      local w = change()
+      local w = e:change()
       e:advance(3000)
       assert.equal("reverted", w:outcome())
       C.scripted_hooks_finish(e.hooks)
@@ -109,7 +101,7 @@ describe("a transaction", function()
     it("queues triggers meanwhile", function()
       e = engine.started {}
       e:set_policy { probe = engine.FAIL, set = { confirm_within_ms = 2000 } }
-      local first = change()
+      local first = e:change()
       local second = e:reload()
       e:advance(900)
       assert.is_false(second:answered())
@@ -127,7 +119,7 @@ describe("a transaction", function()
       e = engine.started { modules = spec.modules }
       spec.reload = script
       e:set_policy(spec)
-      return change()
+      return e:change()
     end
 
     it("does the same as the default", function()

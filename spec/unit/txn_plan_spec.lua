@@ -10,14 +10,6 @@ describe("a transaction", function()
     e = nil
   end)
 
-  local function change(options)
-    e.version_x = (e.version_x or 1) + 1
-    e:write("a.yaml", "x: " .. e.version_x)
-    local w = e:reload(options)
-    e:step()
-    return w
-  end
-
   describe("with a changed policy", function()
     it("loads it and uses the new one for checks", function()
       e = engine.started { check = engine.OK }
@@ -52,14 +44,14 @@ describe("a transaction", function()
       e = engine.started { modules = { { "m" } } }
       e:set_policy { modules = { { "m" } } }
       e.triggers.fail = true
-      local w = change()
+      local w = e:change()
       assert.equal("failed", w:outcome())
       assert.equal("127.0.0.1:1 is in use", w:error().message)
       assert.equal(0, e.triggers.discards)
       e.triggers.fail = false
       e:behave("m", "prepare", engine.FAIL)
       e:set_policy { modules = { { "m" } } }
-      assert.equal("failed", change():outcome())
+      assert.equal("failed", e:change():outcome())
       assert.equal(1, e.triggers.discards)
     end)
 

@@ -16,17 +16,9 @@ describe("a transaction", function()
     e = nil
   end)
 
-  local function change(options)
-    e.version_x = (e.version_x or 1) + 1
-    e:write("a.yaml", "x: " .. e.version_x)
-    local w = e:reload(options)
-    e:step()
-    return w
-  end
-
   it("runs its phases in order", function()
     e = engine.started { check = engine.OK, modules = { { "m" } } }
-    change()
+    e:change()
     assert.equal("#2 collect\n#2 check\ncheck 2 1\n#2 plan\n#2 prepare\nm.prepare 2\n"
       .. "#2 commit\nm.start 2\n#2 confirm\n#2 settled applied\nm.drain 1\nm.stop 1\nm.destroy 1\n",
       (e:journal():gsub("m%.drain 1\n#2 settled applied\n", "#2 settled applied\nm.drain 1\n")))
@@ -88,7 +80,7 @@ describe("a transaction", function()
     it("is rejected by a veto", function()
       e = engine.started { check = engine.OK }
       e.hooks.check = engine.FAIL
-      local w = change()
+      local w = e:change()
       assert.equal("rejected", w:outcome())
       assert.equal("SEGUE_EVETO", w:error().name)
       assert.equal("check says no", w:error().message)
@@ -97,9 +89,9 @@ describe("a transaction", function()
     it("rejects when check has a bug or runs out of time", function()
       e = engine.started { check = engine.OK, check_code = C.SEGUE_EPOLICY }
       e.hooks.check = engine.FAIL
-      assert.equal("rejected", change():outcome())
+      assert.equal("rejected", e:change():outcome())
       e.hooks.check = engine.LATER
-      local w = change()
+      local w = e:change()
       assert.is_false(w:answered())
       e:advance(5000)
       assert.equal("rejected", w:outcome())
@@ -107,14 +99,14 @@ describe("a transaction", function()
       C.scripted_hooks_finish(e.hooks) -- late: ignored, but the hook is freed
       e:step()
       e.hooks.check = engine.OK
-      assert.equal("applied", change():outcome())
+      assert.equal("applied", e:change():outcome())
     end)
 
     it("reports a collect that hangs, and continues without it", function()
       e = engine.started { set = { collect_ms = 300 } }
       C.segue__loop_hold_jobs(e.loop, true) -- as if the worker hung
       for n = 1, 5 do
-        local w = change()
+        local w = e:change()
         e:advance(299)
         if n == 1 then assert.is_false(w:answered()) end
         for _ = 1, 20 do
@@ -128,7 +120,7 @@ describe("a transaction", function()
         assert.equal("1", e:value("x"))
       end
       C.segue__loop_hold_jobs(e.loop, false)
-      local w = change()
+      local w = e:change()
       e:advance(60000) -- whatever was to be tried again meanwhile
       assert.equal("applied", w:outcome())
       assert.equal(tostring(e.version_x), e:value("x"))
@@ -144,7 +136,7 @@ describe("a transaction", function()
       end)
 
       it("starts the new one and stops the old one", function()
-        assert.equal("applied", change():outcome())
+        assert.equal("applied", e:change():outcome())
         e:step()
         assert.same({ state = "serving", gate = "open", generation = 2, draining = 0 },
           e:status("m"))
@@ -154,7 +146,7 @@ describe("a transaction", function()
       it("keeps the old one when the new one refuses its configuration, without a retry", function()
         e:behave("m", "prepare", engine.REFUSE)
         local before = e:generation()
-        local w = change()
+        local w = e:change()
         assert.equal("rejected", w:outcome())
         assert.equal("SEGUE_ECONFIG", w:error().name)
         assert.equal(before, e:generation())
@@ -164,7 +156,7 @@ describe("a transaction", function()
         assert.equal("", e:journal())
         assert.equal("m=open", e:gates())
         assert.equal(1, tonumber(e.world.instances))
-        assert.equal("applied", change():outcome())
+        assert.equal("applied", e:change():outcome())
       end)
 
       for _, verb in ipairs { "prepare", "start" } do
@@ -172,7 +164,7 @@ describe("a transaction", function()
           it("keeps the old one when " .. verb .. " does " .. behaviour, function()
             e:behave("m", verb, engine[behaviour])
             local before = e:generation()
-            local w = change()
+            local w = e:change()
             -- the replacement that undo needs after a restart must be able to start
             if verb == "start" then e:behave("m", verb, engine.OK) end
             if behaviour == "LATER" then
@@ -194,7 +186,7 @@ describe("a transaction", function()
             assert.equal("m=open", e:gates(), e:journal())
             assert.equal("serving", e:status("m").state)
             assert.equal(1, tonumber(e.world.instances))
-            if e:generation() == 1 then assert.equal("applied", change():outcome()) end
+            if e:generation() == 1 then assert.equal("applied", e:change():outcome()) end
           end)
         end
       end
@@ -203,7 +195,7 @@ describe("a transaction", function()
         for _, verb in ipairs { "prepare", "start", "drain", "stop" } do
           it("counts one result when " .. verb .. " is done " .. behaviour, function()
             e:behave("m", verb, engine[behaviour])
-            assert.equal("applied", change():outcome())
+            assert.equal("applied", e:change():outcome())
             e:step()
             assert.equal("serving", e:status("m").state)
             e:behave("m", verb, engine.OK)
@@ -214,7 +206,7 @@ describe("a transaction", function()
       for _, verb in ipairs { "prepare", "start", "drain", "stop" } do
         it("cancels the " .. verb .. " of a module when its time limit has passed", function()
           e:behave("m", verb, engine.LATER)
-          change()
+          e:change()
           local m = e:module("m")
           local n = engine.verbs[verb]
           for _ = 1, 100 do -- a stop comes after the drain
@@ -239,7 +231,7 @@ describe("a transaction", function()
 
       it("cuts a drain that exceeds its time limit", function()
         e:behave("m", "drain", engine.LATER)
-        local w = change()
+        local w = e:change()
         assert.equal(replace ~= "restart", w:answered())
         e:advance(5000)
         assert.equal("applied", w:outcome())
@@ -256,7 +248,7 @@ describe("a transaction", function()
         it("does not revert when the old one's stop does " .. behaviour .. " after the flip",
             function()
           e:behave("m", "stop", engine[behaviour])
-          assert.equal("applied", change():outcome())
+          assert.equal("applied", e:change():outcome())
           e:advance(10000)
           assert.equal(0, e:status("m").draining)
           assert.equal(2, e:status("m").generation)
@@ -270,7 +262,7 @@ describe("a transaction", function()
 
       it("is applied and cuts the drain if the drain fails", function()
         e:behave("m", "drain", engine.FAIL)
-        assert.equal("applied", change():outcome())
+        assert.equal("applied", e:change():outcome())
         e:step()
         assert.truthy(e:journal():find("drain cut short", 1, true))
         assert.equal(1, tonumber(e.world.instances))
@@ -279,7 +271,7 @@ describe("a transaction", function()
       it("is undone when it is not confirmed", function()
         e:set_policy { modules = { { "m", replace, exclusive = replace == "restart" } },
                        probe = engine.FAIL, set = { confirm_within_ms = 2000 } }
-        local w = change()
+        local w = e:change()
         assert.is_false(w:answered())
         assert.equal("2", e:value("x")) -- it is live while it is on trial
         e:advance(2000)
@@ -295,7 +287,7 @@ describe("a transaction", function()
       it("is undone when it is not confirmed, at each failure of memory", function()
         e:set_policy { modules = { { "m", replace } }, probe = engine.OK,
                        set = { confirm_within_ms = 1000 } }
-        assert.equal("applied", change():outcome())
+        assert.equal("applied", e:change():outcome())
         for n = 1, 150 do
           e.hooks.probe = engine.FAIL
           local live = e:value("x")
@@ -353,7 +345,7 @@ describe("a transaction", function()
     it("starts a fresh old one when a restart's stop does " .. behaviour, function()
       e = engine.started { modules = { { "m", "restart" } } }
       e:behave("m", "stop", engine[behaviour])
-      local w = change()
+      local w = e:change()
       e:behave("m", "stop", engine.OK)
       e:advance(10000)
       assert.equal("reverted", w:outcome())
@@ -370,7 +362,7 @@ describe("a transaction", function()
   it("holds the gate shut from the drain of a restart to the flip", function()
     e = engine.started { modules = { { "m", "restart" } } }
     for _, verb in ipairs { "drain", "stop", "start" } do e:behave("m", verb, engine.LATER) end
-    local w = change()
+    local w = e:change()
     for _, verb in ipairs { "drain", "stop", "start" } do
       assert.equal("shut", e:status("m").gate)
       assert.equal("1", e:value("x"))
@@ -393,7 +385,7 @@ describe("a transaction", function()
       it("undoes in reverse order when the last one fails to start (" .. replace .. ")", function()
         e = engine.started { modules = three(replace) }
         e:behave("c", "start", engine.FAIL_ONCE)
-        local w = change()
+        local w = e:change()
         e:step()
         assert.equal("reverted", w:outcome())
         assert.equal("1", e:value("x"))
@@ -402,7 +394,7 @@ describe("a transaction", function()
         local b, a = journal:find("b.stop 2", 1, true), journal:find("a.stop 2", 1, true)
         assert.truthy(a and b and b < a, journal)
         assert.equal(3, tonumber(e.world.instances))
-        assert.equal("applied", change():outcome())
+        assert.equal("applied", e:change():outcome())
         e:step()
         assert.equal(3, tonumber(e.world.instances))
       end)
@@ -411,7 +403,7 @@ describe("a transaction", function()
         it(("undoes at fault point commit.%d (%s)"):format(point, replace), function()
           e = engine.started { modules = three(replace) }
           arm("commit." .. point)
-          local w = change()
+          local w = e:change()
           e:step()
           assert.equal(1, C.segue__fault_reached("commit." .. point))
           assert.equal("reverted", w:outcome())
@@ -424,7 +416,7 @@ describe("a transaction", function()
       it("undoes when publishing fails (" .. replace .. ")", function()
         e = engine.started { modules = three(replace) }
         arm "commit.flip"
-        local w = change()
+        local w = e:change()
         e:step()
         assert.equal("reverted", w:outcome())
         assert.equal(1, C.segue__fault_reached("commit.flip"))
@@ -435,7 +427,7 @@ describe("a transaction", function()
     it("publishes once, after the last start", function()
       e = engine.started { modules = three("handover") }
       e:behave("c", "start", engine.LATER)
-      local w = change()
+      local w = e:change()
       assert.equal("1", e:value("x"))
       e:finish("c", "start")
       e:step()
@@ -447,7 +439,7 @@ describe("a transaction", function()
   it("reports a failed undo, refuses at the gate, and restores the module later", function()
     e = engine.started { modules = { { "m", "restart", exclusive = true } } }
     e:behave("m", "start", engine.FAIL)
-    local w = change()
+    local w = e:change()
     e:step()
     assert.equal("reverted", w:outcome())
     assert.is_true(w:result().undo_failed)
@@ -464,7 +456,7 @@ describe("a transaction", function()
     e = engine.started { modules = { { "m", "handover", drain_ms = 3600000 } } }
     e:behave("m", "drain", engine.LATER)
     for _ = 1, 4 do
-      assert.equal("applied", change():outcome())
+      assert.equal("applied", e:change():outcome())
       e:step()
     end
     assert.truthy(e:status("m").draining <= 2)

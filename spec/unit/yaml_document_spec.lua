@@ -1,24 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- YAML documents as a whole: their limits, and what is refused by a message of its own.
 local document = require "spec.support.document"
-local value = document.value
-
--- Each entry: a text, and its value as JSON.
-local function means(cases)
-  for _, case in ipairs(cases) do
-    assert.equal(case[2], (value(case[1])), case[1])
-  end
-end
-
--- Each entry: a text, the error's name, and its whole text.
-local function refuses(cases, options)
-  for _, case in ipairs(cases) do
-    local text, err = value(case[1], options)
-    assert.is_table(err, "accepted: " .. case[1])
-    assert.equal(case[3], text)
-    assert.equal(case[2], err.name)
-  end
-end
+local means, refuses, value = document.means, document.refuses, document.value
 
 describe("a YAML document", function()
   it("without content is refused by one message, whatever form that has, or allowed", function()
