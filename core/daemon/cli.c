@@ -75,7 +75,7 @@ static const command commands[] = {
      "Both\n"
      "may be YAML or JSON, and one of them \"-\" for standard input. Exit codes: 0 valid, 3 not\n"
      "valid, 4 a file cannot be read or the schema is wrong.",
-     segue__cli_check, POLICY | LUA_DIR | JSON | LOG | SCHEMA, 1},
+     segue__cli_check, POLICY | STATE | LUA_DIR | JSON | LOG | SCHEMA, 1},
     {"plan", "", "show what a reload would do, without doing it",
      "Asks the daemon. If no daemon runs, shows the plan of a first start.\n"
      "Exit codes: as reload; 0 also if nothing would change.",

@@ -15,9 +15,10 @@
 
 enum { TOKEN_FILE_BYTES = 65536, TOKEN_MAX = 256 };
 
-/* Where the installed units (core/dist/segue.service) have their policies and their sockets. */
+/* Where the installed units (core/dist/segue.service) have their policies, sockets and states. */
 #define UNIT_POLICIES "/etc/segue/"
 #define UNIT_SOCKETS "/run/segue/"
+#define UNIT_STATES "/var/lib/segue/"
 
 /* Specs cannot write into /etc and /run. */
 static const char *root_folder(void) {
@@ -29,13 +30,14 @@ static const char *root_folder(void) {
 #endif
 }
 
-/* Fills in the socket of the installed unit that runs this policy: /etc/segue/reload.lua has
+/* Fills in a path of the installed unit that runs this policy: where /etc/segue/reload.lua has
  * /run/segue/control.sock, /etc/segue/NAME/reload.lua has /run/segue/NAME/control.sock. A command
  * without a policy, in a folder without one, means the first one.
  *
  * Returns false for any other policy: `segue reload` in the folder of a policy whose daemon is
  * stopped must not reload the daemon of the machine. */
-static bool find_unit_socket(const segue__cli *cli, char path[SEGUE__SOCKET_MAX + 1]) {
+static bool find_unit_path(const segue__cli *cli, const char *folder, const char *end, char *path,
+                           size_t size) {
   char real[PATH_MAX], policies[PATH_MAX];
   const char *root = root_folder(), *name = "";
   size_t len = (size_t)snprintf(policies, sizeof policies, "%s" UNIT_POLICIES, root), name_len = 0;
@@ -48,8 +50,22 @@ static bool find_unit_socket(const segue__cli *cli, char path[SEGUE__SOCKET_MAX 
     name = real + len;
     name_len = file > name ? (size_t)(file - name) : 0;
   }
-  return (size_t)snprintf(path, SEGUE__SOCKET_MAX + 1, "%s" UNIT_SOCKETS "%.*scontrol.sock", root,
-                          (int)name_len, name) <= SEGUE__SOCKET_MAX;
+  return (size_t)snprintf(path, size, "%s%s%.*s%s", root, folder, (int)name_len, name, end) < size;
+}
+
+static bool find_unit_socket(const segue__cli *cli, char path[SEGUE__SOCKET_MAX + 1]) {
+  return find_unit_path(cli, UNIT_SOCKETS, "control.sock", path, SEGUE__SOCKET_MAX + 1);
+}
+
+int segue__cli_state_folder(const segue__cli *cli, char **out, segue_error *err) {
+  const char *env = getenv("STATE_DIRECTORY");
+  char unit[PATH_MAX];
+  int rc = segue__state_find(cli->state, cli->policy, out, err);
+  if (rc < 0 || cli->state || (env && *env) || access(*out, F_OK) == 0) return rc;
+  if (!find_unit_path(cli, UNIT_STATES, "", unit, sizeof unit) || access(unit, F_OK)) return 0;
+  segue__free(*out);
+  *out = segue__strdup(unit);
+  return *out ? 0 : segue__errorf(err, UV_ENOMEM, "out of memory");
 }
 
 static int set_socket(segue__reach *reach, const char *path, const char *name, segue_error *err) {

@@ -25,6 +25,8 @@ int segue__reach_init(segue__reach *reach, const segue__cli *cli, const char *pa
 /* Writes into err why no daemon answered on the socket: all places that were looked at, and what is
  * there. Returns err->code. */
 int segue__reach_explain(const segue__reach *reach, const segue__cli *cli, segue_error *err);
+/* The state folder of the daemon that runs this policy, which may not exist; owned. */
+int segue__cli_state_folder(const segue__cli *cli, char **out, segue_error *err);
 /* Does the command name the daemon, by --url, --socket, --state or SEGUE_SOCKET? */
 bool segue__reach_is_named(const segue__cli *cli);
 void segue__reach_deinit(segue__reach *reach);

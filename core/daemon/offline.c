@@ -4,6 +4,7 @@
  * load, up to and including prepare. That engine opens no listener and no state folder, so it is
  * safe beside a daemon that serves the same policy.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,6 +19,7 @@
 #include "../instance/lua_paths.h"
 #include "budget.h"
 #include "cli.h"
+#include "connect.h"
 #include "sink.h"
 #include "table.h"
 
@@ -134,6 +136,31 @@ static int open_modules(trial *t, const segue__lua_services *services) {
   return rc ? rc : segue__lua_modules_new(&t->lua_modules, &options);
 }
 
+/* The plan reads what the daemon has written, so that it decides as the daemon would: whether a
+ * live file is another program's, and which files the policy no longer has. A folder that the files
+ * are written to instead (render --out) has none of that. */
+static int offline_open_files(trial *t, segue_error *err) {
+  segue__buf record;
+  char *folder = NULL;
+  segue__buf_init(&record);
+  int rc = t->cli->out ? 0 : segue__cli_state_folder(t->cli, &folder, err);
+  if (folder) segue__buf_addf(&record, "%s/" SEGUE__FILES_RECORD, folder);
+  if (!rc && record.failed) rc = UV_ENOMEM;
+  if (!rc && record.data && access(record.data, R_OK) && errno == EACCES)
+    SEGUE__LOG(&t->log, SEGUE_WARN, "files",
+               "cannot read which files segue has written: files that go are not listed; run the "
+               "command as the user of the daemon",
+               SEGUE__FIELD("record", record.data));
+  if (!rc)
+    rc = segue__file_world_new(&t->files, t->loop, &t->log, segue__os_default(), record.data);
+  segue__buf_deinit(&record);
+  segue__free(folder);
+  if (rc) return rc;
+  segue__file_world_rehearse(t->files);
+  if (t->cli->out) segue__file_world_capture(t->files, segue__cli_write_below, (void *)t->cli);
+  return 0;
+}
+
 static int offline_open_lua(trial *t, segue_error *err) {
   const segue__lua_services services = {offline_write_log, record_metric, t};
   int rc = segue__lua_paths_find(t->cli->lua_dir, &t->lua_dir, err);
@@ -142,10 +169,8 @@ static int offline_open_lua(trial *t, segue_error *err) {
   if (rc == 0) rc = open_modules(t, &services);
   if (rc < 0) return rc;
   t->modules.folder = t->plugin_dir;
-  rc = segue__file_world_new(&t->files, t->loop, &t->log, segue__os_default(), NULL);
+  rc = offline_open_files(t, err);
   if (rc < 0) return rc;
-  segue__file_world_rehearse(t->files);
-  if (t->cli->out) segue__file_world_capture(t->files, segue__cli_write_below, (void *)t->cli);
   segue__module_kinds(t->kinds, &t->modules, t->lua_modules, t->files);
   segue__lua_options options = {
       .size = sizeof options,
@@ -194,6 +219,7 @@ static int offline_open_all(trial *t, segue_error *err) {
   options.publication = t->owner->publication;
   options.gates = t->owner->gates;
   options.wants = segue__file_world_wants(t->files);
+  options.leftovers = segue__file_world_leftovers(t->files);
   rc = segue__engine_new(&t->engine, &options);
   if (rc < 0) return rc;
   t->secret_observer = (segue__observer){.on_secrets = offline_on_secrets, .data = t};

@@ -170,6 +170,7 @@ static void book_untake(segue__file_book *book, book_entry *entry) {
 int segue__file_book_take(segue__file_book *book, const char *path, const char *module,
                           segue__file_part part, segue_error *err) {
   char shown[SEGUE__SHOWN_MAX];
+  if (book->rehearses) return 0;
   pthread_mutex_lock(&book->mutex);
   book_entry *entry = book_get(book, path);
   int rc = 0;
@@ -268,7 +269,7 @@ int segue__file_book_save(segue__file_book *book, segue_error *err) {
   segue__buf json;
   segue__buf_init(&json);
   pthread_mutex_lock(&book->mutex);
-  bool due = book->changed && book->record;
+  bool due = book->changed && segue__file_book_record(book);
   if (due) book_write(book, &json);
   book->changed = false;
   pthread_mutex_unlock(&book->mutex);
@@ -326,7 +327,15 @@ static int book_read(segue__file_book *book) {
 }
 
 const char *segue__file_book_record(const segue__file_book *book) {
-  return book->record;
+  return book->rehearses ? NULL : book->record;
+}
+
+void segue__file_book_rehearse(segue__file_book *book) {
+  book->rehearses = true;
+}
+
+bool segue__file_book_rehearses(const segue__file_book *book) {
+  return book->rehearses;
 }
 
 int segue__file_book_new(segue__file_book **out, const char *record) {

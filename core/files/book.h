@@ -24,6 +24,10 @@ typedef struct segue__file_book segue__file_book;
  * copy. Fails where this process has no memory or descriptor to read it. */
 int segue__file_book_new(segue__file_book **out, const char *record);
 const char *segue__file_book_record(const segue__file_book *book); /* its path, or NULL */
+/* From now on nothing is locked, and the record is not written: for a plan beside a process that
+ * has the locks. record() returns NULL. */
+void segue__file_book_rehearse(segue__file_book *book);
+bool segue__file_book_rehearses(const segue__file_book *book);
 void segue__file_book_free(segue__file_book *book); /* releases all locks; NULL allowed */
 
 /* The way in which a destination changes. */

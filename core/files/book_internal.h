@@ -38,6 +38,7 @@ struct segue__file_book {
   pthread_mutex_t mutex;
   char *record;
   bool changed;
+  bool rehearses;       /* nothing is locked or written */
   bool passes;          /* staying is known */
   segue__names staying; /* the modules of the next policy */
   book_entry *entries;

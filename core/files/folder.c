@@ -319,6 +319,45 @@ static int folder_name_members(folder_stage *stage) {
   return 0;
 }
 
+static bool folder_lists(const folder_stage *stage, const char *name) {
+  if (segue__folder_content_find(&stage->next, name)) return true;
+  for (size_t i = 0; i < stage->set->count; i++)
+    if (folder_has(stage->link, &stage->set->files[i]) &&
+        !strcmp(folder_member_name(&stage->set->files[i]), name))
+      return true;
+  return false;
+}
+
+/* A file that another program has added to the live folder is not in the next one. It is a file of
+ * the set, so that plans and the history list it. */
+static int folder_add_foreign(folder_stage *stage, const segue__folder_entry *entry) {
+  segue__file_set *set = stage->set;
+  size_t at = (size_t)(stage->link - set->files);
+  segue__set_file *file = segue__file_set_grow(set);
+  stage->link = &set->files[at];
+  if (!file) return folder_memory(stage);
+  const char *folder = stage->link->generation ? stage->link->generation : stage->link->staged;
+  file->dropped = file->foreign = true;
+  file->part = SEGUE__PART_MEMBER;
+  file->previous = entry->version;
+  file->to = segue__folder_inside(stage->link->to, entry->name);
+  file->path = segue__folder_inside(stage->link->path, entry->name);
+  file->staged = segue__folder_inside(folder, entry->name);
+  set->changed++;
+  return file->to && file->path && file->staged ? 0 : folder_memory(stage);
+}
+
+/* The last step of a link: the files of the set move in memory. */
+static int folder_name_foreign(folder_stage *stage) {
+  int rc = 0;
+  for (size_t i = 0; i < stage->live.count && !rc; i++) {
+    const segue__folder_entry *entry = &stage->live.entries[i];
+    bool file = entry->version.kind != SEGUE__FILE_NONE;
+    if (file && !folder_lists(stage, entry->name)) rc = folder_add_foreign(stage, entry);
+  }
+  return rc;
+}
+
 /* The previous link gets a lasting name at the commit if it leads to a folder that another program
  * has changed. */
 static int folder_note_foreign(folder_stage *stage) {
@@ -349,6 +388,7 @@ static int folder_build(folder_stage *stage) {
   if (!rc && !ready) rc = folder_write(stage, part);
   if (!rc) rc = folder_link(stage);
   if (!rc) rc = folder_name_members(stage);
+  if (!rc) rc = folder_name_foreign(stage);
   segue__free(part);
   return rc;
 }
@@ -365,7 +405,8 @@ static int folder_drop(folder_stage *stage, int looked) {
   if (!rc && link->staged && link->before) rc = segue__file_dropped_write(link, stage->err);
   if (rc || !link->staged) return rc;
   rc = folder_note_foreign(stage);
-  return rc ? rc : folder_name_members(stage);
+  if (!rc) rc = folder_name_members(stage);
+  return rc ? rc : folder_name_foreign(stage);
 }
 
 static int folder_keep(folder_stage *stage) {

@@ -46,13 +46,13 @@ int segue__file_world_new(segue__file_world **out, segue__loop *loop, const segu
 }
 
 void segue__file_world_rehearse(segue__file_world *world) {
-  segue__file_book_free(world->book);
-  world->book = NULL;
+  segue__file_book_rehearse(world->book);
 }
 
 int segue__file_world_simulate(segue__file_world *world, const segue__file_store *store,
                                const segue__effect_outside *outside) {
-  segue__file_world_rehearse(world);
+  segue__file_book_free(world->book);
+  world->book = NULL;
   world->outside = outside;
   return segue__simulation_new(&world->simulation, store);
 }
@@ -268,7 +268,8 @@ static int kind_users(const segue__file_module *module, segue_error *err) {
   static const char *const names[] = {"check", "apply", "undo"};
   if (!world || world->simulation || world->capture) return 0;
   for (size_t i = 0; i < sizeof effects / sizeof *effects; i++) {
-    if (!effects[i]->user || (i && !world->book)) continue; /* a plan runs the check only */
+    if (!effects[i]->user || (i && segue__file_book_rehearses(world->book)))
+      continue; /* a plan runs the check only */
     bool mounts = !i && !segue__check_names_files(effects[i]);
     if (mounts ? geteuid() == 0 : segue__user_may_change()) continue;
     return segue__errorf(err, SEGUE_ECONFIG,

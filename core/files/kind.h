@@ -20,6 +20,9 @@
 /* The languages of templates: the option `language`, and lua/segue/template/command.lua. */
 #define SEGUE__TEMPLATE_LANGUAGES "go|etlua"
 
+/* The record of the versions that were written last, in the state folder. */
+#define SEGUE__FILES_RECORD "files.json"
+
 /* The files of one instance of segue: what its modules share. */
 typedef struct segue__file_world segue__file_world;
 /* record: the file of the versions that were written last (book.h); NULL: none. loop, log and os
@@ -32,8 +35,8 @@ void segue__file_world_close(segue__file_world *world); /* NULL allowed */
 typedef struct segue__engine segue__engine;
 int segue__file_world_watch(segue__file_world *world, segue__engine *engine);
 void segue__file_world_unwatch(segue__file_world *world, void (*cb)(void *data), void *data);
-/* Nothing is locked, and staged files of other processes stay: for a plan beside a daemon that
- * owns the files. */
+/* Nothing is locked, the record is not written, and staged files of other processes stay: for a
+ * plan beside a daemon that owns the files. */
 void segue__file_world_rehearse(segue__file_world *world);
 /* Files are in memory (simulation.h), and effects go to outside, which is borrowed: for
  * segue.testing.

@@ -135,6 +135,13 @@ static int restore_written(const segue__file_restore *restore, segue_error *err)
                        restore->path);
 }
 
+static int restore_lost(const segue__file_restore *restore, segue_error *err) {
+  return segue__errorf(err, SEGUE_EUNDO,
+                       "%s was changed by another program, and no copy of it can be made: it "
+                       "stays as it is",
+                       restore->path);
+}
+
 static int restore_in_place(segue__file_restore *restore, const char *from, const char *spare,
                             const segue__file_version *now, segue_error *err) {
   segue__file_stamp before;
@@ -149,11 +156,7 @@ static int restore_in_place(segue__file_restore *restore, const char *from, cons
   if (rc) return rc;
   if (third && !mixture) {
     restore->kept = restore_keep(restore->path, NULL);
-    if (!restore->kept)
-      return segue__errorf(err, SEGUE_EUNDO,
-                           "%s was changed by another program, and no copy of it can be made: it "
-                           "stays as it is",
-                           restore->path);
+    if (!restore->kept) return restore_lost(restore, err);
   }
   rc = segue__file_overwrite(restore->path, from, &before);
   if (rc == UV_EAGAIN || rc == SEGUE_ECONFLICT) return restore_written(restore, err);
@@ -163,7 +166,6 @@ static int restore_in_place(segue__file_restore *restore, const char *from, cons
 /* The destination exists and has another version. */
 static int restore_replace(segue__file_restore *restore, const char *from, const char *spare,
                            const segue__file_version *now, segue_error *err) {
-  segue__file_version out;
   /* The wanted version may be under the spare name itself, which an exchange by links overwrites.
    */
   char *swap = segue__file_beside(restore->staged, "swap");
@@ -171,13 +173,27 @@ static int restore_replace(segue__file_restore *restore, const char *from, const
   int rc = segue__file_exchange(restore->path, from, from == spare ? swap : spare);
   segue__free(swap);
   if (rc == UV_EBUSY || rc == UV_EXDEV) return restore_in_place(restore, from, spare, now, err);
-  if (rc) return segue__explain(err, rc, "write", restore->path);
-  rc = segue__file_version_read(from, &out, NULL, err);
-  if (rc || out.kind == SEGUE__FILE_NONE || segue__file_version_equal(&out, restore->other) ||
-      segue__file_version_equal(&out, restore->wanted))
-    return rc;
-  restore->kept = restore_keep(restore->path, from);
-  return 0; /* without a name of its own it stays under the staged one: nothing is removed then */
+  return rc ? segue__explain(err, rc, "write", restore->path) : 0;
+}
+
+/* A third version that the exchange has moved away gets a name of its own. Not only an exchange of
+ * this run: one that failed, or was killed, right behind it is repeated, and the next set would
+ * remove what has a staged name. */
+static int restore_keep_third(segue__file_restore *restore, const char *spare, segue_error *err) {
+  const char *const places[] = {restore->staged, spare};
+  segue__file_version version;
+  for (int i = 0; i < 2; i++) {
+    int rc = segue__file_version_read(places[i], &version, NULL, err);
+    if (segue__file_read_failed(rc)) return rc;
+    if (rc || version.kind == SEGUE__FILE_NONE ||
+        segue__file_version_equal(&version, restore->other) ||
+        segue__file_version_equal(&version, restore->wanted))
+      continue;
+    segue__free(restore->kept);
+    restore->kept = restore_keep(restore->path, places[i]);
+    if (!restore->kept) return restore_lost(restore, err);
+  }
+  return 0;
 }
 
 static int restore_remove(segue__file_restore *restore, const segue__file_version *now,
@@ -236,6 +252,7 @@ static int restore_move(segue__file_restore *restore, segue_error *err) {
   if (!rc && !restore->left) rc = segue__file_version_read(restore->path, &now, NULL, err);
   if (!rc && !restore->left && !segue__file_version_equal(&now, restore->wanted))
     rc = restore_step(restore, spare, &now, err);
+  if (!rc && !restore->left) rc = restore_keep_third(restore, spare, err);
   segue__free(spare);
   return rc;
 }

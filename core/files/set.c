@@ -333,7 +333,7 @@ int segue__file_set_stage(segue__file_set *set, segue_error *err) {
   if (!rc) rc = segue__file_dropped_add(set, err);
   for (size_t i = wanted; i < set->count && !rc; i++)
     rc = stage_take(set, i, err);
-  if (!rc && set->book) segue__file_sweep(set);
+  if (!rc && set->book && !segue__file_book_rehearses(set->book)) segue__file_sweep(set);
   for (size_t i = 0; i < set->count && !rc; i++)
     if (set->files[i].part == SEGUE__PART_FILE) rc = stage_file(set, &set->files[i], err);
   if (!rc) rc = segue__file_stage_write(set, err);

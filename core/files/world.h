@@ -24,7 +24,7 @@ struct segue__file_world {
   segue__loop *loop;
   const segue__logger *log;
   const segue__os *os;
-  segue__file_book *book;      /* NULL: a rehearsal */
+  segue__file_book *book;      /* NULL: a simulation */
   segue__inventory *inventory; /* NULL: no set has begun */
   segue__file_drift *drift;    /* NULL: nothing is watched */
   segue__engine *engine;       /* whose observers follow the modules; NULL: there are none */

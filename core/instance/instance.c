@@ -327,7 +327,7 @@ static int open_lua_modules(segue *s, const segue__lua_services *services) {
 static int open_files(segue *s) {
   segue__buf record;
   segue__buf_init(&record);
-  if (s->state.folder) segue__buf_addf(&record, "%s/files.json", s->state.folder);
+  if (s->state.folder) segue__buf_addf(&record, "%s/" SEGUE__FILES_RECORD, s->state.folder);
   int rc = record.failed ? UV_ENOMEM
                          : segue__file_world_new(&s->files, s->loop, &s->log, segue__os_default(),
                                                  record.data);

@@ -88,6 +88,35 @@ describe("a folder of generations of a daemon", function()
     left(d)
   end)
 
+  it("is checked as run decides: a foreign link is replaced, what goes is listed", function()
+    local d = folder_module.start { module = 'removed = "remove"' }
+    wait.until_true(function() return d.dir:read ".segue/files.json" end)
+    d.dir:save("out/d/mine", "3\n")
+    put(d, 2)
+    local before = d.dir:read ".segue/files.json"
+    for _, command in ipairs { "plan", "check" } do
+      local answer = d:cli(command)
+      assert.equal(0, answer.code, answer.output)
+      assert.matches("out/d/mine: removed.*%-3\n", answer.stdout)
+    end
+    d:stop()
+    local live = uv.fs_readlink(d.dir:at "out/d")
+    os.remove(d.dir:at "out/d")
+    assert(uv.fs_symlink("../own", d.dir:at "out/d"))
+    local answer = d:cli("check", "--state", d.dir:at ".segue")
+    assert.equal(0, answer.code, answer.output)
+    assert.matches("out/d/a: new", answer.stdout)
+    assert.equal(before, d.dir:read ".segue/files.json")
+    assert.equal("../own", uv.fs_readlink(d.dir:at "out/d"))
+    assert.equal(4, d:cli("check", "--state", d.dir:at "none").code)
+    os.remove(d.dir:at "out/d")
+    assert(uv.fs_symlink(live, d.dir:at "out/d"))
+    d.dir:save("reload.lua", 'return { sources = { require("segue").file "a.yaml" } }')
+    answer = d:cli "check"
+    assert.equal(0, answer.code, answer.output)
+    assert.matches("out/d/a: removed.*out/d/b: removed", answer.stdout)
+  end)
+
   it("is listed, compared and rolled back by its files", function()
     local d = folder_module.start {}
     local _, answer = reload(d, 2)

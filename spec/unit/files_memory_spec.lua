@@ -176,6 +176,26 @@ describe("memory that runs out at one allocation of a set of files", function()
     end
   end)
 
+  it("brings back a file that another program has changed since, and keeps that version", function()
+    apply { { "a", "0" } }
+    each_allocation(function(n)
+      local set = new({ { "a", tostring(n) } }, {})
+      assert(set:stage())
+      local intent = set:intent()
+      assert(set:commit())
+      dir:save("a", "third")
+      arm(n)
+      local ok = file_set.recover(intent, false)
+      disarm()
+      if not ok then assert(file_set.recover(intent, false)) end
+      set:free()
+      assert.equal("0", dir:read "a", "allocation " .. n)
+      local name = changed()
+      assert.equal("third", name and dir:read(name), "allocation " .. n)
+      os.remove(dir:at(name))
+    end)
+  end)
+
   it("fails to read the record, and forgets no file of it", function()
     apply { { "a", "1" }, { "b", "1" } }
     local failed = each_allocation(function(n)

@@ -243,4 +243,6 @@ return {
     "if (rc) scan_forget(book, out);", "", memory },
   { "another version that is not found for want of memory", "core/files/restore.c",
     "if (segue__file_read_failed(rc) || rc == UV_EIO) return rc;", "", memory },
+  { "a third version that an interrupted undo has moved away", "core/files/restore.c",
+    "if (!rc && !restore->left) rc = restore_keep_third(restore, spare, err);", "", memory },
 }
