@@ -11,9 +11,10 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "../os/os.h"
 #include "fetch_internal.h"
 
-enum { HEAD_BYTES = 256 << 10, CHUNK_BYTES = 64 << 10 };
+enum { HEAD_BYTES = 256 << 10, CHUNK_BYTES = 64 << 10, TLS_FILE_BYTES = 4 << 20 };
 
 /* ---- Bytes ----------------------------------------------------------------------------------- */
 
@@ -169,23 +170,40 @@ static void set_protocols(segue__fetch *f) {
 #pragma GCC diagnostic pop
 }
 
+/* A file of TLS is read for each request and given to libcurl as bytes: libcurl compares them with
+ * those of its open connections. With a path it compares the paths, so that a file which was
+ * replaced, perhaps because its key was stolen, had no effect on requests that find a connection.
+ */
+static int set_tls_file(segue__fetch *f, const char *path, CURLoption as_bytes, CURLoption as_path,
+                        segue_error *err) {
+  const segue__curl *curl = f->fetcher->curl;
+  const segue__os *os = segue__os_default();
+  segue__bytes bytes = {0};
+  segue_error why;
+  if (!path) return 0;
+  int rc = os->read_file(os->data, path, TLS_FILE_BYTES, &bytes, &why);
+  if (rc) return segue__errorf(err, rc, "no trusted connection to %s: %s", f->shown, why.message);
+  struct curl_blob blob = {bytes.data, bytes.len, CURL_BLOB_COPY};
+  CURLcode code = curl->setopt(f->easy, as_bytes, &blob);
+  explicit_bzero(bytes.data, bytes.len);
+  segue__free(bytes.data);
+  if (code == CURLE_UNKNOWN_OPTION) code = curl->setopt(f->easy, as_path, path); /* before 7.77 */
+  return code == CURLE_OK ? 0 : segue__errorf(err, UV_ENOMEM, "%s: out of memory", f->shown);
+}
+
 /* tls.ca replaces the trust of the system. libcurl has two stores and asks both: CAINFO (a file)
  * and CAPATH (a folder, /etc/ssl/certs on Debian), so the folder must go where a file is named, or
- * every public authority is trusted beside it. libcurl also keeps a parsed store for 24 hours
- * (CA_CACHE_TIMEOUT): 0, or a file that was replaced, perhaps because its key was stolen, counts
- * until tomorrow. And a session that is resumed is not verified again, so none is resumed. */
-static void set_tls(segue__fetch *f, const segue__fetch_options *o) {
+ * every public authority is trusted beside it. A session that is resumed is not verified again, so
+ * none is resumed. */
+static int set_tls(segue__fetch *f, const segue__fetch_options *o, segue_error *err) {
   const segue__curl *curl = f->fetcher->curl;
-  if (o->ca) {
-    curl->setopt(f->easy, CURLOPT_CAINFO, o->ca);
-    curl->setopt(f->easy, CURLOPT_CAPATH, NULL);
-  }
-  (void)curl->setopt(f->easy, CURLOPT_CA_CACHE_TIMEOUT, 0L); /* older libraries keep nothing */
+  if (o->ca) curl->setopt(f->easy, CURLOPT_CAPATH, NULL);
   curl->setopt(f->easy, CURLOPT_SSL_SESSIONID_CACHE, 0L);
-  if (o->cert) curl->setopt(f->easy, CURLOPT_SSLCERT, o->cert);
-  if (o->key) curl->setopt(f->easy, CURLOPT_SSLKEY, o->key);
   curl->setopt(f->easy, CURLOPT_SSL_VERIFYPEER, o->insecure ? 0L : 1L);
   curl->setopt(f->easy, CURLOPT_SSL_VERIFYHOST, o->insecure ? 0L : 2L);
+  int rc = set_tls_file(f, o->ca, CURLOPT_CAINFO_BLOB, CURLOPT_CAINFO, err);
+  if (!rc) rc = set_tls_file(f, o->cert, CURLOPT_SSLCERT_BLOB, CURLOPT_SSLCERT, err);
+  return rc ? rc : set_tls_file(f, o->key, CURLOPT_SSLKEY_BLOB, CURLOPT_SSLKEY, err);
 }
 
 static void fetch_set_limits(segue__fetch *f, const segue__fetch_options *o) {
@@ -322,7 +340,8 @@ int segue__fetch_set(segue__fetch *f, const segue__fetch_options *o, segue_error
   if (o->socket_path) f->fetcher->curl->setopt(f->easy, CURLOPT_UNIX_SOCKET_PATH, o->socket_path);
   set_method(f);
   set_protocols(f);
-  set_tls(f, o);
+  rc = f->secure || o->redirects ? set_tls(f, o, err) : 0;
+  if (rc) return rc;
   fetch_set_limits(f, o);
   set_keep_alive(f);
   set_callbacks(f);

@@ -17,6 +17,13 @@
 /* Names in parentheses are macros too. */
 #define SEGUE__OPENSSL_FUNCTIONS(X)                                                                \
   X(TLS_server_method)                                                                             \
+  X(TLS_client_method)                                                                             \
+  X(SSL_CTX_set_default_verify_paths)                                                              \
+  X(SSL_set_connect_state)                                                                         \
+  X(SSL_set1_host)                                                                                 \
+  X(SSL_get0_param)                                                                                \
+  X(SSL_ctrl)                                                                                      \
+  X(X509_VERIFY_PARAM_set1_ip_asc)                                                                 \
   X(SSL_CTX_new)                                                                                   \
   X(SSL_CTX_free)                                                                                  \
   X(SSL_CTX_ctrl)                                                                                  \

@@ -9,35 +9,13 @@
  * another call left there would make a good connection fail. So the queue is cleared before each
  * operation.
  */
-#include "tls.h"
-
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <uv.h>
 
-#include "../os/mem.h"
-#include "openssl.h"
+#include "tls_internal.h"
 
-enum { SUBJECT_MAX = 256, OUTGOING_KEEP = 65536, NAMES_MAX = 4096 };
-
-struct segue__tls_context {
-  long refs; /* atomic */
-  const segue__openssl *ssl;
-  SSL_CTX *ctx;
-  bool asks; /* for a certificate of the client */
-  char subject[SUBJECT_MAX];
-  int64_t expires;
-};
-
-struct segue__tls {
-  segue__tls_context *context;
-  SSL *ssl;
-  BIO *in, *out; /* the SSL's */
-  bool established;
-  const char *why;
-  segue__tls_client *client;
-};
+enum { OUTGOING_KEEP = 65536, NAMES_MAX = 4096 };
 
 /* ---- Contexts -------------------------------------------------------------------------------- */
 
@@ -46,7 +24,7 @@ static const char *tls_reason(const segue__openssl *o) {
   return text ? text : "not in the PEM format";
 }
 
-static int tls_refuse(const segue__tls_context *c, const segue__tls_file *file, const char *what,
+int segue__tls_refuse(const segue__tls_context *c, const segue__tls_file *file, const char *what,
                       segue_error *err) {
   segue__errorf(err, SEGUE_EPOLICY, "%s cannot be used as %s: %s", file->name, what,
                 tls_reason(c->ssl));
@@ -70,7 +48,7 @@ static void note_expiry(segue__tls_context *c, const X509 *x509) {
 
 /* The context takes a reference of its own to the certificate, but not to the ones that are added
  * to the chain. */
-static bool use_certificate(segue__tls_context *c, X509 *x509, bool first) {
+bool segue__tls_use_certificate(segue__tls_context *c, X509 *x509, bool first) {
   note_expiry(c, x509);
   if (!first) return c->ssl->SSL_CTX_ctrl(c->ctx, SSL_CTRL_CHAIN_CERT, 1, x509) == 1;
   c->ssl->X509_NAME_oneline(c->ssl->X509_get_subject_name(x509), c->subject, sizeof c->subject);
@@ -84,9 +62,10 @@ static bool add_authority(segue__tls_context *c, X509 *x509, bool first) {
 }
 
 /* Calls take for each certificate of a file. A file without a certificate is an error. */
-static int each_certificate(segue__tls_context *c, const segue__tls_file *file, const char *what,
-                            bool (*take)(segue__tls_context *c, X509 *x509, bool first),
-                            segue_error *err) {
+int segue__tls_each_certificate(segue__tls_context *c, const segue__tls_file *file,
+                                const char *what,
+                                bool (*take)(segue__tls_context *c, X509 *x509, bool first),
+                                segue_error *err) {
   BIO *bio = tls_open_file(c, file);
   if (!bio) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", file->name);
   size_t count = 0;
@@ -100,41 +79,42 @@ static int each_certificate(segue__tls_context *c, const segue__tls_file *file, 
   /* OpenSSL reports the end of the file as an error: the only one that is no fault. */
   unsigned long last = c->ssl->ERR_peek_last_error();
   bool ended = ERR_GET_LIB(last) == ERR_LIB_PEM && ERR_GET_REASON(last) == PEM_R_NO_START_LINE;
-  int rc = good && count && ended ? 0 : tls_refuse(c, file, what, err);
+  int rc = good && count && ended ? 0 : segue__tls_refuse(c, file, what, err);
   c->ssl->BIO_free(bio);
   c->ssl->ERR_clear_error();
   return rc;
 }
 
-static int no_passphrase(char *buf, int size, int writing, void *data) {
+int segue__tls_no_passphrase(char *buf, int size, int writing, void *data) {
   (void)buf, (void)size, (void)writing, (void)data;
   return -1;
 }
 
-static int use_key(segue__tls_context *c, const segue__tls_options *options, segue_error *err) {
+int segue__tls_use_key(segue__tls_context *c, const segue__tls_file *key_file,
+                       const segue__tls_file *cert, segue_error *err) {
   const segue__openssl *o = c->ssl;
-  BIO *bio = tls_open_file(c, &options->key);
-  if (!bio) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", options->key.name);
-  EVP_PKEY *key = o->PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL);
+  BIO *bio = tls_open_file(c, key_file);
+  if (!bio) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", key_file->name);
+  EVP_PKEY *key = o->PEM_read_bio_PrivateKey(bio, NULL, segue__tls_no_passphrase, NULL);
   o->BIO_free(bio);
-  if (!key && memmem(options->key.data, options->key.len, "ENCRYPTED", 9)) {
+  if (!key && memmem(key_file->data, key_file->len, "ENCRYPTED", 9)) {
     o->ERR_clear_error();
     segue__errorf(err, SEGUE_EPOLICY,
                   "%s is encrypted, and a daemon cannot ask for a passphrase: store the key "
                   "without one, readable for this user only",
-                  options->key.name);
-    segue__error_set_place(err, options->key.name, 0, 0);
+                  key_file->name);
+    segue__error_set_place(err, key_file->name, 0, 0);
     return SEGUE_EPOLICY;
   }
-  if (!key) return tls_refuse(c, &options->key, "a private key", err);
+  if (!key) return segue__tls_refuse(c, key_file, "a private key", err);
   bool good = o->SSL_CTX_use_PrivateKey(c->ctx, key) == 1 && o->SSL_CTX_check_private_key(c->ctx);
   o->EVP_PKEY_free(key);
   if (good) return 0;
   o->ERR_clear_error();
   segue__errorf(err, SEGUE_EPOLICY,
                 "the key in %s does not belong to the certificate in %s: replace both together",
-                options->key.name, options->cert.name);
-  segue__error_set_place(err, options->key.name, 0, 0);
+                key_file->name, cert->name);
+  segue__error_set_place(err, key_file->name, 0, 0);
   return SEGUE_EPOLICY;
 }
 
@@ -163,17 +143,19 @@ static bool tls_set_rules(segue__tls_context *c) {
                                      SSL_OP_PRIORITIZE_CHACHA | SSL_OP_NO_COMPRESSION);
   o->SSL_CTX_ctrl(c->ctx, SSL_CTRL_MODE, SSL_MODE_RELEASE_BUFFERS, NULL);
   o->SSL_CTX_set_alpn_select_cb(c->ctx, choose_protocol, NULL);
-  o->SSL_CTX_set_default_passwd_cb(c->ctx, no_passphrase);
+  o->SSL_CTX_set_default_passwd_cb(c->ctx, segue__tls_no_passphrase);
   return o->SSL_CTX_ctrl(c->ctx, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_2_VERSION, NULL) == 1 &&
          o->SSL_CTX_set_cipher_list(c->ctx, "ECDHE+AESGCM:ECDHE+CHACHA20") == 1 &&
          o->SSL_CTX_set_session_id_context(c->ctx, id, sizeof id - 1) == 1;
 }
 
-static int tls_fill(segue__tls_context *c, const segue__tls_options *options, segue_error *err) {
+static int tls_fill(segue__tls_context *c, const void *given, segue_error *err) {
+  const segue__tls_options *options = given;
   c->ctx = c->ssl->SSL_CTX_new(c->ssl->TLS_server_method());
   if (!c->ctx || !tls_set_rules(c)) return segue__errorf(err, UV_ENOMEM, "TLS cannot be set up");
-  int rc = each_certificate(c, &options->cert, "a certificate", use_certificate, err);
-  if (!rc) rc = use_key(c, options, err);
+  int rc = segue__tls_each_certificate(c, &options->cert, "a certificate",
+                                       segue__tls_use_certificate, err);
+  if (!rc) rc = segue__tls_use_key(c, &options->key, &options->cert, err);
   if (rc || !options->client_ca.len) return rc;
   c->asks = !options->client_optional;
   c->ssl->SSL_CTX_set_verify(
@@ -182,25 +164,33 @@ static int tls_fill(segue__tls_context *c, const segue__tls_options *options, se
   /* A certificate that is named here is trusted, also one of an authority that another one has
    * signed. */
   c->ssl->X509_STORE_set_flags(c->ssl->SSL_CTX_get_cert_store(c->ctx), X509_V_FLAG_PARTIAL_CHAIN);
-  return each_certificate(c, &options->client_ca, "the CA of clients", add_authority, err);
+  return segue__tls_each_certificate(c, &options->client_ca, "the CA of clients", add_authority,
+                                     err);
 }
 
-int segue__tls_context_new(segue__tls_context **out, const segue__tls_options *options,
-                           segue_error *err) {
+int segue__tls_context_make(segue__tls_context **out, const char *name,
+                            int (*fill)(segue__tls_context *c, const void *options,
+                                        segue_error *err),
+                            const void *options, segue_error *err) {
   *out = NULL;
   const segue__openssl *o = segue__openssl_load(err);
   if (!o) return UV_ENOSYS;
   segue__tls_context *c = segue__calloc(1, sizeof *c);
-  if (!c) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", options->cert.name);
+  if (!c) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", name);
   c->refs = 1;
   c->ssl = o;
   o->ERR_clear_error();
-  int rc = tls_fill(c, options, err);
+  int rc = fill(c, options, err);
   if (rc < 0)
     segue__tls_context_unref(c);
   else
     *out = c;
   return rc;
+}
+
+int segue__tls_context_new(segue__tls_context **out, const segue__tls_options *options,
+                           segue_error *err) {
+  return segue__tls_context_make(out, options->cert.name, tls_fill, options, err);
 }
 
 segue__tls_context *segue__tls_context_ref(segue__tls_context *context) {
@@ -247,7 +237,7 @@ static void tls_add_subject(const segue__openssl *o, const X509 *x509, segue__bu
     add_name(o, SEGUE__NAME_CN, o->X509_NAME_ENTRY_get_data(o->X509_NAME_get_entry(subject, at)),
              out);
   if (out->len) return;
-  char line[SUBJECT_MAX];
+  char line[SEGUE__TLS_SUBJECT_MAX];
   o->X509_NAME_oneline(subject, line, sizeof line);
   segue__buf_addc(out, SEGUE__NAME_SUBJECT);
   segue__buf_add(out, line, strlen(line) + 1);
@@ -320,7 +310,7 @@ void segue__tls_client_unref(segue__tls_client *client) {
 
 /* ---- Connections ----------------------------------------------------------------------------- */
 
-int segue__tls_new(segue__tls **out, segue__tls_context *context) {
+int segue__tls_make(segue__tls **out, segue__tls_context *context) {
   const segue__openssl *o = context->ssl;
   *out = NULL;
   segue__tls *tls = segue__calloc(1, sizeof *tls);
@@ -337,10 +327,15 @@ int segue__tls_new(segue__tls **out, segue__tls_context *context) {
     return UV_ENOMEM;
   }
   o->SSL_set_bio(tls->ssl, tls->in, tls->out);
-  o->SSL_set_accept_state(tls->ssl);
   tls->context = segue__tls_context_ref(context);
   *out = tls;
   return 0;
+}
+
+int segue__tls_new(segue__tls **out, segue__tls_context *context) {
+  int rc = segue__tls_make(out, context);
+  if (!rc) context->ssl->SSL_set_accept_state((*out)->ssl);
+  return rc;
 }
 
 void segue__tls_free(segue__tls *tls) {
@@ -386,7 +381,7 @@ int segue__tls_handshake(segue__tls *tls) {
     int rc = tls_outcome(tls, result);
     return rc == UV_EOF ? http_tls_failed(tls) : rc;
   }
-  if (know_client(tls) < 0) {
+  if (!tls->outbound && know_client(tls) < 0) {
     tls->why = "out of memory";
     return UV_EPROTO;
   }

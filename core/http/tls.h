@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * tls.h: TLS 1.2 and 1.3 for the server, without sockets: bytes of the network go in and out by
+ * tls.h: TLS 1.2 and 1.3 of both sides, without sockets: bytes of the network go in and out by
  * calls, so that the connection decides when something is read and written. OpenSSL is loaded by
  * the first context. Connections of any thread share a context; each connection is used on one
  * thread, that of its server.
@@ -44,6 +44,15 @@ typedef int segue__tls_read_file(void *data, const char *path, bool secret, segu
                                  segue_error *err);
 int segue__tls_context_load(segue__tls_context **out, const segue__tls_paths *paths,
                             segue__tls_read_file *read, void *data, segue_error *err);
+/* Whom a connection that segue opens trusts, and the certificate that it shows. A file whose name
+ * is NULL is not given; without ca the authorities of the system are trusted. */
+typedef struct segue__tls_outbound {
+  segue__tls_file ca, cert, key;
+  bool insecure; /* the server is not verified */
+} segue__tls_outbound;
+/* [any thread] Results as of segue__tls_context_new. */
+int segue__tls_outbound_new(segue__tls_context **out, const segue__tls_outbound *options,
+                            segue_error *err);
 /* [any thread] */
 segue__tls_context *segue__tls_context_ref(segue__tls_context *context);
 void segue__tls_context_unref(segue__tls_context *context); /* NULL allowed */
@@ -96,13 +105,16 @@ void segue__tls_client_unref(segue__tls_client *client);
 /* One connection. */
 typedef struct segue__tls segue__tls;
 int segue__tls_new(segue__tls **out, segue__tls_context *context); /* takes a reference */
-void segue__tls_free(segue__tls *tls);                             /* NULL allowed */
+/* The side of the client, with a context of segue__tls_outbound_new. name: the host name or address
+ * that the certificate of the server must have. */
+int segue__tls_connect(segue__tls **out, segue__tls_context *context, const char *name);
+void segue__tls_free(segue__tls *tls); /* NULL allowed */
 /* Adds bytes from the network. Returns 0 or UV_ENOMEM. */
 int segue__tls_feed(segue__tls *tls, const char *data, size_t len);
 /* Continues with the handshake: 0 it is over, UV_EAGAIN more has to come, UV_EPROTO it failed. */
 int segue__tls_handshake(segue__tls *tls);
 bool segue__tls_established(const segue__tls *tls);
-/* Plain bytes, more than 0; UV_EAGAIN: none yet; UV_EOF: the client has ended its side; UV_EPROTO.
+/* Plain bytes, more than 0; UV_EAGAIN: none yet; UV_EOF: the other side has ended; UV_EPROTO.
  * After the handshake. */
 int segue__tls_read(segue__tls *tls, char *buf, size_t size);
 /* Returns whether bytes that were fed have not been read yet. */

@@ -67,6 +67,10 @@ void segue__answers_keep(segue__answers *answers, bool on) {
   answers->on = on;
 }
 
+bool segue__answers_kept(const segue__answers *answers) {
+  return answers && answers->on;
+}
+
 void segue__answers_running(segue__answers *answers, bool running) {
   if (answers) answers->running = running;
 }

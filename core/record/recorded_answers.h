@@ -35,6 +35,8 @@ void segue__answers_free(segue__answers *answers);
 
 /* on: answers are kept from now on; else all are freed and none is kept. */
 void segue__answers_keep(segue__answers *answers, bool on);
+/* Returns whether they are. */
+bool segue__answers_kept(const segue__answers *answers);
 /* A reload runs, or none does. */
 void segue__answers_running(segue__answers *answers, bool running);
 

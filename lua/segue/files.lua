@@ -59,15 +59,26 @@ function M.list(pattern, options)
   return core.list(o.pattern, o.timeout)()
 end
 
---- The addresses of a host.
+local least_ttl = 5
+
+--- The addresses of a host; with type "SRV" or "TXT" the records of a name, sorted, and the
+--- seconds they hold, 5 at least.
 ---@param name string
 ---@param options? segue.CallResolve
----@return string[]?
----@return string? message
+---@return (string|{ target?: string, port?: integer, priority?: integer, weight?: integer,
+---  text?: string, ttl: integer })[]?
+---@return (string|integer)? message with records: the seconds
 ---@return string? code
 function M.resolve(name, options)
   local o = core.options("segue.resolve", "resolve", name, options)
-  return core.resolve(o.host, o.timeout)()
+  if o.type == "address" then return core.resolve(o.host, o.timeout)() end
+  local host, port
+  if o.server then host, port = o.server:match "^(.*):(%d+)$" end
+  local records, message, code = core.resolve(o.host, o.timeout, o.type, host, tonumber(port))()
+  if not records then return nil, message, code end
+  local ttl = math.huge
+  for _, record in ipairs(records) do ttl = math.min(ttl, record.ttl) end
+  return records, math.max(ttl, least_ttl)
 end
 
 return M

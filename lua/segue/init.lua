@@ -17,6 +17,7 @@ for name, constructor in pairs(require "segue.sources") do segue[name] = constru
 segue.validate = require "segue.validate"
 segue.verify = require "segue.verify"
 segue.run, segue.fetch = require("segue.run").run, require "segue.fetch"
+segue.connect = require "segue.connect"
 for name, fn in pairs(require "segue.files") do segue[name] = fn end
 for name, fn in pairs(require "segue.tasks") do segue[name] = fn end
 for name, codec in pairs(require "segue.codecs") do

@@ -123,7 +123,7 @@ function testing.policy(path, options)
   if count > 8 then collectgarbage() end -- each has a thread of its own
   local self = setmetatable({ path = path, folder = path:match("^(.*)/[^/]*$"), handlers = {},
     commands_run = {}, requests_made = {}, signals_sent = {}, operations_done = {},
-    recalled = {} }, Rehearsal)
+    recalled = {}, peers = {} }, Rehearsal)
   local weak = setmetatable({ self }, { __mode = "v" }) -- the core must not hold self
   self.core = core.new(path, (o.now or 1767225600) * 1000, function(kind, question)
     return answers[kind](weak[1], question)
@@ -277,11 +277,22 @@ function Rehearsal:on_fetch(fn)
   return add_handler(self, "fetch", fn)
 end
 
---- Answers look-ups of hosts: fn(name) returns a list of addresses, { error = ... }, or nil.
----@param fn fun(name: string): any
+--- Answers look-ups: fn(name, type) returns a list of addresses, or (type "SRV" or "TXT") of
+--- records as segue.resolve has them, { error = ... }, or nil.
+---@param fn fun(name: string, type?: string): any
 ---@return segue.Rehearsal self
 function Rehearsal:on_resolve(fn)
   return add_handler(self, "resolve", fn)
+end
+
+--- Takes the connections of the policy (segue.connect): fn(peer) returns true (it accepts),
+--- { seconds } or { error = "ECONNREFUSED", message = ... }; nil passes on to the function before.
+--- A connection that none accepts is refused, and fails the spec. peer.received(peer, bytes), if it
+--- is set, gets what the policy writes; peer:send(bytes) and peer:close() work then and later.
+---@param fn fun(peer: segue.Peer): any
+---@return segue.Rehearsal self
+function Rehearsal:on_connect(fn)
+  return add_handler(self, "connect", fn)
 end
 
 --- Replaces the operations of modules of other kinds than files: fn(name, verb, config) is called
@@ -489,22 +500,23 @@ function Rehearsal:close()
 end
 
 local replay_options = { policy = true, on_run = true, on_fetch = true, on_resolve = true,
-  on_signal = true }
+  on_connect = true, on_signal = true }
 
 --- Replays an incident that `segue record` wrote, relative to the folder of the spec, against its
 --- own policy or another one. Commands, requests, signals, look-ups and files answer as they did
---- then. Where on_run, on_fetch, on_signal or on_resolve is given, it answers instead of the
---- recording.
+--- then. Where on_run, on_fetch, on_signal, on_resolve or on_connect is given, it answers instead
+--- of the recording.
 ---@param path string
 ---@param options? { policy?: string, on_run?: function, on_fetch?: function,
----  on_signal?: function, on_resolve?: function }
+---  on_signal?: function, on_resolve?: function, on_connect?: function }
 ---@return segue.Replay
 function testing.replay(path, options)
   local o = options_of("testing.replay", options, replay_options)
   text_argument("testing.replay", path)
   local report, why = require("segue.testing.replay").replay(absolute(path),
     o.policy and absolute(o.policy),
-    { run = o.on_run, fetch = o.on_fetch, signal = o.on_signal, resolve = o.on_resolve })
+    { run = o.on_run, fetch = o.on_fetch, signal = o.on_signal, resolve = o.on_resolve,
+      connect = o.on_connect })
   if not report then raise(why) end
   return report
 end

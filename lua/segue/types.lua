@@ -711,13 +711,45 @@
 --- time limit. Default: 10s.
 ---@field timeout? segue.Duration
 
---- segue.resolve: the addresses of a host.
+--- segue.resolve: the addresses of a host, or the records of a name.
 ---@class segue.CallResolve
 ---@field [1]? string the same as host
 --- its name. Required.
 ---@field host string
+--- what is looked up: addresses of a host, or records of a name. Default: "address".
+---@field type? "address"|"SRV"|"TXT"
+--- name server for SRV and TXT: an IPv4 address and a port. Default: those of the system.
+---@field server? string
 --- time limit. Default: 10s.
 ---@field timeout? segue.Duration
+
+--- segue.connect: a connection to a server.
+---@class segue.CallConnect
+---@field [1]? string the same as address
+--- "host:port", "[::1]:port", "unix:/path" or "unix:@name". Required.
+---@field address string
+--- time limit of each read and write; 0: none. Default: 30s.
+---@field timeout? segue.Duration
+--- time limit of the look-up of the host, the connection and TLS. Default: 5s.
+---@field connect_timeout? segue.Duration
+--- greatest size of one read. Default: 16MiB.
+---@field max_bytes? integer|string
+--- use TLS: files, and whether the server is verified. Default: no TLS.
+---@field tls? segue.ConnectTls
+
+--- TLS of segue.connect.
+---@class segue.ConnectTls
+--- PEM file of the authorities that are trusted; read for each connection. Default: those of the
+--- system.
+---@field ca? string
+--- PEM file of our certificate
+---@field cert? string
+--- PEM file of its key
+---@field key? string
+--- whether the certificate of the server is verified. Default: true.
+---@field verify? boolean
+--- the name that the certificate of the server must have. Default: the host of the address.
+---@field server_name? string
 
 --- segue.json.decode and segue.yaml.decode: a value from a text.
 ---@class segue.CallDecode

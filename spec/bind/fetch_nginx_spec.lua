@@ -161,6 +161,33 @@ describe("segue.fetch, asking nginx", function()
       eq(nil, r) is_true(why)]]
   end)
 
+  it("asks no server through a connection that a replaced file of TLS would not allow", function()
+    local url = "https://localhost:@tls@/connection"
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+      "-days", "2", "-subj", "/CN=another", "-keyout", dir:at "other.key", "-out",
+      dir:at "other.pem")
+    run(([[
+      local function ask(more)
+        local tls = { ca = "live.pem" }
+        for key, value in pairs(more or {}) do tls[key] = value end
+        return segue.fetch { url = "%s", tls = tls }
+      end
+      segue.write("live.pem", segue.read "ca.pem")
+      local first = is_true(ask()).body
+      like("^%%d+ 1$", first)
+      eq(first:match "^%%d+" .. " 2", is_true(ask()).body) -- the same connection
+      segue.write("live.pem", segue.read "other.pem")
+      local r, why, code = ask()
+      eq(nil, r) eq("EPROTO", code) like("no trusted connection", why)
+      segue.write("live.pem", segue.read "ca.pem")
+      for _, name in ipairs { "server", "other" } do -- a certificate of ours, and another one
+        segue.write("cert.pem", segue.read(name .. ".pem"))
+        segue.write("key.pem", segue.read(name .. ".key"))
+        like("^%%d+ 1$", is_true(ask { cert = "cert.pem", key = "key.pem" }).body)
+        like("^%%d+ 2$", is_true(ask { cert = "cert.pem", key = "key.pem" }).body)
+      end]]):format(url))
+  end)
+
   it("reads no more than the limit, and streams the body", function()
     run [[
       local url = "http://127.0.0.1:@port@/large"

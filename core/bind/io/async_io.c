@@ -11,9 +11,6 @@
 
 #include <string.h>
 
-static void async_io_release(segue__async_io *async_io);
-static void async_io_hold(segue__async_io *async_io);
-
 /* ---- The operations of one loader ------------------------------------------------------------ */
 
 static segue__async_io *owner_of(segue__turns *turns) {
@@ -21,11 +18,11 @@ static segue__async_io *owner_of(segue__turns *turns) {
 }
 
 static void turn_begins(segue__turns *turns) {
-  async_io_hold(owner_of(turns));
+  segue__async_io_hold(owner_of(turns));
 }
 
 static void turn_ends(segue__turns *turns) {
-  async_io_release(owner_of(turns));
+  segue__async_io_release(owner_of(turns));
 }
 
 int segue__async_io_new(segue__async_io **out, segue__loop *loop, const segue__logger *log) {
@@ -80,12 +77,11 @@ void segue__async_io_close(segue__async_io *async_io, void (*cb)(void *data), vo
   close_if_idle(async_io);
 }
 
-/* Delays the close until the matching release. */
-static void async_io_hold(segue__async_io *async_io) {
+void segue__async_io_hold(segue__async_io *async_io) {
   async_io->open++;
 }
 
-static void async_io_release(segue__async_io *async_io) {
+void segue__async_io_release(segue__async_io *async_io) {
   async_io->open--;
   close_if_idle(async_io);
 }
@@ -105,6 +101,7 @@ void segue__io_open(lua_State *L) {
   segue__fetch_open(L);
   segue__files_open(L);
   segue__resolve_open(L);
+  segue__connect_open(L);
 }
 
 /* ---- One operation --------------------------------------------------------------------------- */
@@ -202,7 +199,7 @@ void segue__io_ready(segue__io *io) {
 void segue__io_begin(segue__io *io, bool counted) {
   io->alive = true;
   io->counted = counted;
-  if (counted) async_io_hold(io->async_io);
+  if (counted) segue__async_io_hold(io->async_io);
 }
 
 void segue__io_end(segue__io *io) {
@@ -211,7 +208,7 @@ void segue__io_end(segue__io *io) {
   io->alive = io->counted = false;
   free_if_over(io);
   if (!counted) return;
-  async_io_release(async_io);
+  segue__async_io_release(async_io);
 }
 
 void segue__io_finish(segue__io *io) {
@@ -389,11 +386,7 @@ char **segue__arg_texts(segue__io *io, lua_State *L, int index) {
   return NULL;
 }
 
-char *segue__arg_path(segue__io *io, lua_State *L, int index) {
-  size_t len;
-  const char *path = luaL_checklstring(L, index, &len);
-  charge_argument(io, L, len);
-  const segue__program *program = segue__lua_of(L)->program;
+char *segue__policy_path(const segue__program *program, const char *path) {
   const char *folder = program && program->folder ? program->folder : "";
   segue__buf b;
   segue__buf_init(&b);
@@ -404,6 +397,14 @@ char *segue__arg_path(segue__io *io, lua_State *L, int index) {
   segue__buf_adds(&b, path);
   if (!b.failed) return b.data;
   segue__buf_deinit(&b);
-  luaL_error(L, "out of memory");
   return NULL;
+}
+
+char *segue__arg_path(segue__io *io, lua_State *L, int index) {
+  size_t len;
+  const char *path = luaL_checklstring(L, index, &len);
+  charge_argument(io, L, len);
+  char *whole = segue__policy_path(segue__lua_of(L)->program, path);
+  if (!whole) luaL_error(L, "out of memory");
+  return whole;
 }

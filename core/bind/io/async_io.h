@@ -32,12 +32,30 @@ typedef struct segue__recalled {
   uint64_t ms;
   segue__timer timer;
 } segue__recalled;
+/* A connection of a rehearsal; `connection` is the data of its callbacks. */
+typedef struct segue__fake_connect {
+  const char *address;
+  bool tls;
+  uint64_t connect_ms;
+  void *connection;
+  void (*on_open)(void *connection, int status, const segue_error *err);
+  void (*on_data)(void *connection, const char *bytes, size_t len);
+  void (*on_end)(void *connection, int code, const segue_error *err);
+} segue__fake_connect;
+struct segue__dns_records;
 typedef struct segue__fake_io {
   /* Calls on_data and on_done later, unless `forget` is called with the data of the options first.
    */
   int (*fetch)(void *data, const segue__fetch_options *options, segue_error *err);
   void (*forget)(void *data, const void *whose); /* options.data */
   int (*resolve)(void *data, const char *name, segue__names *out, segue_error *err);
+  /* type: "SRV" or "TXT". */
+  int (*records)(void *data, const char *name, const char *type, struct segue__dns_records *out,
+                 segue_error *err);
+  /* Calls on_open later, then on_data and on_end, until hang_up is called for the connection. */
+  int (*connect)(void *data, const segue__fake_connect *options, segue_error *err);
+  int (*send)(void *data, void *connection, const char *bytes, size_t len, segue_error *err);
+  void (*hang_up)(void *data, void *connection);
   int (*stat)(void *data, const char *path, struct stat *out); /* worker thread */
   /* Finds the recorded result of an operation: its id, the number of its events, and their time
    * after the start in ms (UINT64_MAX: they never came). Returns false if there is none. NULL:
@@ -57,13 +75,17 @@ typedef struct segue__async_io {
   const segue__logger *log;
   segue__fetcher *fetcher; /* created by the first request */
   segue__bridge *bridge;   /* created by the first name resolution */
-  size_t open;             /* commands that have not ended */
+  size_t open;             /* commands and sockets that have not ended */
+  size_t connections;      /* of segue.connect */
   bool closing;
   void (*closed_cb)(void *data);
   void *closed_data;
 } segue__async_io;
 
 int segue__async_io_new(segue__async_io **out, segue__loop *loop, const segue__logger *log);
+/* Delays the close until the matching release. */
+void segue__async_io_hold(segue__async_io *async_io);
+void segue__async_io_release(segue__async_io *async_io);
 /* Waits for the commands, which were asked to stop; then calls cb (at once if there is none). The
  * Lua states must be closed before. async_io may be NULL. */
 void segue__async_io_close(segue__async_io *async_io, void (*cb)(void *data), void *data);
@@ -135,6 +157,9 @@ char *segue__arg_bytes(segue__io *io, lua_State *L, int index, size_t *len);
 /* NULL-terminated copy of a list of texts; NULL for nil. */
 char **segue__arg_texts(segue__io *io, lua_State *L, int index);
 void segue__texts_free(char **texts);
+/* The path, relative to the folder of the program; owned by the caller, not charged. NULL: no
+ * memory. */
+char *segue__policy_path(const segue__program *program, const char *path);
 /* A path relative to the policy's folder. */
 char *segue__arg_path(segue__io *io, lua_State *L, int index);
 
@@ -145,5 +170,6 @@ void segue__run_open(lua_State *L);     /* run.c */
 void segue__fetch_open(lua_State *L);   /* fetch.c */
 void segue__files_open(lua_State *L);   /* files.c */
 void segue__resolve_open(lua_State *L); /* resolve.c */
+void segue__connect_open(lua_State *L); /* connect.c */
 
 #endif

@@ -3,10 +3,12 @@
  * Options of what is written in Lua: the arguments of library functions, and the options of the
  * sources and probes that the library builds from them.
  */
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <string.h>
 
 #include "../../files/effect.h"
+#include "../../http/outbound.h"
 #include "../../options/command_rows.h"
 #include "../../options/http_rows.h"
 #include "../../os/text.h"
@@ -66,8 +68,32 @@ static const segue_option stat_rows[] = {ROW_PATH("the path"), ROW_TIMEOUT(call_
 static const segue_option list_rows[] = {
     ROW_FIRST("pattern", "\"conf.d/*.conf\"", "a pattern such as \"conf.d/*.conf\""),
     ROW_TIMEOUT(call_file, "10s")};
-static const segue_option resolve_rows[] = {ROW_FIRST("host", "\"localhost\"", "its name"),
-                                            ROW_TIMEOUT(call_file, "10s")};
+
+typedef struct call_resolve {
+  char *host, *server;
+  uint64_t timeout_ms;
+  int type;
+} call_resolve;
+
+static const segue_option resolve_rows[] = {
+    {.name = "host",
+     .type = SEGUE_OPTION_TEXT,
+     .offset = offsetof(call_resolve, host),
+     .flags = SEGUE_OPTION_REQUIRED,
+     .example = "\"localhost\"",
+     .doc = "its name"},
+    {.name = "type",
+     .type = SEGUE_OPTION_CHOICE,
+     .offset = offsetof(call_resolve, type),
+     .choices = "address|SRV|TXT",
+     .fallback = "address",
+     .doc = "what is looked up: addresses of a host, or records of a name"},
+    {.name = "server",
+     .type = SEGUE_OPTION_TEXT,
+     .offset = offsetof(call_resolve, server),
+     .absent = "those of the system",
+     .doc = "name server for SRV and TXT: an IPv4 address and a port"},
+    ROW_TIMEOUT(call_resolve, "10s")};
 
 #define FILE_CALL(array, first) SEGUE_OPTION_ROWS(call_file, array), .positional = first
 static const segue_option_table read_options = {FILE_CALL(read_rows, "path"), .name = "read",
@@ -80,9 +106,23 @@ static const segue_option_table stat_options = {FILE_CALL(stat_rows, "path"), .n
 static const segue_option_table list_options = {FILE_CALL(list_rows, "pattern"), .name = "list",
                                                 .doc =
                                                     "segue.list: the files that match a pattern."};
+
+static void check_resolve(void *options, segue_option_report *report) {
+  const call_resolve *o = options;
+  segue__outbound_address address;
+  struct in_addr ip;
+  if (!o->server) return;
+  if (!o->type)
+    segue_option_wrong(report, "server", "has an effect with the types SRV and TXT only");
+  if (segue__outbound_parse(o->server, &address, NULL) ||
+      inet_pton(AF_INET, address.host, &ip) != 1)
+    segue_option_wrong(report, "server", "must be an IPv4 address and a port: \"127.0.0.1:53\"");
+}
+
 static const segue_option_table resolve_options = {
-    FILE_CALL(resolve_rows, "host"), .name = "resolve",
-    .doc = "segue.resolve: the addresses of a host."};
+    SEGUE_OPTION_ROWS(call_resolve, resolve_rows), .positional = "host", .name = "resolve",
+    .check = check_resolve,
+    .doc = "segue.resolve: the addresses of a host, or the records of a name."};
 
 /* ---- Formats --------------------------------------------------------------------------------- */
 
@@ -221,13 +261,16 @@ static const segue_option fetch_tls_rows[] = {
      .doc = "the name that the certificate of the server must have"},
 };
 
-static void check_fetch_tls(void *options, segue_option_report *report) {
-  const call_fetch *fetch = options;
-  segue__options_check_tls(options, report);
-  const char *name = fetch->server_name ? fetch->server_name : "x";
+static void check_server_name(const char *name, segue_option_report *report) {
+  if (!name) name = "x";
   for (const char *c = name; *c; c++)
     if (!isalnum((unsigned char)*c) && !segue__is_one_of(*c, ".-_")) name = "";
   if (!*name) segue_option_wrong(report, "server_name", "is not the name of a host");
+}
+
+static void check_fetch_tls(void *options, segue_option_report *report) {
+  segue__options_check_tls(options, report);
+  check_server_name(((const call_fetch *)options)->server_name, report);
 }
 
 static const segue_option_table fetch_tls_options = {SEGUE_OPTION_ROWS(call_fetch, fetch_tls_rows),
@@ -312,6 +355,78 @@ static void check_fetch(void *options, segue_option_report *report) {
 static const segue_option_table fetch_options = {
     SEGUE_OPTION_ROWS(call_fetch, fetch_rows), .name = "fetch", .positional = "url",
     .check = check_fetch, .doc = "segue.fetch: a request to an HTTP server."};
+
+/* ---- Connections ----------------------------------------------------------------------------- */
+
+typedef struct call_connect {
+  char *address, *ca, *cert, *key, *server_name;
+  uint64_t timeout_ms, connect_ms, max_bytes;
+  bool verify;
+} call_connect;
+
+#define AT(field) .offset = offsetof(call_connect, field)
+static const segue_option connect_tls_rows[] = {
+    SEGUE__TLS_FILE_ROWS(SEGUE_OPTION_TEXT, AT, "; read for each connection"),
+    SEGUE__TLS_VERIFY_ROW(AT),
+    {.name = "server_name",
+     .type = SEGUE_OPTION_TEXT,
+     AT(server_name),
+     .absent = "the host of the address",
+     .doc = "the name that the certificate of the server must have"},
+};
+
+static void check_connect_tls(void *options, segue_option_report *report) {
+  segue__options_check_tls(options, report);
+  check_server_name(((const call_connect *)options)->server_name, report);
+}
+
+static const segue_option_table connect_tls_options = {
+    SEGUE_OPTION_ROWS(call_connect, connect_tls_rows), .name = "connect tls",
+    .check = check_connect_tls, .doc = "TLS of segue.connect."};
+
+static const segue_option connect_rows[] = {
+    {.name = "address",
+     .type = SEGUE_OPTION_TEXT,
+     AT(address),
+     .flags = SEGUE_OPTION_REQUIRED,
+     .example = "\"127.0.0.1:6379\"",
+     .doc = "\"host:port\", \"[::1]:port\", \"unix:/path\" or \"unix:@name\""},
+    {.name = "timeout",
+     .type = SEGUE_OPTION_DURATION,
+     AT(timeout_ms),
+     .fallback = "30s",
+     .doc = "time limit of each read and write; 0: none"},
+    {.name = "connect_timeout",
+     .type = SEGUE_OPTION_DURATION,
+     AT(connect_ms),
+     .fallback = "5s",
+     .doc = "time limit of the look-up of the host, the connection and TLS"},
+    {.name = "max_bytes",
+     .type = SEGUE_OPTION_SIZE,
+     AT(max_bytes),
+     .fallback = "16MiB",
+     .doc = "greatest size of one read"},
+    {.name = "tls",
+     .type = SEGUE_OPTION_TABLE,
+     .table = &connect_tls_options,
+     .offset = 0,
+     .absent = "no TLS",
+     .doc = "use TLS: files, and whether the server is verified"},
+};
+#undef AT
+
+static void check_connect(void *options, segue_option_report *report) {
+  const call_connect *o = options;
+  segue__outbound_address address;
+  segue_error err;
+  if (o->address && segue__outbound_parse(o->address, &address, &err))
+    segue_option_wrong(report, "address", "is none: %s", err.message);
+  if (!o->connect_ms) segue_option_wrong(report, "connect_timeout", "must be longer than 0");
+}
+
+static const segue_option_table connect_options = {
+    SEGUE_OPTION_ROWS(call_connect, connect_rows), .name = "connect", .positional = "address",
+    .check = check_connect, .doc = "segue.connect: a connection to a server."};
 
 /* ---- Sources written in Lua ------------------------------------------------------------------ */
 
@@ -527,6 +642,7 @@ static const segue__option_kind call_kinds[] = {
     {"call", "stat", &stat_options, NULL},
     {"call", "list", &list_options, NULL},
     {"call", "resolve", &resolve_options, NULL},
+    {"call", "connect", &connect_options, NULL},
     {"call", "decode", &decode_options, NULL},
     {"call", "encode json", &encode_json_options, NULL},
     {"call", "encode yaml", &encode_yaml_options, NULL},

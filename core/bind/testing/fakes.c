@@ -18,7 +18,7 @@ static void fakes_ask(segue__rehearsal *r, segue__question *q) {
   r->options.ask(r->options.data, q);
 }
 
-static void question_deinit(segue__question *q) {
+void segue__question_deinit(segue__question *q) {
   segue__free(q->message);
   segue__free(q->text[0]);
   segue__free(q->text[1]);
@@ -247,7 +247,7 @@ static void fakes_call_free(segue__fake_call *call) {
   else
     call->r->calls = call->next;
   if (call->next) call->next->prev = call->prev;
-  question_deinit(&call->answer);
+  segue__question_deinit(&call->answer);
   segue__free(call);
 }
 
@@ -306,7 +306,7 @@ int segue__fakes_spawn(segue__rehearsal *r, const segue__effect_asked *effect,
   if (!call) {
     int rc = q.message ? segue__errorf(err, q.code, "%s", q.message)
                        : segue__errorf(err, UV_ENOMEM, "out of memory");
-    question_deinit(&q);
+    segue__question_deinit(&q);
     return rc;
   }
   call->child = (segue__spawn){.pid = 1, .stop = stop_command};
@@ -335,7 +335,7 @@ static void signal_ends(segue__timer *timer) {
   call->answer = (segue__question){0};
   fakes_call_free(call);
   int rc = answer.message ? segue__errorf(&err, answer.code, "%s", answer.message) : 0;
-  question_deinit(&answer);
+  segue__question_deinit(&answer);
   done(data, rc, rc ? &err : NULL);
 }
 
@@ -346,7 +346,7 @@ int segue__fakes_signal(segue__rehearsal *r, const segue__effect_asked *effect,
   fakes_ask(r, &q);
   segue__fake_call *call = fakes_call_new(r, &q);
   if (!call) {
-    question_deinit(&q);
+    segue__question_deinit(&q);
     return segue__errorf(err, UV_ENOMEM, "out of memory");
   }
   call->signalled = done;
@@ -399,7 +399,7 @@ static void request_ends(segue__timer *timer) {
   } else {
     fetch.on_done(fetch.data, 0, &good, NULL);
   }
-  question_deinit(&answer);
+  segue__question_deinit(&answer);
 }
 
 int segue__fakes_fetch(segue__rehearsal *r, const segue__effect_asked *effect,
@@ -408,7 +408,7 @@ int segue__fakes_fetch(segue__rehearsal *r, const segue__effect_asked *effect,
   fakes_ask(r, &q);
   segue__fake_call *call = fakes_call_new(r, &q);
   if (!call) {
-    question_deinit(&q);
+    segue__question_deinit(&q);
     return segue__errorf(err, UV_ENOMEM, "out of memory");
   }
   call->fetch = *options;
@@ -440,7 +440,7 @@ static int fakes_resolve(void *data, const char *name, segue__names *out, segue_
     *out = q.addresses;
     q.addresses = (segue__names){0};
   }
-  question_deinit(&q);
+  segue__question_deinit(&q);
   return rc;
 }
 
@@ -500,7 +500,7 @@ static void fakes_act(segue__fake_module *module, const char *verb, segue_op *op
   fakes_ask(module->r, &q);
   int rc = q.message ? segue__errorf(&err, q.code, "%s", q.message) : 0;
   uint64_t ms = q.delay_ms;
-  question_deinit(&q);
+  segue__question_deinit(&q);
   if (!take_time(module->r, op, ms, &err)) segue_op_done(op, rc, rc ? &err : NULL);
 }
 
@@ -575,6 +575,7 @@ void segue__fakes_init(segue__rehearsal *r) {
                                 .resolve = fakes_resolve,
                                 .stat = stat_file,
                                 .data = r};
+  segue__fakes_open_connections(r);
   r->fake_io.recall = r->options.recall;
   r->fake_io.push_recalled = r->options.push_recalled;
   r->fake_io.recall_data = r->options.data;

@@ -8,7 +8,8 @@
  * Single-threaded. `segue test` is built from this; testing.c makes it available to Lua.
  *
  * rehearsal.c: engine, clock, triggers, results. fakes.c: files, environment, commands, requests,
- * modules. fake_files.c: rendered files and their effects.
+ * modules. fake_connections.c: connections and DNS records. fake_files.c: rendered files and their
+ * effects.
  */
 #ifndef SEGUE_BIND_REHEARSAL_H
 #define SEGUE_BIND_REHEARSAL_H
@@ -27,7 +28,10 @@ typedef enum segue__rehearsal_question {
   SEGUE__ASKED_FETCH,
   SEGUE__ASKED_RESOLVE,
   SEGUE__ASKED_MODULE,
-  SEGUE__ASKED_SIGNAL
+  SEGUE__ASKED_SIGNAL,
+  SEGUE__ASKED_CONNECT,
+  SEGUE__ASKED_RECEIVE,
+  SEGUE__ASKED_HANG_UP
 } segue__rehearsal_question;
 
 typedef struct segue__question {
@@ -35,8 +39,14 @@ typedef struct segue__question {
   const segue__spawn_options *run;
   const segue__fetch_options *fetch;
   const segue__effect_asked
-      *effect;               /* run, fetch, signal: of a module of the kind files; or NULL */
-  const char *name, *verb;   /* resolve: the host; module: its name and the operation */
+      *effect; /* run, fetch, signal: of a module of the kind files; or NULL */
+  /* resolve: the host and the type of its records; module: its name and the operation; connect:
+   * the address */
+  const char *name, *verb;
+  int id;            /* connect, receive, hang up: of the connection */
+  bool tls;          /* connect */
+  const char *bytes; /* receive: what the policy has written */
+  size_t bytes_len;
   const segue_slice *config; /* module, prepare: its configuration */
   /* The answer. */
   char *message; /* error message; NULL: it succeeds */
@@ -47,6 +57,7 @@ typedef struct segue__question {
   int signal; /* signal that ended the command; 0: none */
   uint64_t delay_ms;
   segue__names addresses;
+  struct segue__dns_records *records; /* NULL: addresses are asked */
 } segue__question;
 
 typedef struct segue__rehearsal_options {
@@ -85,6 +96,7 @@ typedef struct segue__fake_call segue__fake_call;
 typedef struct segue__fake_module segue__fake_module;
 typedef struct segue__fake_delay segue__fake_delay;
 typedef struct segue__fake_poll segue__fake_poll;
+typedef struct segue__fake_connection segue__fake_connection;
 
 typedef struct segue__rehearsal {
   segue__rehearsal_options options;
@@ -109,6 +121,8 @@ typedef struct segue__rehearsal {
   char **environment;
   segue__fake_io fake_io;
   segue__fake_call *calls;
+  segue__fake_connection *connections;
+  int connection_count; /* so far */
   segue__fake_module *modules;
   segue__fake_delay *delays;
   segue__file_world *file_world;
@@ -149,6 +163,13 @@ int segue__fakes_signal(segue__rehearsal *r, const segue__effect_asked *effect,
                         void (*done)(void *data, int status, const segue_error *error), void *data,
                         segue_error *err);
 void segue__fakes_forget(segue__rehearsal *r, const void *whose);
+void segue__question_deinit(segue__question *q);
+/* fake_connections.c */
+void segue__fakes_open_connections(segue__rehearsal *r);
+/* To the policy, from the other side of a connection. Return false if it has ended. message NULL:
+ * the other side closes it. */
+bool segue__fakes_send(segue__rehearsal *r, int id, const char *bytes, size_t len);
+bool segue__fakes_end_connection(segue__rehearsal *r, int id, int code, const char *message);
 /* fake_files.c: the shared state of modules of the kind files. */
 int segue__fake_files_open(segue__rehearsal *r);
 /* The file as a check sees it that begins now, else the one in memory. Returns false if there is

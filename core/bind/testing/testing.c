@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "../../os/hex.h"
+#include "../io/dns_records.h"
 #include "../policy/lua_options.h"
 #include "../runtime/state.h"
 #include "rehearsal.h"
@@ -69,6 +70,9 @@ static void push_question(lua_State *L, const segue__question *q) {
   lua_newtable(L);
   segue__testing_set_text(L, "name", q->name);
   segue__testing_set_text(L, "verb", q->verb);
+  if (q->id) segue__testing_set_number(L, "id", q->id);
+  if (q->what == SEGUE__ASKED_CONNECT) segue__testing_set_flag(L, "tls", q->tls);
+  push_bytes(L, "bytes", q->bytes, q->bytes_len);
   if (q->run) {
     push_texts(L, q->run->argv);
     lua_setfield(L, -2, "argv");
@@ -112,6 +116,22 @@ static lua_Number testing_take_number(lua_State *L, const char *key) {
   return number;
 }
 
+/* Takes the list of records on top. */
+static void take_records(lua_State *L, segue__dns_records *out) {
+  size_t count = lua_istable(L, -1) ? lua_objlen(L, -1) : 0;
+  out->items = segue__calloc(count ? count : 1, sizeof *out->items);
+  for (size_t i = 0; out->items && i < count; i++) {
+    segue__dns_record *record = &out->items[out->count++];
+    lua_rawgeti(L, -1, (int)i + 1);
+    record->text = testing_take_text(L, "text", &record->len);
+    record->ttl = (uint32_t)testing_take_number(L, "ttl");
+    record->priority = (uint16_t)testing_take_number(L, "priority");
+    record->weight = (uint16_t)testing_take_number(L, "weight");
+    record->port = (uint16_t)testing_take_number(L, "port");
+    lua_pop(L, 1);
+  }
+}
+
 static void take_answer(lua_State *L, segue__question *q) {
   char *code = testing_take_text(L, "code", NULL);
   q->message = testing_take_text(L, "message", NULL);
@@ -123,7 +143,8 @@ static void take_answer(lua_State *L, segue__question *q) {
   q->signal = (int)testing_take_number(L, "signal");
   q->delay_ms = (uint64_t)testing_take_number(L, "delay_ms");
   lua_getfield(L, -1, "addresses");
-  for (int i = 1; lua_istable(L, -1); i++) {
+  if (q->records) take_records(L, q->records);
+  for (int i = 1; !q->records && lua_istable(L, -1); i++) {
     lua_rawgeti(L, -1, i);
     const char *address = lua_tostring(L, -1);
     if (!address || segue__names_add(&q->addresses, "", 0, address)) {
@@ -136,7 +157,8 @@ static void take_answer(lua_State *L, segue__question *q) {
 }
 
 static int ask_protected(lua_State *L) {
-  static const char *const names[] = {"run", "fetch", "resolve", "module", "signal"};
+  static const char *const names[] = {"run",    "fetch",   "resolve", "module",
+                                      "signal", "connect", "receive", "hang_up"};
   testing *t = lua_touserdata(L, 1);
   segue__question *q = lua_touserdata(L, 2);
   lua_rawgeti(L, LUA_REGISTRYINDEX, t->answer);
@@ -417,6 +439,25 @@ static int testing_look(lua_State *L) {
   return 3;
 }
 
+/* send(id, bytes) -> whether the connection takes them */
+static int testing_send(lua_State *L) {
+  testing *t = luaL_checkudata(L, 1, metatable);
+  size_t len;
+  const char *bytes = luaL_checklstring(L, 3, &len);
+  lua_pushboolean(L, t->r && segue__fakes_send(t->r, (int)luaL_checknumber(L, 2), bytes, len));
+  return 1;
+}
+
+/* end_connection(id, code name or nil, message or nil) -> whether it was open */
+static int testing_end_connection(lua_State *L) {
+  testing *t = luaL_checkudata(L, 1, metatable);
+  const char *message = luaL_optstring(L, 4, NULL);
+  int code = testing_code_of(luaL_optstring(L, 3, "ECONNRESET"));
+  lua_pushboolean(
+      L, t->r && segue__fakes_end_connection(t->r, (int)luaL_checknumber(L, 2), code, message));
+  return 1;
+}
+
 static int set_env(lua_State *L) {
   testing *t = testing_check(L);
   if (segue__fakes_setenv(t->r, luaL_checkstring(L, 2), luaL_optstring(L, 3, NULL)))
@@ -606,6 +647,8 @@ static const luaL_Reg methods[] = {{"file", put_file},
                                    {"read", testing_read_file},
                                    {"look", testing_look},
                                    {"env", set_env},
+                                   {"send", testing_send},
+                                   {"end_connection", testing_end_connection},
                                    {"fire", testing_fire},
                                    {"await", testing_await},
                                    {"advance", testing_advance},

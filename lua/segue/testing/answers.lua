@@ -117,17 +117,90 @@ function M.fetch(self, request)
     first = table.concat(lines), second = answer.body, delay_ms = delay(answer) }
 end
 
+-- Records of the type SRV { target, port, priority, weight, ttl } or TXT { text, ttl }; a text
+-- alone is a TXT record.
+local function records_of(question, answer)
+  local records = {}
+  for i, record in ipairs(answer) do
+    if type(record) == "string" then record = { text = record } end
+    known("t:on_resolve", record, { target = 1, text = 1, port = 1, priority = 1, weight = 1,
+      ttl = 1 })
+    records[i] = { text = question.verb == "SRV" and record.target or record.text or "",
+      port = record.port or 0, priority = record.priority or 0, weight = record.weight or 0,
+      ttl = record.ttl or 60 }
+  end
+  return { addresses = records }
+end
+
 function M.resolve(self, question)
-  local answer = ask(self, "resolve", question.name)
+  local answer = ask(self, "resolve", question.name, question.verb)
   if answer == nil then
-    refuse(("the policy looks up the host %s"):format(question.name),
-      "t:on_resolve(function(name) return { \"127.0.0.1\" } end)")
+    refuse(("the policy looks up the %s %s"):format(question.verb and question.verb .. " records of"
+      or "host", question.name), "t:on_resolve(function(name) return { \"127.0.0.1\" } end)")
   end
   if type(answer) ~= "table" then
     error(("t:on_resolve: %s is answered by a %s"):format(question.name, type(answer)), 0)
   end
   if answer.error then return failure(answer, question.name) end
+  if question.verb then return records_of(question, answer) end
   return { addresses = answer }
+end
+
+---@class segue.Peer the other side of a connection of the policy, in a rehearsal
+---@field address string as the policy has it
+---@field tls boolean
+---@field received fun(peer: segue.Peer, bytes: string)? called with what the policy writes
+---@field hung_up boolean the policy has closed it
+---@field private core any
+---@field private id integer
+local Peer = {}
+Peer.__index = Peer
+
+--- Sends bytes to the policy. Returns false if the connection has ended.
+---@param sent string
+---@return boolean
+function Peer:send(sent)
+  return self.core:send(self.id, sent)
+end
+
+--- Closes the connection, after the bytes that were sent. With a code such as "ECONNRESET" it
+--- breaks off.
+---@param code? string
+---@param message? string
+---@return boolean
+function Peer:close(code, message)
+  return self.core:end_connection(self.id, code,
+    code and ("%s: %s"):format(self.address, message or code))
+end
+
+function M.connect(self, question)
+  local peer = setmetatable({ address = question.name, tls = question.tls, hung_up = false,
+    core = self.core, id = question.id }, Peer)
+  self.peers[question.id] = peer
+  local answer = ask(self, "connect", peer)
+  if answer == nil then
+    refuse(("the policy connects to %s"):format(question.name),
+      "t:on_connect(function(peer) return true end)")
+  end
+  if answer == true then answer = {} end
+  if type(answer) ~= "table" then
+    error(("t:on_connect: %s is answered by a %s"):format(question.name, type(answer)), 0)
+  end
+  known("t:on_connect", answer, { seconds = 1, error = 1, message = 1 })
+  if answer.error then return failure(answer, "no connection to " .. question.name) end
+  return { delay_ms = delay(answer) }
+end
+
+function M.receive(self, question)
+  local peer = self.peers[question.id]
+  if peer.received then peer:received(question.bytes) end
+  return {}
+end
+
+function M.hang_up(self, question)
+  local peer = self and self.peers[question.id]
+  if peer then peer.hung_up = true end
+  return {}
 end
 
 function M.signal(self, question)

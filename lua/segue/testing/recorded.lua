@@ -7,7 +7,8 @@ local Recorded = {}
 Recorded.__index = Recorded
 
 local handler_of = { ["segue.run"] = "run", ["segue.fetch"] = "fetch",
-  ["segue.resolve"] = "resolve", ["files.command"] = "run", ["files.request"] = "fetch",
+  ["segue.resolve"] = "resolve", ["segue.connect"] = "connect",
+  ["files.command"] = "run", ["files.request"] = "fetch",
   ["files.signal"] = "signal" }
 
 --- A text, or bytes in hex where they are no text.

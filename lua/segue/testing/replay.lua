@@ -182,11 +182,12 @@ local function step(t, head, entry, policy_text, world)
     recorded = entry, replayed = replayed, differences = compare(head, entry, replayed) }
 end
 
---- Replays a recording. policy: the path of another policy to run; nil: the recorded one. More
---- answers: functions as t:on_run, t:on_fetch, t:on_signal and t:on_resolve take them.
+--- Replays a recording. policy: the path of another policy to run; nil: the recorded one. more:
+--- functions as t:on_run, t:on_fetch, t:on_signal, t:on_resolve and t:on_connect take them.
 ---@param path string
 ---@param policy? string
----@param more? { run?: function, fetch?: function, signal?: function, resolve?: function }
+---@param more? { run?: function, fetch?: function, signal?: function, resolve?: function,
+---  connect?: function }
 ---@return segue.Replay? replay
 ---@return string? why
 function M.replay(path, policy, more)
@@ -214,7 +215,8 @@ function M.replay(path, policy, more)
     if err then return { error = err.code, message = err.message } end
     return world.sources[name]
   end)
-  t:on_resolve(function() return { "127.0.0.1" } end)
+  t:on_resolve(function(_, kind) return kind and {} or { "127.0.0.1" } end)
+  t:on_connect(function() return { error = "ECONNREFUSED" } end)
   t.handlers.recall = { function(request) return world.recorded:recall(request) end }
   for kind, fn in pairs(more or {}) do t["on_" .. kind](t, fn) end
   for name, value in pairs(head.env or {}) do t:env(name, value) end
