@@ -51,7 +51,7 @@ local BIND = { delta = "spec/bind/source_delta_spec.lua", codec = "spec/bind/cod
                template = "spec/bind/template_spec.lua" }
 
 -- Specs of a file that start the daemon: those with this in their name.
-local function daemon(path, filter) return { path = path, filter = filter } end
+local function daemon(path, filter) return { path = path, filter = assert(filter, path) } end
 
 local DAEMON = {
   http_rows = daemon("spec/daemon/files_signal_spec.lua", "are validated by their rows"),
