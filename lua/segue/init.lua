@@ -106,8 +106,31 @@ local function names()
   return list
 end
 
+-- The constructor that a plugin in Lua provides: the function that it returns, or one that builds a
+-- source from the table with fetch that it returns; any other value is itself.
+local function constructor_of(name, plugin)
+  if type(plugin) ~= "table" or type(plugin.fetch) ~= "function" then return plugin end
+  return function(options)
+    core.argument(("segue.%s: its argument"):format(name), options, "table")
+    local source, own = { name = name, plugin = name }, plugin.options or {}
+    local given = {}
+    for key, value in pairs(options) do
+      if own[key] ~= nil then given[key] = value else source[key] = value end
+    end
+    source.options = given
+    return segue.source(source)
+  end
+end
+
 return setmetatable(segue, {
+  -- segue.NAME is a plugin of this name, which is loaded on first use.
   __index = function(_, name)
+    if type(name) == "string" and name:find "^[%a_][%w_]*$"
+        and core.has_library("segue.plugin." .. name) then
+      local value = constructor_of(name, require("segue.plugin." .. name))
+      rawset(segue, name, value)
+      return value
+    end
     error(("there is no segue.%s in this version: %s"):format(tostring(name),
       core.hint(tostring(name), names())), 2)
   end,

@@ -42,6 +42,40 @@ describe("a source of a plugin in Lua", function()
     assert.equal(7, value("app"))
   end)
 
+  it("is segue.NAME from its first use on, with its options beside those of the source", function()
+    plugin([[
+      local more = require "segue.plugin.kv.more"
+      return { options = { prefix = "text" }, fetch = function(self)
+        return more.values(self.options.prefix), "r1"
+      end }]], [[return { values = function(prefix) return { [prefix] = 7 } end }]])
+    b:write("reload.lua", [[local segue = require "segue"
+      assert(segue.kv == segue.kv)
+      return { sources = { segue.kv { prefix = "app", retry = { min = "2s" } } },
+        triggers = {} }]])
+    b:engine()
+    assert.equal("applied", b:reload().outcome)
+    assert.equal(7, value("app"))
+    local e = b:refused [[local segue = require "segue"
+return { sources = { segue.kv { prefx = "a" } } }]]
+    assert.truthy(e.message:find("prefx is not a known key", 1, true), e.text)
+    e = b:refused 'require("segue").kv "a"'
+    assert.truthy(e.message:find("segue.kv: its argument must be a table", 1, true), e.text)
+  end)
+
+  it("may be any value as segue.NAME, and a name that no plugin has stays a mistake", function()
+    plugin "return function(n) return 2 * n end"
+    b:write("reload.lua", [[local segue = require "segue"
+      return { sources = { segue.value { n = segue.kv(21) } }, triggers = {} }]])
+    b:engine()
+    assert.equal("applied", b:reload().outcome)
+    assert.equal(42, value("n"))
+    local e = b:refused 'require("segue").fech "http://x"'
+    assert.truthy(e.message:find('there is no segue.fech in this version: did you mean "fetch"?',
+      1, true), e.text)
+    e = b:refused 'local _ = require("segue")["../kv"]'
+    assert.truthy(e.message:find("there is no segue.../kv", 1, true), e.text)
+  end)
+
   it("runs within the limits of the policy", function()
     plugin "return { fetch = function() while true do end end }"
     local result = start 'name = "kv", plugin = "kv"'
