@@ -12,6 +12,7 @@
 
 #include "../os/error.h"
 #include "../os/mem.h"
+#include "../os/units.h"
 #include "poll.h"
 #include "signal.h"
 #include "watch.h"
@@ -85,22 +86,11 @@ static void triggers_on_signal(void *data, int signum) {
   if (actions & RELOADS) triggers_report(t, SEGUE__BY_SIGNAL, name);
 }
 
-static void format_interval(uint64_t ms, char *buf, size_t size) {
-  if (ms % 3600000 == 0)
-    snprintf(buf, size, "%lluh", (unsigned long long)(ms / 3600000));
-  else if (ms % 60000 == 0)
-    snprintf(buf, size, "%llum", (unsigned long long)(ms / 60000));
-  else if (ms % 1000 == 0)
-    snprintf(buf, size, "%llus", (unsigned long long)(ms / 1000));
-  else
-    snprintf(buf, size, "%llums", (unsigned long long)ms);
-}
-
 static void triggers_on_poll(void *data) {
   item *one = data;
-  char interval[32], cause[48];
-  format_interval(one->interval_ms, interval, sizeof interval);
-  snprintf(cause, sizeof cause, "poll every %s", interval);
+  char interval[SEGUE__UNITS_SIZE], cause[SEGUE__UNITS_SIZE + 16];
+  snprintf(cause, sizeof cause, "poll every %s",
+           segue__duration_text((double)one->interval_ms, interval));
   triggers_report(one->owner, SEGUE__BY_POLL, cause);
 }
 

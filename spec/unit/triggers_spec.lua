@@ -316,7 +316,7 @@ describe("the trigger set", function()
     C.segue__loop_advance(manual.ptr, 7920000 + 1)
     local seen = {}
     for _, one in ipairs(reported) do seen[one] = true end
-    assert.same({ ["poll: poll every 30s"] = true, ["poll: poll every 90s"] = true,
+    assert.same({ ["poll: poll every 30s"] = true, ["poll: poll every 1m30s"] = true,
       ["poll: poll every 5m"] = true, ["poll: poll every 2h"] = true }, seen)
     local closed = false
     C.segue__triggers_close(set, manual:cb("void (*)(void *)", function() closed = true end), nil)

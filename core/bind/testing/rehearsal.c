@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../../os/units.h"
+
 enum { LOAD_MS = 1000, LOG_MOST = 1 << 20 };
 
 struct segue__fake_poll {
@@ -97,10 +99,9 @@ static void rehearsal_fire(segue__rehearsal *r, segue__trigger trigger, const ch
 /* A rehearsed poll has no jitter, so that a spec can rely on its times. */
 static void rehearsal_on_poll(segue__timer *timer) {
   segue__fake_poll *poll = timer->data;
-  char cause[64];
-  snprintf(cause, sizeof cause, "poll every %" PRIu64 "%s",
-           poll->interval_ms % 1000 ? poll->interval_ms : poll->interval_ms / 1000,
-           poll->interval_ms % 1000 ? "ms" : "s");
+  char interval[SEGUE__UNITS_SIZE], cause[SEGUE__UNITS_SIZE + 16];
+  snprintf(cause, sizeof cause, "poll every %s",
+           segue__duration_text((double)poll->interval_ms, interval));
   segue__timer_start(poll->r->loop, timer, poll->interval_ms, rehearsal_on_poll);
   rehearsal_fire(poll->r, SEGUE__BY_POLL, cause);
 }

@@ -59,6 +59,16 @@ describe("a rehearsal", function()
     assert.equal(2, t:config "a")
   end)
 
+  it("polls by its clock, and names the interval as the daemon does", function()
+    for interval, text in pairs { ["90s"] = "1m30s", ["5m"] = "5m" } do
+      local body = plain:gsub('"30s"', ("%q"):format(interval))
+      local t = policy(body):file("config.yaml", "a: 1")
+      t:start()
+      t:file("config.yaml", "a: 2")
+      assert.equal("poll every " .. text, t:advance("6m")[1].cause)
+    end
+  end)
+
   it("knows the requester, and coalesces simultaneous triggers", function()
     local t = policy(plain):file("config.yaml", "a: 1")
     t:start()
