@@ -69,9 +69,9 @@ static segue__role authorize_better(segue__role a, segue__role b) {
   return a > b ? a : b;
 }
 
-/* The server writes the user of a unix socket into the peer's name, from SO_PEERCRED: the kernel
- * vouches for it. root and the daemon's own user could stop or replace the daemon in any case, so
- * they operate it. */
+/* The server writes the user of a unix socket into the peer's name, from SO_PEERCRED, so
+ * the kernel guarantees it. root and the daemon's own user could stop or replace the daemon in any
+ * case, so they operate it. */
 static segue__role role_of_user(const segue__http_request *request, const segue__auth *auth) {
   const char *uid = strstr(request->peer, "uid=");
   unsigned long n = uid ? strtoul(uid + 4, NULL, 10) : (unsigned long)-1;
@@ -79,7 +79,7 @@ static segue__role role_of_user(const segue__http_request *request, const segue_
   return auth ? auth->others : SEGUE__ROLE_READ;
 }
 
-/* The kind stands before every name but a common name, so that no other kind of name can pose as
+/* The kind stands before every name but a common name, so that no other kind of name looks like
  * one in the log and the record: "client ops", "client mail:ops". */
 static void name_client(segue__http_request *request, const segue__tls_name *name) {
   bool plain = name->kind == SEGUE__NAME_CN;

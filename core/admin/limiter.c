@@ -35,8 +35,8 @@ uint64_t segue__limiter_key(const char *peer, uint64_t salt) {
 }
 
 /* Returns the client's bucket. If it has none, a free one of its set is used, or the one that was
- * idle for the longest time: that client begins with a full bucket when it comes again, which errs
- * to its advantage. */
+ * idle for the longest time: that client begins with a full bucket when it comes again, which
+ * allows it more, not less. */
 static segue__bucket *limiter_find(segue__limiter *limiter, uint64_t key, double burst,
                                    uint64_t now_ms) {
   segue__bucket *set = limiter->buckets[key % SEGUE__LIMITER_SETS], *oldest = set;

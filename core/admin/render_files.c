@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The files that a reload changes, as text and as JSON. The diffs come without secrets
- * (core/files/preview.h); as text they get no characters that a terminal obeys.
+ * The files that a reload changes, as text and as JSON. The diffs contain no secrets
+ * (core/files/preview.h), and as text no characters that control a terminal.
  */
 #include <inttypes.h>
 #include <string.h>

@@ -20,7 +20,8 @@ static segue__file_instance *action_instance(const segue__step *step) {
   return segue__instance_object(segue__step_next(step));
 }
 
-/* The place of a function of the policy stays. */
+/* Ends a step with an error that names the module. The file and line of a function of the policy
+ * remain in the error. */
 static void action_failed(segue__step *step, int status, const segue_error *error) {
   segue_error named;
   segue__errorf(&named, status, "module '%s': %s", segue__step_module_name(step), error->message);

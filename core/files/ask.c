@@ -94,8 +94,8 @@ static void ask_later(segue__ask *ask, const segue_error *error) {
     ask_late(ask);
 }
 
-/* SEGUE_EPROBE: the function returned nil and a reason. A time limit of the call is the end of the
- * time to ask. */
+/* SEGUE_EPROBE: the function returned nil and a reason. If one call reaches its time limit, no time
+ * is left for another call. */
 static void ask_done(segue__rendering *rendering, int status, const char *data, size_t len,
                      const segue_error *error) {
   segue__ask *ask = (segue__ask *)((char *)rendering - offsetof(segue__ask, rendering));

@@ -198,7 +198,8 @@ void segue__file_book_release(segue__file_book *book, const char *path) {
   if (entry && entry->module && !--entry->taken)
     book_untake(book, entry);
   else if (entry && entry->module && entry->owner && strcmp(entry->module, entry->owner) != 0)
-    (void)book_set_module(entry, entry->owner); /* the reload that gave it away has failed */
+    (void)book_set_module(
+        entry, entry->owner); /* the reload that passed it to another module has failed */
   pthread_mutex_unlock(&book->mutex);
 }
 

@@ -238,7 +238,8 @@ static bool check_same_folder(const segue__file_status *a, const segue__file_sta
   return !strncmp(a->path, b->path, len + 1) && !strchr(b->path + len + 1, '/');
 }
 
-/* A member is seen behind its link. */
+/* Returns whether the overlay must show this file. A member of a folder of generations is seen
+ * through the link of its folder. */
 static bool check_moves(const segue__file_status *file) {
   return file->changed && file->part != SEGUE__PART_MEMBER;
 }

@@ -242,7 +242,8 @@ static void settle_member(segue__set_file *file) {
   file->staged = NULL;
 }
 
-/* The folders that no link leads to any more. */
+/* Removes the folders that no link leads to any more; link->kept gets the name under which one
+ * stays that another program has changed. */
 static void settle_folders(const segue__file_set *set, segue__set_file *link) {
   char *kept = link->taken ? segue__folder_collect(set, link) : NULL;
   segue__free(link->generation);

@@ -22,7 +22,7 @@ static bool dropped_is_wanted(const segue__file_set *set, const char *path) {
   return segue__path_index_find(&set->paths, path, strlen(path)) != SEGUE__PATH_NONE;
 }
 
-/* A name that a record may have made up must not lead out of the folder. */
+/* A damaged record may have any name: it must not lead out of the folder. */
 static bool dropped_number_fits(const char *number) {
   return *number && !number[strspn(number, "0123456789TZ-")];
 }
@@ -112,8 +112,8 @@ int segue__file_dropped_stage(segue__file_set *set, segue__set_file *file,
 
 /* ---- The end ---- */
 
-/* The copy that was restored is live now. The lock goes too: another module may take the file in
- * the next reload. */
+/* The copy that was restored is live now. The lock is released too: another module may take
+ * the file in the next reload. */
 int segue__file_dropped_settle(const segue__file_set *set, segue__set_file *file,
                                segue_error *err) {
   segue__file_version now;

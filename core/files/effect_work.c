@@ -61,7 +61,8 @@ static void work_late(segue__timer *timer) {
   segue__buf text;
   const char *what = work->options.what;
   segue__loop *loop = run->options.loop;
-  if (!segue__claim_cancel(&work->claim)) return; /* it has acted: its result comes at once */
+  if (!segue__claim_cancel(&work->claim))
+    return; /* it has acted already, and its result comes at once */
   work_leave(work);
   segue__job_abandon(loop, &work->job); /* frees it, perhaps later */
   if (run->stopped) {

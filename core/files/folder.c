@@ -72,8 +72,7 @@ static const char *folder_member_name(const segue__set_file *file) {
   return strrchr(file->path, '/') + 1;
 }
 
-/* A folder stays where it is, because no undo could bring it back; so does a link that was there
- * before segue. */
+/* Refuses a real folder, because no undo could restore it, and a link that segue has not made. */
 static int folder_refuse(const folder_stage *stage, mode_t mode) {
   const char *path = stage->link->path;
   if (S_ISLNK(mode))
@@ -291,7 +290,7 @@ static int folder_write(folder_stage *stage, const char *part) {
   if (!rc) rc = folder_sync(part);
   if (!rc) rc = SEGUE_FAULT("files.folder.rename");
   if (!rc && rename(part, link->generation)) rc = -errno;
-  /* The name is on disk before a link to it can be. */
+  /* The name must be on disk before a link leads to it. */
   if (!rc) rc = segue__file_sync_folder(link->generation);
   return rc ? segue__explain(stage->err, rc, "write", link->path) : 0;
 }

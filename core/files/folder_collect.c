@@ -16,10 +16,10 @@
 #include "../os/fault.h"
 #include "folder_internal.h"
 
-/* Nothing in it is a folder: segue has written it, and its hash was compared. */
+/* The folder contains no other folder, because segue has written it and its hash was compared. */
 static void folder_remove(int parent, const char *name) {
   int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  /* Its owner, who is not root, cannot remove anything from a folder of mode 0555. */
+  /* The owner, if it is not root, cannot remove files from a folder of mode 0555. */
   if (fd >= 0) (void)fchmod(fd, 0700);
   DIR *dir = fd < 0 ? NULL : fdopendir(fd);
   if (fd >= 0 && !dir) (void)close(fd);
@@ -52,8 +52,8 @@ bool segue__folder_remove_left(int parent, const char *name) {
   return true;
 }
 
-/* Renamed first: a folder that was removed half-way does not have its hash any more, and would be
- * kept as one that was changed. */
+/* Renames it first: a folder of which a part was removed does not have its hash any more, and would
+ * be kept as one that was changed. */
 static void collect_remove(const segue__file_set *set, const segue__set_file *link, DIR *dir,
                            const char *name) {
   char *staged = segue__file_staged_name(link->path, set->id, set->moves);

@@ -254,7 +254,7 @@ void segue__inventory_remove(segue__file_instance *instance) {
   if (!entry || entry->live != instance) return;
   entry->live = NULL;
   if (entry->rows.apply_failed)
-    return; /* an undo has failed too: the files are still the concern */
+    return; /* an undo has failed too, so the report of these files stays */
   entry_deinit(entry);
   *entry = inventory->entries[--inventory->count];
 }

@@ -74,7 +74,7 @@ static bool leftover_stays(const segue__policy *next, const char *name) {
   return spec && !strcmp(spec->kind, "files");
 }
 
-/* Without memory the modules are as before: no file passes from one to another. */
+/* If memory is short, the modules stay as they are: no file passes from one to another. */
 static void leftover_stay(segue__file_world *world, const segue__policy *next) {
   segue__names names = {0};
   int rc = 0;
@@ -85,7 +85,7 @@ static void leftover_stay(segue__file_world *world, const segue__policy *next) {
   segue__names_deinit(&names);
 }
 
-/* A module that is missed for want of memory is found again by the next reload. A module that is of
+/* A module that is missed because memory is short is found by the next reload. A module that is of
  * another kind now keeps its files: its name has a step already. */
 static const segue__module_spec *const *leftover_list(void *data, const segue__policy *next,
                                                       size_t *count) {

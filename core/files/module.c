@@ -203,7 +203,7 @@ static bool try_namespace(segue__file_instance *instance) {
   return !rc;
 }
 
-/* The preview comes before the check: a check that fails is understood by the difference. */
+/* The preview is made before the check runs: if the check fails, the difference shows why. */
 static void previewed(void *data, int status, segue__file_changes *changes) {
   segue__file_instance *instance = data;
   segue_error failure;
@@ -243,7 +243,7 @@ static int capture_set(segue__file_set *set, segue_error *err) {
   return 0;
 }
 
-/* Nothing is staged where the files go elsewhere: their places need not exist. */
+/* A rehearsal captures the files and stages nothing: their destinations need not exist. */
 static int (*stage_of(const segue__file_world *world))(segue__file_set *, segue_error *) {
   return world->capture ? capture_set : segue__file_set_stage;
 }
@@ -325,7 +325,8 @@ static void rendered(segue__rendering *rendering, int status, const char *data, 
   bool lacks = false;
   if (rendering->touched && (!status || status == SEGUE_ECONFIG)) {
     int rc = note_touched(instance, &lacks, &failure);
-    /* An error of a template that lacks data may be one of the lack: the data decide later. */
+    /* Where data is missing, the error of the template may be a consequence of that: it counts only
+     * if it is still there when the data has come. */
     if (lacks || rc) status = rc;
     if (rc) error = &failure;
   }
@@ -473,7 +474,7 @@ const char *segue__file_module_differs(const void *object, const segue_snapshot 
     const segue__file_template *template = &module->templates[i];
     if (!template->path) continue;
     const segue_node *keys;
-    /* Without memory the values count as another ones: the rendering fails with the reason. */
+    /* If memory is short, the values count as changed: the rendering then fails with the reason. */
     (void)segue__file_template_keys(template, next, &keys);
     const char *path = segue__touched_differs(&instance->touched[i],
                                               segue__file_template_part(template, next), keys);

@@ -51,7 +51,7 @@ char *segue__file_hidden(const char *path, const char *word, const char *number)
   return names_make(path, end);
 }
 
-/* Allocates nothing: a name that could not be compared for want of memory must not count as one of
+/* Allocates nothing: if memory is short, a name that could not be compared must not count as one of
  * another program. */
 size_t segue__file_hidden_prefix(const char *path, const char *word, const char *entry) {
   const char *name = strrchr(path, '/') + 1;

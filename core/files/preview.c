@@ -169,7 +169,7 @@ static int preview_read(const preview_job *job, const segue__file_side *side, co
   return segue__file_set_read(job->shared->set, path, &version, out, NULL);
 }
 
-/* A mask that hides everything knows no values: nothing is shown then. */
+/* A mask that hides everything has no list of values: nothing is shown then. */
 static bool preview_is_hidden(const preview_job *job) {
   return segue__mask_hides(job->next, "") || segue__mask_hides(job->prev, "");
 }

@@ -74,7 +74,8 @@ static int put_attributes(int from, int to) {
   return fchmod(to, want.st_mode & 07777) ? -errno : 0;
 }
 
-/* No one may read the new bytes whom their mode excludes, and the old mode could allow that. */
+/* Restricts the mode before the new bytes are written: the old mode may let users read them whom
+ * the new mode excludes. */
 static int put_restrict(int from, int to) {
   struct stat want, have;
   if (fstat(from, &want) || fstat(to, &have)) return -errno;

@@ -61,7 +61,8 @@ static void recover_report(const recover_walk *walk, const segue__file_restore *
     segue__buf_adds(report, "it stays as it is");
 }
 
-/* After an undo the live file is the version that had a second name for the time of the change. */
+/* After an undo the live file is the previous version again. It had a second name during the
+ * change: removes that name. */
 static int recover_second(const segue_node *node, const char *path,
                           const segue__file_version *previous, segue_error *err) {
   segue__file_version version;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * A set of files until it is staged. The staged file of each destination lies in the same folder,
- * and is complete (bytes, owner, mode, on disk) before the set is committed: what can fail for want
- * of room, rights or a file system fails here, where nothing has changed. The exception is a mount
- * point, whose previous version is copied at the commit.
+ * and is complete (bytes, owner, mode, on disk) before the set is committed: what can fail because
+ * of missing room, rights or features of the file system fails here, before anything has changed.
+ * The exception is a mount point, whose previous version is copied at the commit.
  *
  * The cost in syncs is one for each staged file, and one for each folder after the commit. The
  * folder needs none after staging. A staged name that a power loss removes was not committed yet,

@@ -16,9 +16,10 @@
  * the folder of a generation beside it, which stage writes as a whole and commit switches to
  * (folder.c). Its files are members of the set like others; the link is one more file of it.
  *
- * The order of the calls is as above; commit may fail half-way, and undo follows then too. For a
- * process that is killed in between there is the intent: a JSON text for the journal
- * (core/record/journal.h), from which segue__file_set_recover finishes the change or undoes it.
+ * The order of the calls is as above; commit may fail after a part of its work, and undo follows
+ * then too. For a process that is killed in between there is the intent: a JSON text for the
+ * journal (core/record/journal.h), from which segue__file_set_recover finishes the change or undoes
+ * it.
  *
  * All functions but new, add, get and intent block: they are for a worker. A set is used by one
  * thread at a time.

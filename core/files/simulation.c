@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Sets of files in memory. The code that decides is that of set.c, as in life; here are the
- * operations on files. A staged file has a name of its own in the store, so that a check
+ * Sets of files in memory. The decisions are made by set.c, as in the daemon; this file has
+ * the operations on files. A staged file has a name of its own in the store, so that a check
  * which names it can be answered by its content.
  */
 #include "simulation.h"
@@ -353,7 +353,7 @@ int segue__simulated_commit(segue__file_set *set, segue_error *err) {
   return rc;
 }
 
-/* A version that was put there after the commit is kept beside it, as in life. */
+/* A version that was put there after the commit is kept beside it, as in the daemon. */
 static int undo_file_simulated(const segue__file_set *set, segue__set_file *file,
                                segue_error *err) {
   const segue__file_store *store = &set->simulation->store;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * simulation.h: the files of a rehearsal (segue.testing), which are in memory: sets are staged,
- * compared, committed, undone and settled as in life, but no function of core/files touches the
- * disk. Only a destination that the store has exists, so that a rehearsal has the same result on
- * each machine. Control thread: a manual loop runs jobs there.
+ * compared, committed, undone and settled as in the daemon, but no function of core/files touches
+ * the disk. Only a destination that the store has exists, so that a rehearsal has the same result
+ * on each machine. Control thread: a manual loop runs jobs there.
  */
 #ifndef SEGUE_FILES_SIMULATION_H
 #define SEGUE_FILES_SIMULATION_H

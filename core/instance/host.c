@@ -46,7 +46,7 @@ static bool has_module(const segue *s, const char *name) {
   return false;
 }
 
-/* Without a policy, no options are written: the defaults must do. Mistakes are added to errors. */
+/* Without a policy, no options are written: the defaults apply. Mistakes are added to errors. */
 static int host_default_options(const segue *s, segue__host_module *module, segue__errors *errors) {
   static const segue_node empty = {.type = SEGUE_MAP};
   static const segue__options_env env;

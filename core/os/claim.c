@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * One atomic exchange decides, and both sides may ask again.
+ * The first atomic exchange decides. Both sides may call again, and get the same result.
  */
 #include "claim.h"
 

@@ -138,7 +138,7 @@ static int sync_folder(const char *path) {
 /* Empties a file after a failed write: the error was answered, so a later start must not find the
  * value. */
 static void slots_undo(int fd) {
-  if (ftruncate(fd, 0)) return; /* then the disk keeps nothing at all */
+  if (ftruncate(fd, 0)) return; /* a disk that refuses even this stores nothing */
   (void)fdatasync(fd);
 }
 

@@ -5,13 +5,15 @@
  * depends on which action a step has.
  *
  * The order of calls for one step:
- *   prepare   builds the next state beside the live one; nothing of it is visible
- *   commit    does all of the change but the flip, in which readers and callers of every module
- * meet the new generation at once settle    the new generation is permanent: releases what undo
- * would have needed undo      instead of settle: the previous state is back before it ends, whether
- * commit was complete, failed half-way, or was followed by the flip undo is called for each step
- * whose commit was called, in the reverse order of the commits; a step that was only prepared is
- * released without it.
+ * - prepare builds the next state beside the live one; nothing of it is visible.
+ * - commit does all of the change but the flip, in which readers and callers of every module meet
+ *   the new generation at once.
+ * - settle: the new generation is permanent. It releases what undo would have needed.
+ * - undo, instead of settle: the previous state is back before it ends, however far commit has
+ *   come, and after the flip too.
+ *
+ * undo is called for each step whose commit was called, in the reverse order of the commits; a step
+ * that was only prepared is released without it.
  *
  * An action that changes something outside of memory (files, another process) has two more
  * operations. The engine calls intend after every prepare, right before the commits, and has all

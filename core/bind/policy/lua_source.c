@@ -152,7 +152,7 @@ static int lua_source_take(lua_State *L, const feeding *f, segue__emission *out,
 
 /* ---- emit ---- */
 
-/* emit(list, revision, base), emit(). A push that memory did not suffice for is fetched. */
+/* emit(list, revision, base), emit(). If memory is too short for a push, the source is fetched. */
 static int lua_source_emit(lua_State *L) {
   feeding **box = lua_touserdata(L, lua_upvalueindex(1)), *f = *box;
   segue_error err;

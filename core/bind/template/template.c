@@ -231,7 +231,7 @@ static int template_run(segue__template *t, lua_CFunction f, template_call *call
   if (rc) return rc;
   int status = lua_cpcall(t->L, f, call);
   rc = status ? template_fail(t, status, err) : call->rc;
-  /* The template is not to blame: the next try may find memory. */
+  /* This is no fault of the template: the next try may find memory. */
   if (rc && t->starved) rc = call->rc = UV_ENOMEM;
   if (!rc && call->out->failed)
     rc = segue__errorf(err, UV_ENOMEM, "templates: %s", segue_strerror(UV_ENOMEM));
