@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Templates beside Go's text/template.
+local go = require "spec.support.go"
 local process = require "spec.support.process"
 local tempdir = require "spec.support.tempdir"
 
@@ -26,21 +27,16 @@ end
 
 return {
   templates = { title = "templates: 10,000 services", run = function(report)
-    local dir = tempdir.new()
-    local reference = dir.path .. "/templates"
-    local built = process.run { "go", "build", "-o", reference, "spec/bench/templates.go",
-      deadline_ms = 120000, env = { GOCACHE = dir.path .. "/cache", GO111MODULE = "off" } }
-    assert(built.code == 0, built:describe())
-    local go, go_bytes = times { reference }
+    local of_go, their_bytes = times { go.build(tempdir.new(), "spec/bench/templates.go") }
     local ours, our_bytes = times { "luajit", "spec/bench/templates_driver.lua" }
-    assert(go_bytes.fields == our_bytes.fields and go_bytes.actions == our_bytes.actions)
+    assert(their_bytes.fields == our_bytes.fields and their_bytes.actions == our_bytes.actions)
     local function line(name, theirs, unit, at_most)
       report { ours = ours[name], theirs = theirs, peer = "Go's text/template", unit = unit,
         at_most = at_most }
     end
-    line("fields", go.fields, "ms 4 fields", 0.1)
-    line("actions", go.actions, "ms 10 acts.", 1 / 30)
-    line("small", go.small, "ms 1,000 new", 1)
-    line("cached", go.small, "ms 1,000 old", 0.2)
+    line("fields", of_go.fields, "ms 4 fields", 0.1)
+    line("actions", of_go.actions, "ms 10 acts.", 1 / 30)
+    line("small", of_go.small, "ms 1,000 new", 1)
+    line("cached", of_go.small, "ms 1,000 old", 0.2)
   end },
 }

@@ -3,6 +3,7 @@
 -- consul-template read them with. SEGUE_IMPORT_SEED: a seed of other random documents.
 package.path = "lua/?.lua;lua/?/init.lua;" .. package.path
 local cjson = require "cjson"
+local go = require "spec.support.go"
 local process = require "spec.support.process"
 local tempdir = require "spec.support.tempdir"
 
@@ -75,15 +76,10 @@ local function read(format, text)
 end
 
 local function reference(cases)
-  local dir = tempdir.new()
-  local program = dir.path .. "/go_config"
-  local p = process.run { "go", "build", "-o", program, "spec/support/go_config.go",
-    deadline_ms = 120000, env = { GOCACHE = dir.path .. "/cache", GO111MODULE = "off",
-      GOPATH = "/usr/share/gocode", GOTOOLCHAIN = "local" } }
-  assert(p.code == 0, p:describe())
+  local program = go.build(tempdir.new(), "spec/support/go_config.go")
   local lines = {}
   for i, case in ipairs(cases) do lines[i] = cjson.encode(case) end
-  p = process.run { program, stdin = table.concat(lines, "\n") .. "\n", deadline_ms = 60000 }
+  local p = process.run { program, stdin = table.concat(lines, "\n") .. "\n", deadline_ms = 60000 }
   assert(p.code == 0, p:describe())
   local answers = {}
   for line in p.stdout:gmatch "[^\n]+" do answers[#answers + 1] = cjson.decode(line) end

@@ -3,6 +3,7 @@
 -- at the same places; the language, and the functions of sprig. SEGUE_TEMPLATE_CASES: how many,
 -- 10,000 by default; SEGUE_TEMPLATE_SEED: the first seed.
 local cjson = require "cjson"
+local go = require "spec.support.go"
 local process = require "spec.support.process"
 local segue = require "spec.support.segue"
 local sprig_cases = require "spec.support.sprig_cases"
@@ -11,18 +12,6 @@ local template_cases = require "spec.support.template_cases"
 
 local PART = 5000 -- cases of one seed
 
--- sources: in spec/support.
-local function build_reference(dir, sources)
-  local program = dir.path .. "/reference"
-  local command = { "go", "build", "-o", program, deadline_ms = 300000,
-    env = { GOCACHE = dir.path .. "/cache", GO111MODULE = "off", GOTOOLCHAIN = "local",
-      GOPATH = "/usr/share/gocode" } }
-  for _, source in ipairs(sources) do command[#command + 1] = "spec/support/" .. source end
-  local p = process.run(command)
-  assert(p.code == 0, p:describe())
-  return program
-end
-
 local function answers_of(output)
   local answers = {}
   for line in output:gmatch "[^\n]+" do answers[#answers + 1] = cjson.decode(line) end
@@ -30,16 +19,16 @@ local function answers_of(output)
 end
 
 -- Newer versions of Go differ from Debian's here: returns true where a case proves nothing.
-local function differs_by_version(go, ours)
-  if not go.error then return false end
+local function differs_by_version(theirs, ours)
+  if not theirs.error then return false end
   -- Templates that were changed may call one another without end.
-  if go.error:find("the output is too large", 1, true) then return ours.error ~= nil end
+  if theirs.error:find("the output is too large", 1, true) then return ours.error ~= nil end
   -- Newer Go counts up to an integer.
-  if go.error:find "range can't iterate over %-?%d+$" then return true end
+  if theirs.error:find "range can't iterate over %-?%d+$" then return true end
   -- It has {{else with}}.
-  if go.error:find("unexpected <with> in else", 1, true) then return true end
+  if theirs.error:find("unexpected <with> in else", 1, true) then return true end
   -- It finds a closing parenthesis too many in the lexer, at its own line.
-  if go.error:find('unexpected ")" in ', 1, true) then
+  if theirs.error:find('unexpected ")" in ', 1, true) then
     return ours.error ~= nil and (ours.error:find("unexpected right paren", 1, true) ~= nil
       or ours.error:find("range can only initialize variables", 1, true) ~= nil)
   end
@@ -54,14 +43,14 @@ local function plain(message)
   return (message:gsub("(%$%w+) := ", "%1 = "))
 end
 
-local function same(go, ours)
-  return go.ok == ours.ok and (go.output or "") == (ours.output or "")
-    and plain(go.error) == plain(ours.error)
+local function same(theirs, ours)
+  return theirs.ok == ours.ok and (theirs.output or "") == (ours.output or "")
+    and plain(theirs.error) == plain(ours.error)
 end
 
 -- Differences by design (lua/segue/template/rows.lua), or in the words of PCRE2 alone. A text that
 -- was cut inside of a character is none for PCRE2.
-local function differs_from_sprig(go, ours, line)
+local function differs_from_sprig(theirs, ours, line)
   local message = ours.error or ""
   if message:find("the data cannot be changed", 1, true)
     or message:find("slice index out of bounds", 1, true)
@@ -73,7 +62,7 @@ local function differs_from_sprig(go, ours, line)
     and line:find "[^%z\1-\127]" then
     return true
   end
-  return (go.error or ""):find("calling mustFromJson: ", 1, true) ~= nil
+  return (theirs.error or ""):find("calling mustFromJson: ", 1, true) ~= nil
     and message:find("calling mustFromJson: ", 1, true) ~= nil
 end
 
@@ -87,13 +76,13 @@ local function compare(cases, reference, differs)
     local lines, texts = {}, {}
     for i = 1, math.min(PART, count - first + 1) do lines[i], texts[i] = cases.one(first + i) end
     local input = table.concat(lines, "\n") .. "\n"
-    local go = process.run { reference, stdin = input, deadline_ms = 200000 }
+    local theirs = process.run { reference, stdin = input, deadline_ms = 200000 }
     local ours = segue.cli({ "render", "--batch" }, { stdin = input, deadline_ms = 200000 })
-    for _, p in ipairs { go, ours } do assert(p.code == 0 and p.signal == 0, p:describe()) end
-    go, ours = answers_of(go.stdout), answers_of(ours.stdout)
-    assert.equal(#lines, #go)
+    for _, p in ipairs { theirs, ours } do assert(p.code == 0 and p.signal == 0, p:describe()) end
+    theirs, ours = answers_of(theirs.stdout), answers_of(ours.stdout)
+    assert.equal(#lines, #theirs)
     assert.equal(#lines, #ours)
-    for i, answer in ipairs(go) do
+    for i, answer in ipairs(theirs) do
       if not differs(answer, ours[i], lines[i]) then
         compared = compared + 1
         if answer.error then errors = errors + 1 end
@@ -108,14 +97,15 @@ end
 -- The generators make what they should: good templates, and bad ones, and few that are left out.
 describe("random templates", function()
   it("render as Go renders them", function()
-    local reference = build_reference(tempdir.new(), { "go_template.go" })
+    local reference = go.build(tempdir.new(), "spec/support/go_template.go")
     local compared, errors = compare(template_cases, reference, differs_by_version)
     assert.is_true(compared > 0.97)
     assert.is_true(errors > 0.2 and errors < 0.8)
   end)
 
   it("call functions as sprig has them", function()
-    local reference = build_reference(tempdir.new(), { "go_template.go", "go_sprig.go" })
+    local reference = go.build(tempdir.new(), "spec/support/go_template.go",
+      "spec/support/go_sprig.go")
     local compared, errors = compare(sprig_cases, reference, differs_from_sprig)
     assert.is_true(compared > 0.95)
     assert.is_true(errors > 0.05 and errors < 0.5)
