@@ -47,6 +47,8 @@ segue__document *segue__document_ref(segue__document *doc) {
 void segue__document_unref(segue__document *doc) {
   if (!doc || __atomic_sub_fetch(&doc->refs, 1, __ATOMIC_ACQ_REL)) return;
   size_t len = doc->len;
+  if (doc->keys) doc->keys->release(doc->keys);
+  segue__free(doc->refusal);
   segue__arena_deinit(&doc->arena);
   segue__free(doc->source);
   segue__free(doc->name);
@@ -270,6 +272,10 @@ static int parse_either(segue__document *doc, const source_text *from, segue_err
 
 int segue__document_parse(segue__document *doc, const segue__limits *limits, segue__getenv getenv,
                           void *getenv_data, segue_error *err) {
+  if (doc->refusal) {
+    if (err) *err = *doc->refusal;
+    return doc->refusal->code;
+  }
   if (doc->format == SEGUE__BUILT) return 0;
   source_text from = {.text = doc->data ? doc->data : "",
                       .len = doc->data ? doc->len : 0,

@@ -93,12 +93,16 @@ static void report_hidden(merger *m, const segue_node *list, const segue__member
     return;
   segue_error error;
   size_t len = m->path.len;
+  const char *file;
+  uint32_t line, column;
   segue__path_add_key(&m->path, by->key, by->key_len);
+  segue__document_place(old, list, &file, &line, &column);
   segue__errorf(&error, SEGUE_ESOURCE,
                 "this list replaces the one of %.200s:%u: lists of several files are not joined "
                 "(by = \"file\" keeps each file's own)",
-                old->name, list->line);
-  segue__error_set_place(&error, new->name, by->value.line, by->value.column);
+                file, line);
+  segue__document_place(new, &by->value, &file, &line, &column);
+  segue__error_set_place(&error, file, line, column);
   segue__error_source(&error, new->source);
   segue__error_path(&error, m->path.failed ? NULL : m->path.data);
   segue__errors_add(m->hidden, &error);

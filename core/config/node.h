@@ -37,4 +37,32 @@ int segue__list_seal(segue__arena *arena, segue_node *node, const segue__tree_en
 int segue__map_seal(segue__arena *arena, segue_node *node, segue__tree_entry *entries, size_t n,
                     size_t same[2]);
 
+/* The same for a list, into memory of the caller. */
+size_t segue__list_bytes(size_t n);
+void segue__list_write(void *memory, const segue__tree_entry *entries, size_t n, segue_node *node);
+
+/* One difference between a map and its next version. Edits come in the order of `at`; those that
+ * insert at the same place come first there. */
+typedef struct segue__map_edit {
+  enum { SEGUE__MAP_INSERT, SEGUE__MAP_REPLACE, SEGUE__MAP_REMOVE } op;
+  uint32_t at;             /* the old member, or the one that the new member goes before */
+  segue__tree_entry entry; /* of INSERT and REPLACE; its key is in no other member */
+} segue__map_edit;
+
+/* map_edit.c: copies a map with the edits applied, into memory of the caller. One changed value
+ * costs a copy of the block and one hash of a chunk; the other hashes are not computed again. The
+ * result equals the map that segue__map_seal makes of the same members. */
+size_t segue__map_edited_bytes(const segue_node *old, const segue__map_edit *edits, size_t n);
+void segue__map_write_edited(void *memory, const segue_node *old, const segue__map_edit *edits,
+                             size_t n, segue_node *out);
+
+/* The parts of a map, for map_edit.c. */
+size_t segue__chunk_count(size_t n); /* of n children */
+size_t segue__map_slots(size_t n);   /* of the index of n members */
+const uint32_t *segue__map_index(const segue_node *map);
+segue__hash segue__member_hash(segue__hash key, const segue_node *value);
+segue__hash segue__map_hash(segue__hash sum_of_members, size_t n);
+segue__hash segue__hash_plus(segue__hash a, segue__hash b);
+segue__hash segue__hash_minus(segue__hash a, segue__hash b);
+
 #endif

@@ -6,15 +6,26 @@
 #include "path.h"
 #include "snapshot.h"
 
+void segue__document_place(const segue__document *doc, const segue_node *node, const char **file,
+                           uint32_t *line, uint32_t *column) {
+  const char *label = doc->keys && node->line ? doc->keys->label(doc->keys, node->line) : NULL;
+  *file = label ? label : doc->name;
+  *line = doc->keys ? node->column : node->line;
+  *column = doc->keys ? 0 : node->column;
+}
+
 int segue_node_origin(const segue_snapshot *snapshot, const segue_node *node, const char **source,
                       const char **file, uint32_t *line, uint32_t *column) {
   const segue__document *doc =
       snapshot && node ? segue__config_document(snapshot->config, node) : NULL;
   if (!doc) return SEGUE_EPATH;
+  const char *name;
+  uint32_t at_line, at_column;
+  segue__document_place(doc, node, &name, &at_line, &at_column);
   if (source) *source = doc->source;
-  if (file) *file = doc->name;
-  if (line) *line = node->line;
-  if (column) *column = node->column;
+  if (file) *file = name;
+  if (line) *line = at_line;
+  if (column) *column = at_column;
   return 0;
 }
 

@@ -114,11 +114,11 @@ bool segue__node_equal(const segue_node *a, const segue_node *b) {
 
 /* ---- Containers ------------------------------------------------------------------------------ */
 
-static size_t chunks_of(size_t n) {
+size_t segue__chunk_count(size_t n) {
   return n < SEGUE__CHUNK ? 0 : (n + SEGUE__CHUNK - 1) / SEGUE__CHUNK;
 }
 
-static size_t slots_of(size_t n) {
+size_t segue__map_slots(size_t n) {
   if (n <= SEGUE__LINEAR) return 0;
   size_t slots = 32;
   while (slots < 2 * n)
@@ -132,9 +132,9 @@ const segue__hash *segue__node_chunks(const segue_node *node) {
   return (const segue__hash *)(node->v.members + node->count);
 }
 
-static const uint32_t *tree_index_of(const segue_node *map) {
+const uint32_t *segue__map_index(const segue_node *map) {
   const segue__hash *chunks = (const segue__hash *)(map->v.members + map->count);
-  return (const uint32_t *)(chunks + chunks_of(map->count));
+  return (const uint32_t *)(chunks + segue__chunk_count(map->count));
 }
 
 /* Returns the place where the children begin: behind the hash, which an empty container has too. */
@@ -150,13 +150,16 @@ static segue__hash hash_items(const segue_node *items, size_t n) {
   return tree_hash_of(hashes, n * sizeof *hashes, SEED_CHUNK);
 }
 
-int segue__list_seal(segue__arena *arena, segue_node *node, const segue__tree_entry *entries,
-                     size_t n) {
-  size_t chunk_count = chunks_of(n);
-  segue_node *items = tree_block(arena, n * sizeof *items + chunk_count * sizeof(segue__hash));
-  if (!items) return UV_ENOMEM;
+size_t segue__list_bytes(size_t n) {
+  return (1 + segue__chunk_count(n)) * sizeof(segue__hash) + n * sizeof(segue_node);
+}
+
+void segue__list_write(void *memory, const segue__tree_entry *entries, size_t n, segue_node *node) {
+  size_t chunk_count = segue__chunk_count(n);
+  segue_node *items = (segue_node *)((segue__hash *)memory + 1);
   for (size_t i = 0; i < n; i++)
     items[i] = entries[i].member.value;
+  node->type = SEGUE_LIST;
   node->count = (uint32_t)n;
   node->v.items = items;
   segue__hash *chunks = (segue__hash *)(items + n);
@@ -168,17 +171,33 @@ int segue__list_seal(segue__arena *arena, segue_node *node, const segue__tree_en
                                 : hash_items(items, n);
   uint64_t end[3] = {all.lo, all.hi, n};
   ((segue__hash *)items)[-1] = tree_hash_of(end, sizeof end, SEGUE_LIST + 1);
+}
+
+int segue__list_seal(segue__arena *arena, segue_node *node, const segue__tree_entry *entries,
+                     size_t n) {
+  void *memory = segue__arena_alloc(arena, segue__list_bytes(n));
+  if (!memory) return UV_ENOMEM;
+  segue__list_write(memory, entries, n, node);
   return 0;
 }
 
-static segue__hash hash_member(const segue__tree_entry *entry) {
-  segue__hash pair[2] = {entry->key, segue__node_hash(&entry->member.value)};
+segue__hash segue__member_hash(segue__hash key, const segue_node *value) {
+  segue__hash pair[2] = {key, segue__node_hash(value)};
   return tree_hash_of(pair, sizeof pair, SEED_MEMBER);
 }
 
-static void add_hash(segue__hash *sum, segue__hash h) {
-  sum->lo += h.lo;
-  sum->hi += h.hi + (sum->lo < h.lo);
+segue__hash segue__hash_plus(segue__hash a, segue__hash b) {
+  uint64_t lo = a.lo + b.lo;
+  return (segue__hash){lo, a.hi + b.hi + (lo < a.lo)};
+}
+
+segue__hash segue__hash_minus(segue__hash a, segue__hash b) {
+  return (segue__hash){a.lo - b.lo, a.hi - b.hi - (a.lo < b.lo)};
+}
+
+segue__hash segue__map_hash(segue__hash sum, size_t n) {
+  uint64_t end[3] = {sum.lo, sum.hi, n};
+  return tree_hash_of(end, sizeof end, SEGUE_MAP + 1);
 }
 
 static bool same_key(const segue__tree_entry *a, const segue__tree_entry *b) {
@@ -211,7 +230,7 @@ static bool index_entries(uint32_t *index, size_t slots, const segue__tree_entry
 
 int segue__map_seal(segue__arena *arena, segue_node *node, segue__tree_entry *entries, size_t n,
                     size_t same[2]) {
-  size_t chunk_count = chunks_of(n), slots = slots_of(n);
+  size_t chunk_count = segue__chunk_count(n), slots = segue__map_slots(n);
   segue__member *members = tree_block(
       arena, n * sizeof *members + chunk_count * sizeof(segue__hash) + slots * sizeof(uint32_t));
   if (!members) return UV_ENOMEM;
@@ -222,18 +241,16 @@ int segue__map_seal(segue__arena *arena, segue_node *node, segue__tree_entry *en
   for (size_t i = 0; i < n; i++) {
     entries[i].member.key_hash = (uint32_t)entries[i].key.lo;
     members[i] = entries[i].member;
-    add_hash(&sum, hash_member(&entries[i]));
+    sum = segue__hash_plus(sum, segue__member_hash(entries[i].key, &entries[i].member.value));
     if (chunk_count && ((i + 1) % SEGUE__CHUNK == 0 || i + 1 == n)) {
-      chunks[i / SEGUE__CHUNK] =
-          (segue__hash){sum.lo - before.lo, sum.hi - before.hi - (sum.lo < before.lo)};
+      chunks[i / SEGUE__CHUNK] = segue__hash_minus(sum, before);
       before = sum;
     }
   }
   if (!index_entries(index, slots, entries, n, same)) return SEGUE_ESYNTAX;
   node->count = (uint32_t)n;
   node->v.members = members;
-  uint64_t end[3] = {sum.lo, sum.hi, n};
-  ((segue__hash *)members)[-1] = tree_hash_of(end, sizeof end, SEGUE_MAP + 1);
+  ((segue__hash *)members)[-1] = segue__map_hash(sum, n);
   return 0;
 }
 
@@ -245,8 +262,8 @@ const segue__member *segue__node_find(const segue_node *node, const char *key, s
       if (members[i].key_len == len && !memcmp(members[i].key, key, len)) return &members[i];
     return NULL;
   }
-  const uint32_t *index = tree_index_of(node);
-  size_t mask = slots_of(node->count) - 1;
+  const uint32_t *index = segue__map_index(node);
+  size_t mask = segue__map_slots(node->count) - 1;
   uint32_t hash = (uint32_t)segue__key_hash(key, len).lo;
   for (size_t at = hash & mask; index[at]; at = (at + 1) & mask) {
     const segue__member *m = &members[index[at] - 1];

@@ -101,6 +101,17 @@ struct segue__variable {
   const char *name, *value; /* value NULL: it was not set */
 };
 
+/* The table of a document that was made from the keys of a store. line of its nodes is the number
+ * of a key there, and column the line in the value of that key. The tree of the document is in
+ * memory of the table. */
+typedef struct segue__key_table segue__key_table;
+struct segue__key_table {
+  uint64_t count; /* keys with a value */
+  /* Returns "KEY@REVISION", which lives as long as the document; NULL: no key has that number. */
+  const char *(*label)(const segue__key_table *table, uint32_t number); /* [any thread] */
+  void (*release)(segue__key_table *table); /* [any thread]; with the document */
+};
+
 /* One delivery of a source: bytes, format, revision; after parsing also the tree. Counted. */
 typedef struct segue__document segue__document;
 struct segue__document {
@@ -130,6 +141,10 @@ struct segue__document {
   segue__variable *variables; /* that were expanded; in the arena */
   bool parsed;                /* root holds the parsed bytes; set by segue__builder_finish */
   segue_node root;            /* a map (unless foreign), empty until then */
+  segue__key_table *keys;     /* owned; NULL: the document is no key space */
+  /* Owned. The content of the source cannot become a tree: segue__document_parse returns this
+   * error. NULL: it can. */
+  segue_error *refusal;
 };
 
 /* data comes from segue__malloc, is terminated, and moves into the document, also on failure. It is
@@ -149,6 +164,10 @@ void segue__document_report_wide(const segue__document *doc, segue_error *out);
 void segue__document_warn_old_yaml(const segue__document *doc, segue_error *out);
 /* Returns SEGUE_EEMPTY, with the one message for a document without content. */
 int segue__document_fail_empty(const segue__document *doc, segue_error *err);
+/* The place that a node was read from: the document's name, line and column; or, in a key space,
+ * the key with its revision, and the line in its value. */
+void segue__document_place(const segue__document *doc, const segue_node *node, const char **file,
+                           uint32_t *line, uint32_t *column);
 segue__document *segue__document_ref(segue__document *doc); /* [any thread] */
 void segue__document_unref(segue__document *doc);           /* [any thread]; NULL allowed */
 

@@ -20,10 +20,13 @@ static const char *guard_remedy(const segue__txn *txn) {
              : "look at the source, or change its guard";
 }
 
+/* The items of a key space are its keys. */
 static uint64_t count_items(const segue__documents *documents) {
   uint64_t items = 0;
-  for (size_t i = 0; i < documents->count; i++)
-    items += segue_node_count(&documents->items[i]->root);
+  for (size_t i = 0; i < documents->count; i++) {
+    const segue__document *doc = documents->items[i];
+    items += doc->keys ? doc->keys->count : segue_node_count(&doc->root);
+  }
   return items;
 }
 

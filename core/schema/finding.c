@@ -155,9 +155,17 @@ static void finding_locate(const segue__validation *v, segue_error *err,
   if (!doc && v->options && v->options->document &&
       (v->options->document->id == place->node->document || !place->up))
     doc = v->options->document;
-  bool key = place->at_key && place->member;
-  segue__error_set_place(err, doc ? doc->name : NULL, key ? place->member->line : place->node->line,
-                         key ? place->member->column : place->node->column);
+  /* The members of a key space have no place of their own: a key of the store has one place. */
+  bool key = place->at_key && place->member && !(doc && doc->keys);
+  segue_node at = *place->node;
+  if (key) {
+    at.line = place->member->line;
+    at.column = place->member->column;
+  }
+  const char *file = NULL;
+  uint32_t line = at.line, column = at.column;
+  if (doc) segue__document_place(doc, &at, &file, &line, &column);
+  segue__error_set_place(err, file, line, column);
   segue__error_source(err, doc ? doc->source : NULL);
 }
 

@@ -20,6 +20,7 @@ segue.run, segue.fetch = require("segue.run").run, require "segue.fetch"
 segue.connect = require "segue.connect"
 for name, fn in pairs(require "segue.files") do segue[name] = fn end
 for name, fn in pairs(require "segue.tasks") do segue[name] = fn end
+segue.keys = require("segue.keys").keys
 for name, codec in pairs(require "segue.codecs") do
   assert(segue[name] == nil, name) -- a second function of one name would replace the first
   segue[name] = codec

@@ -3,6 +3,7 @@
 -- segue.url, which uses it. Both functions run as tasks; retry, back-off, fallback from push to
 -- pull, guards and cached deliveries are the engine's, the same for all sources.
 local core = require "segue.core"
+local keys = require "segue.keys"
 local plain = require "segue.plain"
 local url = require "segue.url"
 
@@ -135,9 +136,11 @@ local function revision_of(source, revision)
   return revision
 end
 
--- For the core: list, revision, base (nil: the list is everything).
+-- For the core: list or key space, revision, base (nil: the list is everything).
 local function delivery(source, result, revision, base)
   revision, base = revision_of(source, revision), revision_of(source, base)
+  local space = keys.core(result)
+  if space then return space, revision end
   if base == nil then return documents(source, result), revision end
   if revision == nil then
     wrong(source, "delivered changes without their revision: it is what the next changes refer to")
@@ -210,6 +213,7 @@ end
 --- revision still holds. nil and a message: it cannot be had. watch(self, emit) runs as long as it
 --- can and calls emit(documents, revision) with all there is when it changes, or emit(): ask. A
 --- third result of fetch, or argument of emit, is the revision that the documents are changes of.
+--- Both may deliver a key space (segue.keys) instead of documents: it is always everything.
 --- @param spec segue.SourceSource @return segue.Source
 function M.source(spec)
   core.argument("segue.source: its argument", spec, "table")

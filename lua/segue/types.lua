@@ -751,6 +751,72 @@
 --- the name that the certificate of the server must have. Default: the host of the address.
 ---@field server_name? string
 
+--- segue.keys: the keys of a store as one document.
+---@class segue.CallKeys
+--- the keys below these count; what is behind the prefix is the path. "": all keys
+---@field prefix? string|(string)[]
+--- prefixes, each with its own place in the tree: { ["/ads/"] = "ads" }
+---@field prefixes? table<string, string>
+--- a key whose value is a whole document: YAML, or JSON if its name ends in .json
+---@field key? string|(string)[]
+--- such keys, each with its own place in the tree
+---@field keys? table<string, string>
+--- where all of it is in the tree: "db.main". Default: the root.
+---@field at? string
+--- between the parts of a key; empty parts do not count. Default: /.
+---@field separator? string
+--- scalar: numbers, true, false and null that are written as Segue writes them have their type,
+--- all else is text; yaml, json: each value is a document. Default: "scalar".
+---@field values? "scalar"|"text"|"yaml"|"json"
+--- the values of keys that end in .yaml, .yml or .json are documents. Default: false.
+---@field suffix? boolean
+--- for a key that has a value and keys below it: the name of its value in that folder. Default:
+--- such keys are refused.
+---@field value_key? string
+--- a folder whose keys are 0 to n-1 is a list. Default: false.
+---@field lists? boolean
+--- a value that is not UTF-8 text: its key is refused, or it is kept as base64. Default:
+--- "refuse".
+---@field binary? "refuse"|"base64"
+--- patterns of the keys that count, behind their prefix: * within a part, ** any text, ? one
+--- character. Default: all.
+---@field include? string|(string)[]
+--- patterns of keys that do not count
+---@field exclude? string|(string)[]
+--- a key: what was written is taken up when it changes. It is not in the tree
+---@field commit? string
+--- more keys are refused. Default: 1000000.
+---@field max_keys? integer
+--- more bytes of keys and values are refused. Default: 128MiB.
+---@field max_bytes? integer|string
+
+--- The read of a key space: where an answer in JSON has its keys.
+---@class segue.CallAnswer
+--- path of the list of records; a map there is the only record. Default: the answer itself.
+---@field list? string
+--- path of the key in a record
+---@field key? string
+--- path of the value; a missing one is empty
+---@field value? string
+--- path of the revision of the record
+---@field revision? string
+--- path of one revision for all records, from the top
+---@field all_revision? string
+--- fields that are written in base64
+---@field base64? ("key"|"value")[]
+--- goes before each key
+---@field prefix? string
+--- instead of key and value: path of a map of keys to values in each record
+---@field map? string
+--- with map: path of the name of a record, which goes before its keys
+---@field within? string
+--- path of a field that marks removals
+---@field removed? string
+--- the text of that field in a removal
+---@field removed_is? string
+--- values of the answer that are returned: names, each with its path
+---@field get? table<string, string>
+
 --- segue.json.decode and segue.yaml.decode: a value from a text.
 ---@class segue.CallDecode
 --- name of the text in messages. Default: "JSON" or "YAML".

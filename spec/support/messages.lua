@@ -19,7 +19,7 @@ local makes_text = { "segue__builder_quote", "segue__builder_quote_key",
 local names = {
   ["core/config/builder.c"] = { "text", "what", "key.text" },
   ["core/config/document.c"] = { "doc->name", "more", "empty_message" },
-  ["core/config/merge.c"] = { "old->name" },
+  ["core/config/merge.c"] = { "old->name", "file" },
   ["core/config/expand.c"] = { "shown.text" },
   ["core/config/json.c"] = { "message", "what" },
   ["core/config/yaml.c"] = { "*at", "*next" }, -- '&' or '*', and one of five marks
@@ -40,6 +40,12 @@ local names = {
   ["core/source/env.c"] = { "source->name", "why.message" },
   ["core/source/file.c"] = { "path", "source->path", "source->name" },
   ["core/source/source.c"] = { "source->name" },
+  -- Keys of a store, sources, and sentences of our own; errors of the parsers without a mask.
+  ["core/source/space_item.c"] = { "why" },
+  ["core/source/space_parse.c"] = { "what", "space->source",
+    'r->format->key ? r->format->key : ""', 'r->format->list ? r->format->list : ""' },
+  ["core/source/space_rules.c"] = { "from[i]", "texts[i]", "rules->mounts[i].prefix" },
+  ["core/source/space_take.c"] = { "rules->commit", "space->source" },
   ["core/source/c_source.c"] = { "source->name", "d->name" },
   ["core/source/held.c"] = { "source->name" },
   ["core/source/remote.c"] = { "source->name", "call->state->name" },

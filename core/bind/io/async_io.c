@@ -11,6 +11,8 @@
 
 #include <string.h>
 
+#include "keys.h"
+
 /* ---- The operations of one loader ------------------------------------------------------------ */
 
 static segue__async_io *owner_of(segue__turns *turns) {
@@ -102,6 +104,7 @@ void segue__io_open(lua_State *L) {
   segue__files_open(L);
   segue__resolve_open(L);
   segue__connect_open(L);
+  segue__keys_open(L);
 }
 
 /* ---- One operation --------------------------------------------------------------------------- */

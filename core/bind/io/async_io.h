@@ -77,6 +77,7 @@ typedef struct segue__async_io {
   segue__bridge *bridge;   /* created by the first name resolution */
   size_t open;             /* commands and sockets that have not ended */
   size_t connections;      /* of segue.connect */
+  uint32_t spaces;         /* key spaces that were opened */
   bool closing;
   void (*closed_cb)(void *data);
   void *closed_data;

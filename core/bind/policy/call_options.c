@@ -643,6 +643,8 @@ static const segue__option_kind call_kinds[] = {
     {"call", "list", &list_options, NULL},
     {"call", "resolve", &resolve_options, NULL},
     {"call", "connect", &connect_options, NULL},
+    {"call", "keys", &segue__keys_options, NULL},
+    {"call", "answer", &segue__answer_options, NULL},
     {"call", "decode", &decode_options, NULL},
     {"call", "encode json", &encode_json_options, NULL},
     {"call", "encode yaml", &encode_yaml_options, NULL},

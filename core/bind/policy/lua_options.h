@@ -13,6 +13,7 @@
 /* All topics of a policy: those of the core, of the kinds of sources, of the Lua library, and of
  * the kinds of modules. The validation, the loader and the help use it. Fills out, which has room
  * for SEGUE__LUA_TOPICS_MAX. */
+extern const segue_option_table segue__keys_options, segue__answer_options; /* keys_options.c */
 enum { SEGUE__LUA_TOPICS_MAX = 96 };
 segue__topics segue__lua_topics(const segue__module_kind *kinds, size_t kind_count,
                                 segue__option_kind out[SEGUE__LUA_TOPICS_MAX]);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "../../config/builder.h"
+#include "../io/keys.h"
 #include "../runtime/convert.h"
 #include "../runtime/lua_document.h"
 #include "../runtime/task.h"
@@ -132,12 +133,36 @@ static int lua_source_add(lua_State *L, int item, const feeding *f, segue__emiss
   return lua_source_add_value(L, item, f, &out->documents, err);
 }
 
-/* list at 1, or true; revision at 2; base at 3, if the list has changes only. */
+/* A key space is one document, which shares with the one before what did not change. Keys that are
+ * refused are the content of the source, and not a failure of it: the run that uses the document is
+ * rejected, and names them. */
+static int lua_source_take_space(segue__space *space, const feeding *f, segue__emission *out,
+                                 segue_error *err) {
+  segue__document *doc;
+  int rc = segue__space_set_source(space, f->source->name);
+  if (rc) return rc;
+  if (!segue__space_is_ready(space) && !segue__space_is_busy(space))
+    return segue__errorf(err, SEGUE_EUSAGE,
+                         "%s delivers a key space of which nothing was read: fill it with "
+                         "replace() and done() first",
+                         f->source->name);
+  rc = segue__space_take(space, &doc, err);
+  if (rc && rc != UV_ENOMEM && rc != UV_EBUSY) rc = segue__space_refusal(space, err, &doc);
+  return rc ? rc : segue__documents_add(&out->documents, doc);
+}
+
+/* list or key space at 1, or true; revision at 2; base at 3, if the list has changes only. */
 static int lua_source_take(lua_State *L, const feeding *f, segue__emission *out, segue_error *err) {
+  segue__space *space = segue__keys_test(L, 1);
   int rc = 0;
   segue__delivery_deinit(out);
-  out->unchanged = !lua_istable(L, 1);
-  size_t n = out->unchanged ? 0 : lua_objlen(L, 1);
+  if (space) {
+    lua_pushnil(L);
+    lua_replace(L, 3); /* everything, never a delta */
+    rc = lua_source_take_space(space, f, out, err);
+  }
+  out->unchanged = !space && !lua_istable(L, 1);
+  size_t n = out->unchanged || space ? 0 : lua_objlen(L, 1);
   for (size_t i = 1; i <= n && !rc; i++) {
     lua_rawgeti(L, 1, (int)i);
     rc = lua_source_add(L, lua_gettop(L), f, out, err);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../../http/openssl.h"
+#include "../../os/base64.h"
 #include "../../os/hex.h"
 #include "lua_document.h"
 
@@ -25,67 +26,37 @@ static int bytes_refuse(lua_State *L, const char *what, size_t at) {
 
 /* ---- base64 (RFC 4648) ----------------------------------------------------------------------- */
 
-static const char base64_plain[] =
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-static const char base64_url[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-static size_t base64_put(const char *letters, const unsigned char *in, size_t n, char *out,
-                         bool pad) {
-  uint32_t bits = (uint32_t)in[0] << 16 | (n > 1 ? (uint32_t)in[1] << 8 : 0) | (n > 2 ? in[2] : 0);
-  size_t len = n + 1;
-  for (size_t i = 0; i < len; i++)
-    out[i] = letters[bits >> (18 - 6 * i) & 63];
-  for (; pad && len < 4; len++)
-    out[len] = '=';
-  return len;
-}
-
 /* base64_encode(bytes, url) -> text; the form for URLs has no padding */
 static int base64_encode(lua_State *L) {
   size_t len, used = 0;
-  const unsigned char *in = (const unsigned char *)luaL_checklstring(L, 1, &len);
+  const char *in = luaL_checklstring(L, 1, &len);
   bool url = lua_toboolean(L, 2);
   char *out = lua_newuserdata(L, len / 3 * 4 + 4);
-  for (size_t i = 0; i < len; i += 3) {
-    if (!(i % BLOCK)) bytes_check_budget(L);
-    size_t n = len - i < 3 ? len - i : 3;
-    used += base64_put(url ? base64_url : base64_plain, in + i, n, out + used, !url);
+  for (size_t i = 0; i < len; i += BLOCK) {
+    bytes_check_budget(L);
+    used += segue__base64_encode(out + used, in + i, len - i < BLOCK ? len - i : BLOCK, url);
   }
   lua_pushlstring(L, out, used);
   return 1;
-}
-
-static void base64_table(const char *letters, unsigned char table[256]) {
-  memset(table, 255, 256);
-  for (int i = 0; i < 64; i++)
-    table[(unsigned char)letters[i]] = (unsigned char)i;
 }
 
 /* base64_decode(text, url) -> bytes. Padding may be missing in the form for URLs only. Bits that
  * are left over must be 0: two texts never stand for the same bytes. */
 static int base64_decode(lua_State *L) {
   size_t len, used = 0;
-  const unsigned char *in = (const unsigned char *)luaL_checklstring(L, 1, &len);
+  const char *in = luaL_checklstring(L, 1, &len);
   bool url = lua_toboolean(L, 2);
-  unsigned char table[256];
-  base64_table(url ? base64_url : base64_plain, table);
-  size_t whole = len, pad = 0;
-  while (whole && pad < 2 && in[whole - 1] == '=') {
-    whole--;
-    pad++;
+  size_t whole = segue__base64_letters(in, len, url);
+  if (whole == (size_t)-1) return bytes_refuse(L, "the text ends too early for base64", len);
+  unsigned char *out = lua_newuserdata(L, whole + 1);
+  for (size_t i = 0; i < whole; i += BLOCK) {
+    size_t n = whole - i < BLOCK ? whole - i : BLOCK, made = 0, at = 0;
+    bytes_check_budget(L);
+    segue__base64_result result = segue__base64_decode(out + used, in + i, n, url, &made, &at);
+    if (result == SEGUE__BASE64_LETTER) return bytes_refuse(L, "no base64", i + at);
+    if (result) return bytes_refuse(L, "bits are left over in base64", whole - 1);
+    used += made;
   }
-  if (whole % 4 == 1 || ((pad || !url) && len % 4))
-    return bytes_refuse(L, "the text ends too early for base64", len);
-  unsigned char *out = lua_newuserdata(L, whole / 4 * 3 + 3);
-  uint32_t bits = 0;
-  for (size_t i = 0; i < whole; i++) {
-    if (!(i % BLOCK)) bytes_check_budget(L);
-    if (table[in[i]] == 255) return bytes_refuse(L, "no base64", i);
-    bits = bits << 6 | table[in[i]];
-    if (i % 4) out[used++] = (unsigned char)(bits >> (6 - 2 * (i % 4)));
-  }
-  if (whole % 4 && (bits & (whole % 4 == 2 ? 15 : 3)))
-    return bytes_refuse(L, "bits are left over in base64", whole - 1);
   lua_pushlstring(L, (const char *)out, used);
   return 1;
 }
