@@ -274,8 +274,14 @@ static void action_log_kept(const segue__file_world *world, const segue__file_se
   segue__file_status file;
   for (size_t i = 0; i < segue__file_set_count(set); i++) {
     segue__file_set_get(set, i, &file);
-    if (file.dropped) action_log_dropped(world, &file);
-    if (file.kept)
+    if (file.dropped && !file.added) action_log_dropped(world, &file);
+    if (file.kept && file.part == SEGUE__PART_LINK)
+      SEGUE__LOG(world->log, SEGUE_WARN, "files",
+                 "a folder was not as segue has written it last: that version is kept",
+                 SEGUE__FIELD("file", file.path), SEGUE__FIELD("kept", file.kept),
+                 SEGUE__FIELD("remedy", "the last 10 are kept: a program that writes into the "
+                                        "folder needs another place for its files"));
+    else if (file.kept)
       SEGUE__LOG(world->log, SEGUE_WARN, "files",
                  "a file was not as segue has written it last: that version is kept",
                  SEGUE__FIELD("file", file.path), SEGUE__FIELD("kept", file.kept));

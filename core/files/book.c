@@ -232,6 +232,7 @@ int segue__file_book_note(segue__file_book *book, const char *path,
     entry->known = true;
     entry->accepts = false;
     entry->version = *version;
+    segue__book_forget_folder(entry);
     book->changed = true;
   }
   if (entry) entry->sure = entry->drifted = false;

@@ -93,6 +93,15 @@ void segue__file_book_forget(segue__file_book *book, const char *path, const cha
  * taken never needs. */
 int segue__file_book_note(segue__file_book *book, const char *path,
                           const segue__file_version *version);
+/* The mode and owner of a folder of generations, beside the version of the link to it. */
+typedef struct segue__folder_attributes {
+  unsigned mode, uid, gid;
+} segue__folder_attributes;
+void segue__file_book_note_folder(segue__file_book *book, const char *path,
+                                  const segue__folder_attributes *attributes);
+/* Whether the folder that this link leads to is as it was written, but for the versions of its
+ * files. true too if that is not known. Blocks. */
+bool segue__file_book_folder_fits(segue__file_book *book, const char *path);
 /* A file is looked after from now on; a set calls it when it is settled. */
 void segue__file_book_guard(segue__file_book *book, const char *path, segue__drift_mode mode);
 /* Between begin and end a set writes the file itself: it is not looked at. */

@@ -32,6 +32,12 @@ typedef struct book_entry {
   bool sure, drifted;
   segue__file_stamp stamp;
   segue__file_version found;
+  /* Of a link: the attributes of its folder as it was written, and the change of it that was found
+   * (0: none) or that the policy adopts (book_folder.c). */
+  bool folder_known, folder_sure;
+  segue__folder_attributes folder;
+  segue__file_stamp folder_stamp;
+  segue__hash folder_found, folder_adopted;
 } book_entry;
 
 struct segue__file_book {
@@ -47,6 +53,23 @@ struct segue__file_book {
   book_folder *folders;
   size_t folder_count, folder_capacity;
 };
+
+/* A folder of generations as a scan found it. */
+typedef struct book_folder_look {
+  bool same; /* it was not read, because nothing has changed since the last scan */
+  bool sure; /* the stamp is so old that a later change has another one */
+  segue__file_stamp stamp;
+  segue__hash state; /* of what another program has changed; 0: nothing, or the link is another */
+  char how[160];
+} book_folder_look;
+/* Compares the folder that the link at path leads to with what was written. Files that another
+ * program has changed or removed are drift of their own. The mutex is not held. before: of the last
+ * scan, NULL: it has to be read. Returns 0, or the failure to read it. */
+int segue__book_folder_look(segue__file_book *book, const char *path,
+                            const segue__file_stamp *before, book_folder_look *out);
+void segue__book_forget_folder(book_entry *entry); /* the next scan finds its changes again */
+/* Whether a stamp of this moment is sure. */
+bool segue__book_stamp_is_sure(const segue__file_stamp *stamp);
 
 book_entry *segue__book_find(segue__file_book *book, const char *path); /* NULL: none */
 void segue__book_disown(book_entry *entry);

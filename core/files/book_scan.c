@@ -41,11 +41,21 @@ static bool scan_wants(const book_entry *entry) {
   return entry->guarded && entry->known && entry->module;
 }
 
+/* Of a folder all names, because other programs may add files. */
+static int scan_add_paths(segue__names *out, const book_entry *entry) {
+  int rc = segue__names_add(out, "", 0, entry->path);
+  if (rc || entry->part != SEGUE__PART_LINK) return rc;
+  char *all = segue__folder_inside(entry->path, "{*,.*}");
+  rc = all ? segue__names_add(out, "", 0, all) : UV_ENOMEM;
+  segue__free(all);
+  return rc;
+}
+
 int segue__file_book_paths(segue__file_book *book, segue__names *out) {
   int rc = 0;
   pthread_mutex_lock(&book->mutex);
   for (size_t i = 0; i < book->count && !rc; i++)
-    if (scan_wants(&book->entries[i])) rc = segue__names_add(out, "", 0, book->entries[i].path);
+    if (scan_wants(&book->entries[i])) rc = scan_add_paths(out, &book->entries[i]);
   pthread_mutex_unlock(&book->mutex);
   return rc;
 }
@@ -55,7 +65,7 @@ int segue__file_book_paths(segue__file_book *book, segue__names *out) {
 /* The kernel's clock for files has steps of some milliseconds: a second write within the step of
  * the first one leaves the same time. A time in the future is of a clock that was set back since,
  * and proves nothing either. */
-static bool scan_is_sure(const segue__file_stamp *stamp) {
+bool segue__book_stamp_is_sure(const segue__file_stamp *stamp) {
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   return stamp->changed.tv_sec + SURE_S < now.tv_sec;
@@ -66,7 +76,7 @@ static int scan_read(const char *path, segue__file_version *found, segue__file_s
                      bool *sure, segue_error *error) {
   segue__file_stamp after;
   int rc = segue__file_stamp_read(path, stamp);
-  *sure = !rc && scan_is_sure(stamp);
+  *sure = !rc && segue__book_stamp_is_sure(stamp);
   rc = segue__file_version_read(path, found, NULL, error);
   if (rc || segue__file_stamp_read(path, &after) || !segue__file_stamp_equal(stamp, &after))
     *sure = false;
@@ -109,6 +119,7 @@ typedef struct scan_look {
 /* The next scan finds the entry's version as a new one. */
 static void scan_unfind(book_entry *entry) {
   entry->drifted = entry->sure = entry->accepts = false;
+  segue__book_forget_folder(entry);
 }
 
 /* The mutex is held. An entry that a set writes now, or has written since the look began, is left
@@ -147,6 +158,41 @@ static int scan_decide(segue__file_book *book, book_entry *entry, scan_look *loo
   return entry->drifted ? scan_add(out, look->path, entry, false, "") : 0;
 }
 
+/* The mutex is held. A link that leads to another place has its own drift. */
+static int scan_decide_folder(book_entry *entry, const char *path, const book_folder_look *look,
+                              segue__drifts *out) {
+  const segue__hash none = {0, 0};
+  if (entry->busy || !scan_wants(entry) || entry->drifted) return 0;
+  segue__hash state = look->same ? entry->folder_found : look->state;
+  bool fresh = !segue__hash_equal(state, entry->folder_found);
+  if (!look->same) entry->folder_stamp = look->stamp;
+  if (!look->same) entry->folder_sure = look->sure;
+  entry->folder_found = state;
+  if (segue__hash_equal(state, none) || segue__hash_equal(state, entry->folder_adopted)) return 0;
+  if (entry->mode == SEGUE__DRIFT_ADOPT) entry->folder_adopted = state;
+  int rc = scan_add(out, path, entry, fresh, look->how);
+  if (rc) scan_unfind(entry);
+  return rc;
+}
+
+static int scan_folder(segue__file_book *book, size_t index, const char *path,
+                       const segue__file_version *written, segue__drifts *out) {
+  book_folder_look look;
+  pthread_mutex_lock(&book->mutex);
+  const book_entry *entry = &book->entries[index];
+  bool wanted = entry->part == SEGUE__PART_LINK && scan_wants(entry), sure = entry->folder_sure;
+  segue__file_stamp before = entry->folder_stamp;
+  pthread_mutex_unlock(&book->mutex);
+  if (!wanted) return 0;
+  int rc = segue__book_folder_look(book, path, sure ? &before : NULL, &look);
+  if (rc) return rc;
+  pthread_mutex_lock(&book->mutex);
+  if (segue__file_version_equal(written, &book->entries[index].version))
+    rc = scan_decide_folder(&book->entries[index], path, &look, out);
+  pthread_mutex_unlock(&book->mutex);
+  return rc;
+}
+
 /* A scan that fails reports nothing: what it has found is found again by the next one. */
 static void scan_forget(segue__file_book *book, const segue__drifts *found) {
   pthread_mutex_lock(&book->mutex);
@@ -182,6 +228,7 @@ static int scan_all(segue__file_book *book, segue__drifts *out) {
     if (segue__file_version_equal(&written, &book->entries[i].version))
       rc = scan_decide(book, &book->entries[i], &look, out);
     pthread_mutex_unlock(&book->mutex);
+    if (!rc) rc = scan_folder(book, i, look.path, &written, out);
     segue__free(look.path);
   }
   return rc;

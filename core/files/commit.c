@@ -280,6 +280,8 @@ static void settle_note(const segue__file_set *set, const segue__set_file *file,
     before = "";
   segue__file_book_own(set->book, file->path, set->module, file->part, set->removed, before);
   if (!file->left) (void)segue__file_book_note(set->book, file->path, &file->next);
+  if (file->part == SEGUE__PART_LINK)
+    segue__file_book_note_folder(set->book, file->path, &file->attributes);
   segue__file_book_guard(set->book, file->path, set->drift);
 }
 

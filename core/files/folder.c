@@ -336,7 +336,7 @@ static int folder_add_foreign(folder_stage *stage, const segue__folder_entry *en
   stage->link = &set->files[at];
   if (!file) return folder_memory(stage);
   const char *folder = stage->link->generation ? stage->link->generation : stage->link->staged;
-  file->dropped = file->foreign = true;
+  file->dropped = file->added = file->foreign = true;
   file->part = SEGUE__PART_MEMBER;
   file->previous = entry->version;
   file->to = segue__folder_inside(stage->link->to, entry->name);
@@ -374,6 +374,7 @@ static int folder_build(folder_stage *stage) {
   segue__set_file *link = stage->link;
   bool ready = false;
   int rc = folder_want(stage);
+  link->attributes = (segue__folder_attributes){stage->next.mode, stage->next.uid, stage->next.gid};
   if (!rc) rc = segue__file_set_differs(stage->set, link, &link->previous, stage->err);
   if (!rc) rc = folder_note_foreign(stage);
   if (rc) return rc;
@@ -410,6 +411,7 @@ static int folder_drop(folder_stage *stage, int looked) {
 
 static int folder_keep(folder_stage *stage) {
   segue__set_file *link = stage->link;
+  link->attributes = (segue__folder_attributes){stage->live.mode, stage->live.uid, stage->live.gid};
   segue__file_version known;
   link->next = link->previous;
   link->left = stage->set->drift == SEGUE__DRIFT_ADOPT &&

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -15,6 +16,8 @@
 
 #include "../os/fault.h"
 #include "folder_internal.h"
+
+enum { FOLDER_KEPT_MAX = 10 };
 
 /* The folder contains no other folder, because segue has written it and its hash was compared. */
 static void folder_remove(int parent, const char *name) {
@@ -118,16 +121,89 @@ static bool collect_is_last(const segue__file_set *set, const segue__set_file *l
          segue__hash_equal(known.hash, segue__hash_bytes(name, strlen(name), (segue__hash){0, 0}));
 }
 
+/* ---- Folders that another program has changed ---- */
+
+static int kept_order(const void *a, const void *b) {
+  const segue__folder_entry *x = a, *y = b;
+  uint64_t first = x->version.size, second = y->version.size;
+  return first < second ? -1 : first > second;
+}
+
+/* The links ".NAME.changed-TIME" to folders of generations, the oldest first. Their names have
+ * seconds, and a number that is used again, so the order is that of their inodes' times, which
+ * version.size has. */
+static int kept_names(const segue__set_file *link, DIR *dir, segue__folder_content *out) {
+  char target[PATH_MAX];
+  struct stat st;
+  int rc = 0;
+  rewinddir(dir);
+  for (const struct dirent *entry; !rc && (entry = readdir(dir));) {
+    if (!segue__file_hidden_prefix(link->path, "changed", entry->d_name)) continue;
+    ssize_t len = readlinkat(dirfd(dir), entry->d_name, target, sizeof target - 1);
+    if (len < 0) continue;
+    target[len] = 0;
+    if (!segue__folder_is_of(link->path, target)) continue;
+    if (fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW)) continue;
+    segue__folder_entry *kept = segue__folder_content_add(out, entry->d_name);
+    if (!kept)
+      rc = UV_ENOMEM;
+    else
+      kept->version.size = (uint64_t)st.st_ctim.tv_sec * 1000000000u + (uint64_t)st.st_ctim.tv_nsec;
+  }
+  if (out->count) qsort(out->entries, out->count, sizeof *out->entries, kept_order);
+  return rc;
+}
+
+static bool kept_has_others(const segue__folder_content *needed, const char *target) {
+  size_t links = 0;
+  for (size_t i = 0; i < needed->count; i++)
+    links += !strcmp(needed->entries[i].name, target);
+  return links > 1;
+}
+
+/* A folder with anything but files in it stays. The link goes first: a process that is killed
+ * between the two leaves a folder that the next collection gives a link again. */
+static void kept_remove(const segue__file_set *set, const segue__set_file *link, DIR *dir,
+                        const char *name, const segue__folder_content *needed) {
+  segue__folder_content content;
+  char target[PATH_MAX];
+  ssize_t len = readlinkat(dirfd(dir), name, target, sizeof target - 1);
+  if (len < 0) return;
+  target[len] = 0;
+  char *path = segue__folder_beside(link->path, target);
+  if (!path || segue__folder_content_read(&content, path)) {
+    segue__free(path);
+    return;
+  }
+  bool removable = !content.odd;
+  segue__folder_content_deinit(&content);
+  segue__free(path);
+  if (!removable || unlinkat(dirfd(dir), name, 0)) return;
+  if (!kept_has_others(needed, target)) collect_remove(set, link, dir, target);
+}
+
+/* A server that writes into its folder would leave one more with each change. */
+static void kept_limit(const segue__file_set *set, const segue__set_file *link, DIR *dir,
+                       const segue__folder_content *needed) {
+  segue__folder_content names = {0};
+  if (!kept_names(link, dir, &names))
+    for (size_t i = 0; i + FOLDER_KEPT_MAX < names.count; i++)
+      kept_remove(set, link, dir, names.entries[i].name, needed);
+  segue__folder_content_deinit(&names);
+}
+
 char *segue__folder_collect(const segue__file_set *set, const segue__set_file *link) {
   segue__folder_content folders = {0}, needed = {0};
   char *kept = NULL, *parent = segue__strndup(link->path, segue__file_folder_len(link->path));
   DIR *dir = parent ? opendir(parent) : NULL;
   /* Without memory nothing is removed. */
-  if (dir && !collect_names(link, dir, &folders, &needed))
+  if (dir && !collect_names(link, dir, &folders, &needed)) {
     for (size_t i = 0; i < folders.count; i++)
       if (!segue__folder_content_find(&needed, folders.entries[i].name) &&
           !collect_is_last(set, link, folders.entries[i].name))
         collect_one(set, link, dir, folders.entries[i].name, &kept);
+    kept_limit(set, link, dir, &needed);
+  }
   if (dir) closedir(dir);
   segue__folder_content_deinit(&folders);
   segue__folder_content_deinit(&needed);

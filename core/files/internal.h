@@ -32,11 +32,13 @@ typedef struct segue__set_file {
   char *second;  /* foreign: the name that the previous version gets at the commit; or NULL */
   bool linked;   /* it has that name */
   char *kept;
-  bool dropped; /* it is in the book, and not wanted any more */
+  bool dropped; /* it is in the book, or it was added, and it is not wanted any more */
+  bool added;   /* another program has added it to the live folder */
   char *before; /* dropped: the copy that is restored, beside path; NULL: it is removed or stays */
   const char *why;  /* dropped: it stays against the wish of the policy; a constant */
   char *generation; /* a link that changes: the folder that it will lead to */
-  int hold;         /* a link of a plan: its folder, locked, plus 1; 0: none */
+  segue__folder_attributes attributes; /* of a link: of its folder, live or next */
+  int hold;                            /* a link of a plan: its folder, locked, plus 1; 0: none */
   segue__file_version previous, next;
 } segue__set_file;
 

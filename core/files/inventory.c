@@ -28,6 +28,7 @@ typedef struct inventory_file {
   segue__file_version wanted;
   inventory_stamp stamp;
   bool stamped;
+  bool folder; /* the link to a folder of generations: listed only where it has drifted */
 } inventory_file;
 
 typedef struct inventory_entry {
@@ -100,6 +101,21 @@ static void entry_since(segue__file_row *row, const segue__file_rows *before,
   row->since_wall_ms = before->files[at].since_wall_ms;
 }
 
+static int entry_add(segue__file_rows *rows, inventory_file *files, const segue__set_file *file,
+                     const segue__file_row *usual, const segue__file_rows *before,
+                     const segue__path_index *index) {
+  if (file->dropped || file->next.kind == SEGUE__FILE_NONE) return 0;
+  segue__file_row *row = &rows->files[rows->count];
+  *row = *usual;
+  row->path = segue__strdup(file->path);
+  if (!row->path) return UV_ENOMEM;
+  segue__file_side_of(&row->wanted, &file->next);
+  if (!file->staged) entry_since(row, before, index);
+  files[rows->count].folder = file->part == SEGUE__PART_LINK;
+  files[rows->count++].wanted = file->next;
+  return 0;
+}
+
 /* usual: the generation and the time of the files that have changed. */
 static int entry_fill(segue__file_rows *rows, inventory_file *files, const segue__file_set *set,
                       const segue__file_row *usual, const segue__file_rows *before) {
@@ -107,19 +123,12 @@ static int entry_fill(segue__file_rows *rows, inventory_file *files, const segue
   int rc = 0;
   for (size_t i = 0; i < before->count && !rc; i++)
     rc = segue__path_index_add(&index, before->files[i].path, strlen(before->files[i].path), i);
-  for (size_t i = 0; i < set->count && !rc; i++) {
-    const segue__set_file *file = &set->files[i];
-    if (file->dropped || file->next.kind == SEGUE__FILE_NONE) continue;
-    if (file->part == SEGUE__PART_LINK) continue; /* its members are listed */
-    segue__file_row *row = &rows->files[rows->count];
-    *row = *usual;
-    row->path = segue__strdup(file->path);
-    if (!row->path) rc = UV_ENOMEM;
-    if (rc) break;
-    segue__file_side_of(&row->wanted, &file->next);
-    if (!file->staged) entry_since(row, before, &index);
-    files[rows->count++].wanted = file->next;
-  }
+  /* The link to a folder is the first file of its set, and the last row, which a report may leave
+   * out. */
+  size_t link = set->count && set->files[0].part == SEGUE__PART_LINK;
+  for (size_t i = link; i < set->count && !rc; i++)
+    rc = entry_add(rows, files, &set->files[i], usual, before, &index);
+  if (link && !rc) rc = entry_add(rows, files, &set->files[0], usual, before, &index);
   segue__path_index_deinit(&index);
   return rc;
 }
@@ -340,6 +349,11 @@ static void report_file(segue__file_book *book, segue__file_row *row, inventory_
   inventory_stamp stamp;
   segue__file_version found;
   bool there = stamp_read(row->path, &stamp);
+  if (file->folder && !segue__file_book_folder_fits(book, row->path)) {
+    row->state = SEGUE__FILE_DRIFTED;
+    row->found = row->wanted;
+    return;
+  }
   if (there && file->stamped && stamp_equal(&stamp, &file->stamp)) return;
   file->stamped = false;
   if (segue__file_version_read(row->path, &found, NULL, NULL)) {
@@ -356,12 +370,22 @@ static void report_file(segue__file_book *book, segue__file_row *row, inventory_
   }
 }
 
+/* The members of a folder are listed; the folder itself only where it is not as it was written. */
+static void report_hide_folder(segue__file_rows *rows, const inventory_file *files) {
+  size_t last = rows->count - 1;
+  if (!rows->count || !files[last].folder) return;
+  if (rows->files[last].state == SEGUE__FILE_DRIFTED) return;
+  segue__free(rows->files[last].path);
+  rows->count = last;
+}
+
 static void report_run(segue__job *base) {
   report_job *job = (report_job *)base;
   for (size_t i = 0; i < job->report->count; i++) {
     segue__file_rows *rows = &job->report->modules[i];
     for (size_t k = 0; k < rows->count; k++)
       report_file(job->world->book, &rows->files[k], &job->files[i][k], job->changing[i]);
+    report_hide_folder(rows, job->files[i]);
   }
   job->ran = true;
 }
@@ -437,6 +461,7 @@ void segue__file_world_totals(const segue__file_world *world, size_t *modules, s
   *modules = *files = 0;
   for (size_t i = 0; inventory && i < inventory->count; i++) {
     *modules += inventory->entries[i].rows.count > 0;
-    *files += inventory->entries[i].rows.count;
+    size_t count = inventory->entries[i].rows.count;
+    *files += count && inventory->entries[i].files[count - 1].folder ? count - 1 : count;
   }
 }

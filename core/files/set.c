@@ -372,6 +372,7 @@ void segue__file_set_get(const segue__file_set *set, size_t index, segue__file_s
                               .next = file->next,
                               .kept = file->kept,
                               .dropped = file->dropped,
+                              .added = file->added,
                               .why = file->why,
                               .shown = !link || set->changed == set->moves};
 }

@@ -85,6 +85,7 @@ typedef struct segue__file_status {
   /* A file that the module no longer declares; next is the version that it gets (SEGUE__FILE_NONE:
    * it is removed). why: it stays against the wish of the policy, for this reason; or NULL. */
   bool dropped;
+  bool added; /* dropped: another program had added it to a folder of generations */
   const char *why;
   bool shown; /* for lists: a link whose members changed is none of its own */
 } segue__file_status;

@@ -253,6 +253,37 @@ describe("a file of a folder that another program changes", function()
     assert.equal("9 b2", content(d, kept))
   end)
 
+  it("is reported where it is added, or the folder gets another mode", function()
+    local d = start "report"
+    d.dir:save("out/d/mine", "3\n")
+    d:wait_log "another program has changed a file.*file=%S*out/d change=\"mine was added to it\""
+    local files = d:json("/api/v1/files")[1].files
+    assert.same({ 3, "in place", "drifted" }, { #files, files[1].state, files[3].state })
+    assert.matches("out/d$", files[3].path)
+    d.dir:save("out/d/.more", "3\n")
+    d:wait_log "change=\".more and 1 more were added to it\""
+    assert.equal(200, (reload(d, 2)))
+    assert.equal("a2 b2", content(d))
+    d:wait_log "that version is kept"
+    assert.equal(2, #d:json("/api/v1/files")[1].files)
+    assert(uv.fs_chmod(d.dir:at "out/d", 448))
+    d:wait_log "change=\"its mode was changed from 0755 to 0700\""
+    assert.equal(2, select(2, d:log():gsub("added to it", "")))
+  end)
+
+  it("is removed and kept where it is added to a folder that is restored", function()
+    local d = start "restore"
+    d.dir:save("out/d/mine", "3\n")
+    wait.until_true(function() return runs(d) == 2 end, nil, function() return d:log() end)
+    assert.equal("a1 b1", content(d))
+    local kept
+    wait.until_true(function()
+      kept = d:log():match "kept=%S*/(out/%.d%.changed%-%w+)"
+      return kept
+    end)
+    assert.equal("a1 b1 3", content(d, kept))
+  end)
+
   it("is restored at once, in another folder", function()
     local d = start "restore"
     d.dir:delete "out/d/b"

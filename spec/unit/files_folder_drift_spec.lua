@@ -110,6 +110,57 @@ describe("a folder of generations that another program changes", function()
     end
   end)
 
+  it("is drift where it is added, also under a folder that segue does not look at again", function()
+    local function scan()
+      local drifts, list = C.ffi.new "segue__drifts[1]", {}
+      C.check(C.segue__file_book_scan(case.book, drifts))
+      for k = 0, tonumber(drifts[0].count) - 1 do
+        local item = drifts[0].items[k]
+        list[#list + 1] = (item.fresh and "!" or "") .. C.ffi.string(item.how)
+      end
+      C.segue__drifts_deinit(drifts)
+      return list
+    end
+    local set = case:new { { "a", "1" }, { "b", "1" } }
+    assert(set:stage())
+    assert(set:commit())
+    assert(set:settle())
+    assert.same({}, scan())
+    dir:save("d/z", "9")
+    assert.same({ "!z was added to it" }, scan())
+    assert.same({ "z was added to it" }, scan())
+    dir:save("d/c", "9")
+    dir:save("d/.h", "9")
+    assert.same({ "!.h and 2 more were added to it" }, scan())
+    for _, name in ipairs { "z", "c", ".h" } do os.remove(dir:at("d/" .. name)) end
+    assert.same({}, scan())
+    assert(uv.fs_chmod(dir:at "d", 448))
+    assert.same({ "!its mode was changed from 0755 to 0700" }, scan())
+    assert(uv.fs_chmod(dir:at "d", 493))
+    assert(uv.fs_chown(dir:at "d", 1, 2))
+    assert.matches("^!its owner was changed from %d+:%d+ to 1:2$", scan()[1])
+    set:free()
+  end)
+
+  it("is kept for ten changes, and not for ever", function()
+    change "0"
+    local options = { members = { path = "d", backups = 0 } }
+    for i = 1, 13 do
+      dir:save("d/pid", "pid " .. i)
+      if i == 1 then assert(uv.fs_mkdir(dir:at "d/sub", 493)) end
+      case:apply({ { "a", tostring(i) } }, options)
+    end
+    local count, kept = 0, {}
+    for _, name in ipairs(dir:list()) do
+      if name:find "%.changed%-" then
+        count, kept[dir:read(name .. "/pid")] = count + 1, true
+      end
+    end
+    assert.same({ 11, true, true, true },
+      { count, kept["pid 1"], kept["pid 12"], kept["pid 13"] })
+    assert.equal(12, #case:beside())
+  end)
+
   it("is kept where it was changed between staging and settling", function()
     change "1"
     local set, first = case:new { { "a", "2" }, { "b", "2" } }, case:target()
