@@ -92,6 +92,8 @@ describe("the dialect sprig", function()
       { '{{b64dec "YWJjZ"}}', nil, "illegal base64 data at input byte 4" },
       { '{{dig "a" 1 (split "," "b")}}', nil,
         { "interface {} is map[string]string, not map[string]interface {}" } },
+      { '{{mergeOverwrite .m (dict "a" 7) .m (dict "b" nil)}} {{.m}}', data,
+        "map[a:7 b:<nil>] map[a:1 b:map[c:2]]" },
       -- The type of a map of split is narrower than those of other maps.
       { '{{mustMergeOverwrite (dict "a" (split "," "b")) (dict "a" (dict "_0" "c"))}}', nil,
         { "error calling mustMergeOverwrite: reflect.Value.SetMapIndex: value of type interface {} "

@@ -34,6 +34,45 @@ func contains(v interface{}, m map[string]interface{}) bool {
 	return false
 }
 
+// Whether a map contains itself, at any depth. around: the maps that v is in.
+func loops(v interface{}, around []uintptr) bool {
+	switch v := v.(type) {
+	case map[string]interface{}:
+		at := reflect.ValueOf(v).Pointer()
+		for _, other := range around {
+			if other == at {
+				return true
+			}
+		}
+		around = append(around, at)
+		for _, item := range v {
+			if loops(item, around) {
+				return true
+			}
+		}
+	case []interface{}:
+		for _, item := range v {
+			if loops(item, around) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+type merging = func(map[string]interface{}, ...map[string]interface{}) (interface{}, error)
+
+// The members of merged maps are the same maps in Go, so that merging may put a map into itself.
+func checked(merge merging) merging {
+	return func(into map[string]interface{}, from ...map[string]interface{}) (interface{}, error) {
+		result, err := merge(into, from...)
+		if err == nil && loops(result, nil) {
+			return nil, errLoop
+		}
+		return result, err
+	}
+}
+
 func init() {
 	functions = sprig.TxtFuncMap()
 	// A map that contains itself would end the program where it is printed: the stack of Go overflows.
@@ -43,5 +82,14 @@ func init() {
 		}
 		m[key] = v
 		return m, nil
+	}
+	for _, name := range []string{"merge", "mergeOverwrite"} {
+		merge := functions[name].(func(map[string]interface{}, ...map[string]interface{}) interface{})
+		functions[name] = checked(func(into map[string]interface{}, from ...map[string]interface{}) (interface{}, error) {
+			return merge(into, from...), nil
+		})
+	}
+	for _, name := range []string{"mustMerge", "mustMergeOverwrite"} {
+		functions[name] = checked(functions[name].(merging))
 	}
 }

@@ -317,11 +317,12 @@ end
 
 for name, overwrites in pairs { merge = false, mustMerge = false, mergeOverwrite = true,
   mustMergeOverwrite = true } do
-  sprig[name] = def({ "map" }, function(site, n, into, ...)
-    local message
-    into = into == nil and maps.new() or maps.changeable(into)
+  sprig[name] = def({ "map" }, function(site, n, first, ...)
+    local into, message = first == nil and maps.new() or maps.changeable(first), nil
     for i = 1, n - 1 do
-      into, message = maps.merge(into, (select(i, ...)) or maps.new(), overwrites)
+      local from = select(i, ...) or maps.new()
+      -- The first map again is in Go the one that is being changed.
+      if from ~= first then into, message = maps.merge(into, from, overwrites) end
       if message then calling(site, name, message) end
     end
     return into
