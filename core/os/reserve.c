@@ -9,7 +9,8 @@
 
 #include "mem.h"
 
-enum { RESERVE = 64 * 1024 };
+/* A state takes 20 KB, and 53 KB with all libraries and the ffi. */
+enum { RESERVE = 96 * 1024 };
 
 int segue__reserve_new(segue__reserve *reserve) {
   *reserve = (segue__reserve){.memory = segue__malloc(RESERVE)};

@@ -3,6 +3,7 @@
 -- engine runs as in core/bind/template, but without its memory limit.
 package.loaded["segue.template.host"] = {
   regex_new = function() return true end, regex_match = function() end, cpu_seconds = os.clock,
+  load = loadstring,
   seconds_max = 60, dialects = "segue|confd|consul-template|sprig|go",
 }
 package.path = "lua/?.lua;lua/?/init.lua;" .. package.path

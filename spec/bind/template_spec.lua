@@ -2,8 +2,10 @@
 -- The Lua state of templates and that of their Lua code, in the process of the spec.
 local C = require "spec.support.c"
 
-local t
+local t, live
 before_each(function()
+  collectgarbage()
+  live = C.segue__mem_live()
   local out, err = C.new "segue__template *[1]", C.error()
   assert(C.segue__template_new(out, os.getenv "SEGUE_LUA_DIR" or "lua", err) == 0, C.text(err))
   t = out[0]
@@ -11,6 +13,7 @@ end)
 after_each(function()
   C.segue__mem_fail_at(0)
   C.segue__template_free(t)
+  assert.equal(live, C.segue__mem_live())
 end)
 
 -- A job has template, and may have data (JSON), helpers, language, and fail_at: this allocation of
@@ -44,6 +47,42 @@ local function least_calls(job)
   for _ = 1, 4 do least = math.min(least, (select(4, render(job)))) end
   return least
 end
+
+describe("the state of templates", function()
+  -- The code of the system is no error of the template: the next try may find memory.
+  it("reports that memory ran out at any allocation, and renders again", function()
+    local job = { template = "{{range .l}}{{range .}}{{.}}{{end}}{{end}}{{printf `%v` .}}",
+      data = '{"l":[[1,2],[3]]}' }
+    local all = select(4, render(job)) -- with those of a new state
+    local expected = "123map[l:[[1 2] [3]]]"
+    local function fails_at(n)
+      job.fail_at = n
+      local output, message, code = render(job)
+      job.fail_at = nil
+      if output then
+        assert.equal(expected, output)
+      else
+        assert.same({ "ENOMEM", "templates: not enough memory" },
+          { C.str(C.segue_error_name(code)), message }, "at " .. n)
+      end
+      return not output
+    end
+    local failed = 0
+    for n = 1, 60 do -- of the rendering: the state is open
+      assert.equal(expected, render(job))
+      if fails_at(n) then failed = failed + 1 end
+    end
+    assert.is_true(failed > 10)
+    for n = 1, 25 do -- of a new template: among them those of LuaJIT's parser
+      job.template, expected = ("{{%d}}{{if .l}}{{%d.5}}{{end}}"):format(n, n), n .. n .. ".5"
+      render { template = "" }
+      fails_at(n * 16)
+    end
+    for n = 1, all, 199 do fails_at(n) end -- of a new state, with its libraries
+    for n = 1, 500, 3 do fails_at(n) end
+    assert.equal(expected, render(job))
+  end)
+end)
 
 describe("Lua code of a template", function()
   it("takes work that grows with the calls, where each call passes all data", function()

@@ -25,7 +25,7 @@ local function engine(spends)
   package.loaded["segue.template.host"] = {
     dialects = "segue|confd|consul-template|sprig|go", seconds_max = 10,
     cpu_seconds = function() return clock end, setup = function() end,
-    script_answer = function() end,
+    script_answer = function() end, load = loadstring,
     script_begin = entered("file", function()
       return wire(require("segue.template.value").list { "f" })
     end),

@@ -148,6 +148,31 @@ describe("a template", function()
     assert.equal("fine", answers[4].output)
   end)
 
+  -- An error of memory in compiled code ended the process.
+  it("names the place at which it had no memory left in compiled code", function()
+    local cases, places = {}, {}
+    local function add(text, place, more)
+      cases[#cases + 1] = { name = "t", dialect = "sprig", template = text }
+      for key, v in pairs(more or {}) do cases[#cases][key] = v end
+      cases[#cases + 1] = { template = "{{.a}}", data = { a = "fine" } }
+      places[#places + 1] = place
+    end
+    local loop = "{{$d := dict}}{{$l := list}}{{range $i := until 10000000}}%s{{end}}"
+    add(loop:format '{{$_ := set $d (print $i) (splitList "," (repeat 1000 "a,"))}}',
+      'executing "t" at <splitList "," (repeat 1000 "a,")>')
+    -- Within a call of the code of a policy, which catches the error.
+    add('a{{f}}', 'template: t:1:3: executing "t" at <f>', { helpers = "return { f = function() "
+      .. "pcall(untilStep, 0, 9e6, 1) pcall(toJson, 1) return 'x' end }" })
+    for i, answer in ipairs(template.render(cases)) do
+      if i % 2 == 0 then
+        assert.equal("fine", answer.output)
+      else
+        assert.matches(": the template needs more memory than it may use$", answer.error)
+        assert.matches(places[(i + 1) / 2], answer.error, 1, true)
+      end
+    end
+  end)
+
   it("ends when it has run or written too much, and the next one renders", function()
     local answers = template.render({
       { template = "{{range 9000000000000000}}{{end}}" },

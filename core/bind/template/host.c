@@ -119,7 +119,9 @@ static int host_read(lua_State *L, segue__document **doc) {
   segue_error err = {0};
   size_t len;
   const char *text = luaL_checklstring(L, 1, &len), *name = luaL_checkstring(L, 2);
-  if (host_document(doc, text, len, name, &err) < 0) {
+  int rc = host_document(doc, text, len, name, &err);
+  if (rc == UV_ENOMEM) segue__template_of(L)->starved = true;
+  if (rc < 0) {
     char message[2048];
     segue_error_format(&err, message, sizeof message);
     lua_pushnil(L);
@@ -271,18 +273,36 @@ static void locale_open(lua_State *L) {
   lua_setfield(L, LUA_REGISTRYINDEX, "segue.template.locale");
 }
 
+/* load(code, name) -> function, or nil and a message. The parser of LuaJIT frees its lists itself
+ * where an error of Lua ends it, so that here nothing escapes (see template_allocate). It is no
+ * compiled code. */
+static int host_load(lua_State *L) {
+  size_t len;
+  segue__template *t = segue__template_of(L);
+  const char *code = luaL_checklstring(L, 1, &len), *name = luaL_checkstring(L, 2);
+  jmp_buf *escape = t->escape;
+  t->escape = NULL;
+  int status = luaL_loadbufferx(L, code, len, name, "t");
+  t->escape = escape;
+  if (status == LUA_ERRMEM) segue__template_escape(t);
+  if (!status) return 1;
+  lua_pushnil(L);
+  lua_insert(L, -2);
+  return 2;
+}
+
+/* site(): the address of an int32_t, for the number of the node that takes memory next. */
+static int host_site(lua_State *L) {
+  lua_pushlightuserdata(L, &segue__template_of(L)->site);
+  return 1;
+}
+
 int segue__template_host_open(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"setup", host_setup},
-      {"decode", host_decode},
-      {"parse", host_parse},
-      {"given", host_given},
-      {"where", host_where},
-      {"cpu_seconds", host_cpu_seconds},
-      {"find", host_find},
-      {"kind", host_kind},
-      {"to_upper", host_to_upper},
-      {"to_lower", host_to_lower},
+      {"setup", host_setup}, {"decode", host_decode},     {"parse", host_parse},
+      {"given", host_given}, {"where", host_where},       {"cpu_seconds", host_cpu_seconds},
+      {"find", host_find},   {"kind", host_kind},         {"site", host_site},
+      {"load", host_load},   {"to_upper", host_to_upper}, {"to_lower", host_to_lower},
       {NULL, NULL},
   };
   locale_open(L);

@@ -50,7 +50,10 @@ static int regex_new(lua_State *L) {
   }
   re->match = pcre2_match_data_create_from_pattern(re->code, NULL);
   re->context = pcre2_match_context_create(NULL);
-  if (!re->match || !re->context) return luaL_error(L, "not enough memory");
+  if (!re->match || !re->context) {
+    segue__template_of(L)->starved = true;
+    return luaL_error(L, "not enough memory");
+  }
   pcre2_set_match_limit(re->context, STEPS_MAX);
   pcre2_set_heap_limit(re->context, HEAP_MAX_KIB);
   return 1;

@@ -103,10 +103,13 @@ static int script_ask(lua_State *S, const char *name, int first) {
     segue__transfer_add(S, i, wire);
   scripts->nested++;
   lua_State *T = scripts->caller;
-  int status = lua_cpcall(T, up_protected, &up);
-  if (status) lua_pop(T, 1);
+  int status = scripts->template->lost
+                   ? LUA_ERRMEM
+                   : segue__template_call(scripts->template, T, up_protected, &up);
+  if (status && !scripts->template->lost) lua_pop(T, 1);
   scripts->caller = T;
   scripts->nested--;
+  if (wire->failed) scripts->template->starved = true;
   if (status || wire->failed) return luaL_error(S, "%s: not enough memory", name);
   if (*wire->data != '+') {
     luaL_where(S, 1);
@@ -439,7 +442,9 @@ static int script_enter(lua_State *T, const char *what, segue__lua_body body, do
   int rc = segue__lua_call_on(scripts->state->lua, what, (uint64_t)total_ms,
                               (uint64_t)(left_ms * 1e6), body, down, &err);
   scripts->caller = outer;
+  if (scripts->template->lost) segue__template_escape(scripts->template);
   if (!rc && scripts->wire.failed) rc = segue__errorf(&err, UV_ENOMEM, "not enough memory");
+  if (rc == UV_ENOMEM) scripts->template->starved = true;
   lua_pushboolean(T, !rc);
   if (!rc) return 1;
   /* A tail call leaves no line behind: then the function's own has to do. */
@@ -452,13 +457,18 @@ static int script_enter(lua_State *T, const char *what, segue__lua_body body, do
   return 5;
 }
 
+static int script_starved(segue__template *t, lua_State *T) {
+  t->starved = true;
+  return luaL_error(T, "not enough memory");
+}
+
 /* script_begin(total_ms, left_ms, path, text) -> true, names; or as script_enter. path nil: there
  * is no file of functions. */
 static int host_script_begin(lua_State *T) {
   segue__template *t = segue__template_of(T);
   size_t path_len, len;
   const char *path = luaL_optlstring(T, 3, "", &path_len), *text = luaL_optlstring(T, 4, "", &len);
-  if (!t->scripts && scripts_new(t)) return luaL_error(T, "not enough memory");
+  if (!t->scripts && scripts_new(t)) return script_starved(t, T);
   segue__scripts *scripts = t->scripts;
   segue__hash hash = segue__hash_bytes(path, path_len + 1, (segue__hash){0, 0});
   hash = segue__hash_bytes(text, len, hash);
@@ -468,7 +478,7 @@ static int host_script_begin(lua_State *T) {
   if (!state->lua) {
     if (state_new(scripts, state, path, text, len, &err)) {
       state_free(state);
-      return luaL_error(T, "not enough memory");
+      return script_starved(t, T);
     }
     state->hash = hash;
   }

@@ -5,6 +5,7 @@
 #include "template.h"
 
 #include <lauxlib.h>
+#include <luajit.h>
 #include <lualib.h>
 #include <string.h>
 #include <uv.h>
@@ -13,6 +14,11 @@
 
 #define BYTES_MAX ((size_t)256 << 20)
 
+/* LuaJIT must not learn that an allocation failed: in compiled code it raises that error with the
+ * stack of another moment (lj_err_mem reads L->base, which compiled code does not keep), and the
+ * process dies of it. So the state is left by longjmp, as an error of Lua would leave it, and then
+ * closed, which needs nothing of what it was doing. Nothing that C code owns is lost by that, for
+ * the same reason as with errors of Lua: the struct owns it. */
 static void *template_allocate(void *data, void *p, size_t old_size, size_t new_size) {
   segue__template *t = data;
   if (!p) old_size = 0;
@@ -28,9 +34,25 @@ static void *template_allocate(void *data, void *p, size_t old_size, size_t new_
     t->spoiled = true;
     t->starved |= !over;
     q = segue__reserve_use(&t->reserve, p, old_size, new_size);
+    if (!q) segue__template_escape(t);
   }
   if (q) t->bytes += new_size - old_size;
   return q;
+}
+
+void segue__template_escape(segue__template *t) {
+  if (!t->escape) return; /* the state is being created or closed: no compiled code runs */
+  t->lost = true;
+  longjmp(*t->escape, 1);
+}
+
+int segue__template_call(segue__template *t, lua_State *L, lua_CFunction f, void *data) {
+  jmp_buf escape, *volatile outer = t->escape;
+  t->escape = &escape;
+  volatile int status = LUA_ERRMEM;
+  if (!setjmp(escape)) status = lua_cpcall(L, f, data);
+  t->escape = outer;
+  return status;
 }
 
 segue__template *segue__template_of(lua_State *L) {
@@ -45,14 +67,22 @@ static void template_close(segue__template *t) {
   segue__document_unref(t->doc);
   segue__document_unref(t->parsed);
   t->doc = t->parsed = NULL;
-  t->spoiled = t->starved = false;
+  t->spoiled = t->starved = t->lost = false;
 }
 
 /* ---- Opening --------------------------------------------------------------------------------- */
 
+/* With the reserve: closing a state whose ffi library is half open crashes in LuaJIT. */
+static int template_open_libraries(lua_State *L) {
+  luaL_openlibs(L);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "ffi");
+  lua_call(L, 1, 0);
+  return 0;
+}
+
 static int template_open_protected(lua_State *L) {
   segue__template *t = lua_touserdata(L, 1);
-  luaL_openlibs(L);
   lua_getglobal(L, "package");
   lua_pushfstring(L, "%s/?.lua;%s/?/init.lua", t->lua_dir, t->lua_dir);
   lua_setfield(L, -2, "path");
@@ -71,7 +101,7 @@ static int template_open_protected(lua_State *L) {
 
 /* The error message on top of the stack. Reading it never allocates: it is a text or nothing. */
 static int template_fail(segue__template *t, int status, segue_error *err) {
-  const char *text = lua_type(t->L, -1) == LUA_TSTRING ? lua_tostring(t->L, -1) : NULL;
+  const char *text = !t->lost && lua_type(t->L, -1) == LUA_TSTRING ? lua_tostring(t->L, -1) : NULL;
   int rc = status == LUA_ERRMEM || t->spoiled ? UV_ENOMEM : SEGUE_EUSAGE;
   return segue__errorf(err, rc, "templates: %s", text ? text : segue_strerror(rc));
 }
@@ -80,11 +110,16 @@ static int template_open(segue__template *t, segue_error *err) {
   if (t->spoiled) template_close(t);
   if (t->L) return 0;
   if (!segue__reserve_new(&t->reserve)) t->L = lua_newstate(template_allocate, t);
-  bool complete = t->L && !t->spoiled;
+  int status = t->L ? lua_cpcall(t->L, template_open_libraries, NULL) : LUA_ERRMEM;
+  bool complete = !status && !t->spoiled;
   if (!complete) template_close(t); /* while the reserve is there: parts of the state are in it */
   segue__reserve_free(&t->reserve);
   if (!complete) return segue__errorf(err, UV_ENOMEM, "templates: %s", segue_strerror(UV_ENOMEM));
-  int status = lua_cpcall(t->L, template_open_protected, t);
+  /* Without compiled code, so that errors of memory are those of Lua: only then it closes the files
+   * that it reads. */
+  luaJIT_setmode(t->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
+  status = lua_cpcall(t->L, template_open_protected, t);
+  luaJIT_setmode(t->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);
   if (!status) return 0;
   int rc = template_fail(t, status, err);
   template_close(t);
@@ -120,6 +155,9 @@ typedef struct template_call {
   segue__buf *out;
   segue__template_failure *failure;
   segue__template_read *read;
+  /* The template needs too much memory, and was at this site: only the message is wanted. */
+  bool over_limit;
+  int32_t site;
   int rc;
 } template_call;
 
@@ -183,15 +221,23 @@ static void template_take_read(lua_State *L, template_call *call) {
   if (rc) call->out->failed = true;
 }
 
-/* render(job) -> output, or nil and the failure: { message, usage, path, origin, line, column };
- * and what it has read, where its data are given. */
+static void push_site(lua_State *L, const template_call *call) {
+  if (call->over_limit)
+    lua_pushinteger(L, call->site);
+  else
+    lua_pushnil(L);
+}
+
+/* render(job, site) -> output, or nil and the failure: { message, usage, path, origin, line, column
+ * }; and what it has read, where its data are given. */
 static int template_render_protected(lua_State *L) {
   template_call *call = lua_touserdata(L, 1);
   size_t len;
   lua_getfield(L, LUA_REGISTRYINDEX, "segue.template.command");
   lua_getfield(L, -1, "render");
   push_job(L, call->job);
-  lua_call(L, 1, 3);
+  push_site(L, call);
+  lua_call(L, 2, 3);
   if (lua_istable(L, -1) && call->read) template_take_read(L, call);
   const int output = 3, failure = 4;
   lua_settop(L, failure);
@@ -212,31 +258,45 @@ static int template_render_protected(lua_State *L) {
   return 0;
 }
 
-/* case(line) -> answer */
+/* case(line, site) -> answer */
 static int template_case_protected(lua_State *L) {
   template_call *call = lua_touserdata(L, 1);
   size_t len;
   lua_getfield(L, LUA_REGISTRYINDEX, "segue.template.command");
   lua_getfield(L, -1, "case");
   lua_pushlstring(L, call->line, call->len);
-  lua_call(L, 1, 1);
+  push_site(L, call);
+  lua_call(L, 2, 1);
   const char *text = luaL_checklstring(L, -1, &len);
   segue__buf_add(call->out, text, len);
   return 0;
 }
 
+/* A lost state has no message. Where the limit of the state has ended it, a new one finds out what
+ * stands at the site. */
 static int template_run(segue__template *t, lua_CFunction f, template_call *call,
                         segue_error *err) {
   int rc = template_open(t, err);
   if (rc) return rc;
-  int status = lua_cpcall(t->L, f, call);
+  t->site = 0;
+  t->starved = false;
+  int status = segue__template_call(t, t->L, f, call);
+  bool starved = t->starved, over_limit = t->lost && !starved && !call->over_limit;
   rc = status ? template_fail(t, status, err) : call->rc;
-  /* This is no fault of the template: the next try may find memory. */
-  if (rc && t->starved) rc = call->rc = UV_ENOMEM;
+  if (t->lost)
+    template_close(t);
+  else
+    lua_settop(t->L, 0);
+  segue__scripts_end(t->scripts);
+  if (over_limit) {
+    call->over_limit = true;
+    call->site = t->site;
+    return template_run(t, f, call, err);
+  }
+  /* The next try may find memory. A lost state has set rc; this is memory of C code. */
+  if (rc && starved) rc = call->rc = UV_ENOMEM;
   if (!rc && call->out->failed)
     rc = segue__errorf(err, UV_ENOMEM, "templates: %s", segue_strerror(UV_ENOMEM));
-  lua_settop(t->L, 0);
-  segue__scripts_end(t->scripts);
   return rc;
 }
 

@@ -28,7 +28,7 @@ return function(C)
     -- A call that succeeds leaves the node of its last argument as the one that errors show.
     if f.needs_out then args = ", out" .. args end
     local site = self:site_of(at_node)
-    self:add("R.site = %s", site)
+    self:add("R.site[0] = %s", site)
     self:add("%s = %s(%s%s)", result, self:function_constant(f.call), site, args)
     self.top = top + 1
     return result, f.result == "value" and self:use "IFACE" or "nil"
@@ -49,7 +49,7 @@ return function(C)
     self:at(command[1])
     for i = 3, #command do atoms[i - 2] = self:argument(command[i], "any") end
     local used = 0
-    self:add("R.site = %d", self:site_of(command[1]))
+    self:add("R.site[0] = %d", self:site_of(command[1]))
     for _, part in ipairs(parts) do
       if type(part) == "string" then
         self:add("%s(out, %q)", self:use "put", part)

@@ -18,6 +18,9 @@ local command = {}
 collectgarbage("setpause", 400)
 require("jit.opt").start("maxtrace=4000", "maxmcode=16384", "maxside=200")
 
+-- All files are read while the state is opened: see template_open.
+for _, name in ipairs(dialects.names()) do dialects.functions(name) end
+
 host.setup {
   null = value.NULL, map = value.MAP, list = value.LIST, float = value.float,
   -- An integer beyond 2^53, as text.
@@ -80,11 +83,15 @@ local function read_of(compiled)
     changing = run.changing or false }
 end
 
--- Renders a job over its data. The compiled template is one of Go's language.
+-- Renders a job over its data. The compiled template is one of Go's language. site: the job has
+-- needed too much memory there, and only its error is wanted.
 ---@return string? output
 ---@return segue.template.problem?
 ---@return segue.template.compiled?
-local function run(job, data, world)
+local function run(job, data, world, site)
+  if site and (site == 0 or job.language == "etlua") then
+    return nil, template.over_limit(job.name or "", nil, site)
+  end
   -- The file of functions may read the configuration when it is evaluated.
   context.enter(world, data)
   local names, problem = script.begin(job, template.limits)
@@ -99,6 +106,7 @@ local function run(job, data, world)
   local compiled
   compiled, problem = template.compile(job.template, job)
   if not compiled then return nil, problem end
+  if site then return nil, template.over_limit(job.name or "", compiled, site) end
   local output
   output, problem = template.render(compiled, data, world)
   return output, problem, compiled
@@ -106,22 +114,25 @@ end
 
 -- Renders one template.
 ---@param job table see segue__template_job
+---@param site? integer see run
 ---@return string? output
 ---@return segue.template.failure?
 ---@return segue.template.read? of a job whose data are given
-function command.render(job)
+function command.render(job, site)
   local problem = usage_problem(job)
   if problem then return nil, { message = problem, usage = true } end
   local data, message
-  if job.given then
+  if site then
+    data = nil -- it may be what needs the memory
+  elseif job.given then
     data = host.given()
   elseif job.data then
     data, message = host.decode(job.data, job.data_name)
     if message then return nil, { message = message } end
   end
   if data == value.NULL then data = nil end
-  local output, failure, compiled = run(job, data, { config = job.given })
-  local read = job.given and read_of(compiled) or nil
+  local output, failure, compiled = run(job, data, { config = job.given }, site)
+  local read = job.given and not site and read_of(compiled) or nil
   if output then return output, nil, read end
   local path, place = origin.find(failure, data, job.data_name)
   local line, column = place_in(failure.message, job.name or "")
@@ -161,12 +172,12 @@ local function world_of(case)
   return world
 end
 
-local function run_case(case)
+local function run_case(case, site)
   local job, message = read_case(case)
   if not job then return nil, message end
   local data = case.data
   if data == value.NULL then data = nil end
-  local output, problem = run(job, data, world_of(case))
+  local output, problem = run(job, data, world_of(case), site)
   return output, problem and problem.message
 end
 
@@ -178,13 +189,14 @@ end
 
 -- One case of a batch: a line of JSON; the answer is one, too.
 ---@param line string
+---@param site? integer see run
 ---@return string answer
-function command.case(line)
+function command.case(line, site)
   local case, message = host.decode(line, "case.json")
   local output
   local is_case = not message and getmetatable(case) == value.MAP
   if is_case then
-    output, message = run_case(case)
+    output, message = run_case(case, site)
   else
     message = message or "the case is no JSON object"
   end

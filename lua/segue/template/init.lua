@@ -57,7 +57,7 @@ local CACHED_MAX, SHAPES_MAX, SHAPE_TOKENS_MAX = 2000, 1000, 2000
 ---@field main integer
 
 local function load_code(code)
-  local chunk, message = loadstring(compiler.source(code), "=template")
+  local chunk, message = host.load(compiler.source(code), "=template")
   if not chunk then error("the code of a template does not load: " .. message, 0) end
   return chunk
 end
@@ -92,16 +92,18 @@ local function shape_key(key, name, tokens)
   return table.concat(out, "\1")
 end
 
+local NO_MEMORY = "the template needs more memory than it may use"
+
 -- Where a run-time error stands: NAME:LINE:COL, and the node that was evaluated.
 local function describe(compiled, problem)
   if type(problem) ~= "table" then
     local text, site = tostring(problem), nil
     if text:find "not enough memory" then
-      text, site = "the template needs more memory than it may use", runtime.site
-      collectgarbage() -- the message takes some
+      text, site = NO_MEMORY, runtime.site[0]
     elseif text:find "stack overflow" then
-      text, site = "the template nests too deeply", runtime.site
+      text, site = "the template nests too deeply", runtime.site[0]
     end
+    if site == 0 then site = nil end
     problem = { site = site, limit = text }
   end
   if not problem.site then
@@ -189,6 +191,18 @@ function template.touches(compiled)
     compiled.paths, compiled.trees = compiled.trees.paths, nil
   end
   return compiled.paths
+end
+
+-- The error of a template that needed more memory than it may use, in a state that is gone by now.
+---@param name string
+---@param compiled? segue.template.compiled nil: it was not running yet
+---@param site integer 0: unknown
+---@return segue.template.problem
+function template.over_limit(name, compiled, site)
+  if compiled and compiled.code.sites[site] then
+    return describe(compiled, { site = site, limit = NO_MEMORY })
+  end
+  return { message = ("template: %s: %s"):format(name, NO_MEMORY) }
 end
 
 -- Renders a compiled template: the whole output, or nil and the error.

@@ -3,6 +3,7 @@
 -- because LuaJIT compiles them into each place that calls them; rare cases are in functions of
 -- their own.
 local buffer = require "string.buffer"
+local ffi = require "ffi"
 local host = require "segue.template.host"
 local quote = require "segue.template.quote"
 local signature = require "segue.template.signature"
@@ -36,10 +37,13 @@ end
 
 -- ---- Printing -----------------------------------------------------------------------------------
 
--- R.site: the number of the node that last began work that takes memory, for the error of a run
--- that has none left or nests too deeply: Lua raises it without a place.
+-- The number of the node that last began work that takes memory, for the error of a run that has
+-- none left or nests too deeply: Lua raises it without a place. In C, because nothing of the state
+-- can be read when it has no memory left.
+R.site = host.site and ffi.cast("int32_t *", host.site()) or ffi.new "int32_t[1]"
+
 local function emit_other(out, v, site)
-  R.site = site
+  R.site[0] = site
   if v == nil or v == NULL then
     put(out, "<no value>")
   elseif type(v) == "table" and getmetatable(v).kind == "channel" then
@@ -225,7 +229,7 @@ end
 
 -- The container, the number of items, and the keys of a map.
 function R.range(v, site, variables)
-  R.site = site
+  R.site[0] = site
   if type(v) == "table" then
     local m = getmetatable(v)
     if m == LIST then return v, #v, nil end
@@ -245,7 +249,7 @@ local TICKS = 1000
 
 ---@param limits { seconds: number, output: integer }
 function R.limit(limits)
-  R.site = nil
+  R.site[0] = 0
   deadline, output_max = host.cpu_seconds() + limits.seconds, limits.output
   seconds_max = limits.seconds
   time_text = ("%g s"):format(limits.seconds)
@@ -267,7 +271,7 @@ R.check_output = check_output
 
 -- Each loop and call of generated code counts down from what this returns.
 function R.tick(out, site)
-  R.site = site
+  R.site[0] = site
   check_output(out, site)
   if host.cpu_seconds() > deadline then
     error({ site = site, limit = "the template used more than " .. time_text .. " of CPU time" },

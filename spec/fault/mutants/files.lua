@@ -59,7 +59,7 @@ return {
     "if now.successful ~= 1 then", "if false then",
     daemon("spec/daemon/files_verify_spec.lua", "holds until Prometheus has loaded") },
   { "the place where memory of a template ends", "lua/segue/template/calls.lua",
-    'self:add("R.site = %s", site)', "",
+    'self:add("R.site[0] = %s", site)', "",
     daemon("spec/daemon/template_limits_spec.lua", "had no memory left") },
   { "functions of a file that replace the language's", "lua/segue/template/script.lua",
     "elseif dialects.is_builtin(name) then", "elseif false then",
