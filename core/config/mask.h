@@ -78,7 +78,8 @@ bool segue__mask_finds(const segue__mask *mask, const char *text);
  * more stands as base64 (of a longer text too, in lines, for URLs), as hex digits, or with escapes
  * of URLs, JSON or HTML; for a long value also its first 8 bytes with any further matching ones;
  * its first 4 bytes where they stand as a word of their own, at the end of the text or before
- * "...", and its last 4 bytes behind "...", because the value or the text may have been cut there.
+ * "...", its first 4 bytes in one of those other forms at the same places, and its last 4 bytes
+ * behind "...", because the value or the text may have been cut there.
  * Works in place: the text never gets longer. was_cut: the text is the beginning of a longer one,
  * so that its end contains no byte of a secret. Returns true if a secret was found.
  */
@@ -87,6 +88,9 @@ bool segue__mask_scrub(const segue__mask *mask, char *text, bool was_cut);
  * line breaks: each line of a secret is replaced by itself, so that the result has the lines of the
  * text. The text may contain zero bytes. Returns true if a secret was found. */
 bool segue__mask_lines(const segue__mask *mask, const char *text, size_t len, segue__buf *out);
+/* The same for a unified diff, with the names of its files: a secret of several lines is found in
+ * both versions, although signs of the diff and lines of the other version stand between. */
+void segue__mask_diff(const segue__mask *mask, const char *diff, size_t len, segue__buf *out);
 /* The same for the texts of an error (message, file, source); also cuts keys below a secret from
  * its path. A text as long as its buffer counts as cut. */
 void segue__mask_error(const segue__mask *mask, segue_error *error);

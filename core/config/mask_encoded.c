@@ -41,11 +41,16 @@ static int base64_digit(char c) {
   return c == '+' || c == '-' ? 62 : c == '/' || c == '_' ? 63 : -1;
 }
 
-/* Long base64 has line breaks, every 64 or 76 characters; the next line may be indented. */
-static int base64_next_digit(mask_decoder *d) {
+/* Long base64 has line breaks, every 64 or 76 characters, and so have hex digits; the next line may
+ * be indented. */
+static void decoder_skip_break(mask_decoder *d) {
   if (!decoder_ends(d) && (d->text[d->at] == '\n' || d->text[d->at] == '\r'))
     while (!decoder_ends(d) && segue__is_one_of(d->text[d->at], "\r\n \t"))
       d->at++;
+}
+
+static int base64_next_digit(mask_decoder *d) {
+  decoder_skip_break(d);
   return decoder_ends(d) ? -1 : base64_digit(d->text[d->at]);
 }
 
@@ -76,6 +81,7 @@ static int hex_value(const mask_decoder *d, size_t at, size_t count) {
 }
 
 static size_t hex_next(mask_decoder *d, char out[UNIT]) {
+  decoder_skip_break(d);
   int value = hex_value(d, d->at, 2);
   if (value < 0) return 0;
   d->at += 2;
@@ -95,11 +101,23 @@ static size_t utf8_put(char out[UNIT], unsigned code) {
   return len;
 }
 
+/* Returns whether the text ends inside of an escape: fewer than count characters are left from at
+ * on, and all of them are hex digits. */
+static bool decoder_cuts(const mask_decoder *d, size_t at, size_t count) {
+  while (at < d->left && count && segue__hex_value(d->text[at]) >= 0) {
+    at++;
+    count--;
+  }
+  return at == d->left && count;
+}
+
 /* \n \" \/ \xXX \uXXXX, with two \u for what is beyond 16 bits. */
 static size_t backslash_next(mask_decoder *d, char out[UNIT]) {
   static const char names[] = "nrtbfav", values[] = "\n\r\t\b\f\a\v";
   if (d->left < d->at + 2) return 0;
   char name = d->text[d->at + 1];
+  size_t digits = name == 'x' ? 2 : name == 'u' ? 4 : 0;
+  if (decoder_cuts(d, d->at + 2, digits)) return 0;
   const char *known = name ? strchr(names, name) : NULL;
   int value = name == 'x' ? hex_value(d, d->at + 2, 2) : hex_value(d, d->at + 2, 4);
   d->escaped = true;
@@ -131,8 +149,9 @@ static size_t html_next(mask_decoder *d, char out[UNIT]) {
                   {"&#39;", '\''}, {"&quot;", '"'}, {"&#x27;", '\''}};
   if (decoder_ends(d)) return 0;
   for (size_t i = 0; i < sizeof entities / sizeof *entities; i++) {
-    size_t len = strlen(entities[i].text);
-    if (d->left < d->at + len || memcmp(d->text + d->at, entities[i].text, len) != 0) continue;
+    size_t len = strlen(entities[i].text), left = d->left - d->at;
+    if (left < len && left > 1 && !memcmp(d->text + d->at, entities[i].text, left)) return 0;
+    if (left < len || memcmp(d->text + d->at, entities[i].text, len) != 0) continue;
     d->at += len;
     d->escaped = true;
     out[0] = entities[i].c;
@@ -152,6 +171,7 @@ static size_t json_next(mask_decoder *d, char out[UNIT]) {
 /* In the query of a URL "+" encodes a space. */
 static size_t url_next(mask_decoder *d, char out[UNIT]) {
   if (decoder_ends(d)) return 0;
+  if (d->text[d->at] == '%' && decoder_cuts(d, d->at + 1, 2)) return 0;
   int value = d->text[d->at] == '%' ? hex_value(d, d->at + 1, 2) : -1;
   d->escaped |= value >= 0 || d->text[d->at] == '+';
   out[0] = value >= 0 ? (char)value : d->text[d->at] == '+' ? ' ' : d->text[d->at];
@@ -193,6 +213,22 @@ static size_t match_rest(mask_decoder *d, const char *rest, size_t rest_len, siz
   return end;
 }
 
+/* Returns where the encoded text ends, behind a unit that is not complete. The decoder has returned
+ * 0: one of escapes does so only where the text ends inside of an escape. */
+static size_t decoder_stop(const mask_decoder *d) {
+  if (d->next == base64_next) return d->at;
+  if (d->next == hex_next)
+    return d->at + (!decoder_ends(d) && segue__hex_value(d->text[d->at]) >= 0);
+  return d->left;
+}
+
+/* Returns the number of characters that hold the first `common` bytes of a secret, if the text may
+ * have been cut behind them; else 0. */
+static size_t match_cut(const mask_decoder *d, const mask_piece *piece, size_t common) {
+  size_t end = common == piece->len ? decoder_stop(d) : piece->ends[common - 1];
+  return segue__mask_may_be_cut(d->text + end, d->left - end) ? end : 0;
+}
+
 /* Returns the number of characters that hold a secret, or a long enough beginning of one. */
 static size_t match_decoded(const segue__mask_words *words, mask_decoder *d) {
   mask_piece piece;
@@ -205,6 +241,10 @@ static size_t match_decoded(const segue__mask_words *words, mask_decoder *d) {
   if (piece.len < UNIT || !segue__mask_words_start(words, piece.bytes)) return 0;
   piece_fill(&piece, d, FIRST);
   size_t common = segue__mask_words_longest(words, piece.bytes, piece.len, &word, &word_len);
+  if (common >= UNIT && common < FIRST && word_len >= ENCODED_LEAST) {
+    size_t cut = match_cut(d, &piece, common);
+    if (cut) return cut;
+  }
   if (common < ENCODED_LEAST) return 0;
   if (common == piece.len) {
     piece_fill(&piece, d, PIECE);
@@ -227,27 +267,35 @@ static bool base64_may_begin(const segue__mask_words *words, int digit, int next
   return words->first[two >> (4 - skip) & 0xff];
 }
 
+/* A decoder of base64 whose first byte begins `skip` bits behind the beginning of a character. */
+static mask_decoder base64_decoder(const char *text, size_t left, unsigned skip) {
+  mask_decoder d = {.next = base64_next, .text = text, .left = left, .at = 1};
+  d.bit_count = 6 - skip;
+  d.bits = (unsigned)base64_digit(*text) & ((1u << d.bit_count) - 1);
+  return d;
+}
+
 static size_t base64_at(const segue__mask_words *words, const char *text, size_t left) {
   int digit = base64_digit(*text), next = left > 1 ? base64_digit(text[1]) : -1;
   size_t longest = 0;
   if (digit < 0 || left < ENCODED_LEAST) return 0;
   for (unsigned skip = 0; skip < 6; skip += 2) {
     if (!base64_may_begin(words, digit, next, skip)) continue;
-    mask_decoder d = {.next = base64_next, .text = text, .left = left, .at = 1};
-    d.bit_count = 6 - skip;
-    d.bits = (unsigned)digit & ((1u << d.bit_count) - 1);
+    mask_decoder d = base64_decoder(text, left, skip);
     size_t n = match_decoded(words, &d);
     if (n > longest) longest = n;
   }
   return longest;
 }
 
+static size_t (*const escapes[])(mask_decoder *, char *) = {json_next, url_next, html_next};
+enum { ESCAPES = sizeof escapes / sizeof *escapes };
+
 static size_t escapes_at(const segue__mask_words *words, const char *text, size_t left) {
-  static size_t (*const kinds[])(mask_decoder *, char *) = {json_next, url_next, html_next};
   size_t longest = 0;
   if (!words->first[(unsigned char)*text] && !memchr("%+\\&", *text, 4)) return 0;
-  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-    mask_decoder d = {.next = kinds[i], .text = text, .left = left};
+  for (size_t i = 0; i < ESCAPES; i++) {
+    mask_decoder d = {.next = escapes[i], .text = text, .left = left};
     size_t n = match_decoded(words, &d);
     if (d.escaped && n > longest) longest = n;
   }
@@ -260,4 +308,68 @@ size_t segue__mask_encoded_at(const segue__mask_words *words, const char *text, 
   size_t base64 = base64_at(words, text, left), escaped = escapes_at(words, text, left);
   if (base64 > n) n = base64;
   return escaped > n ? escaped : n;
+}
+
+/* ---- Texts that were cut ---- */
+
+/* TAIL_MOST: three bytes as \uXXXX, and a fourth that is not complete. */
+enum { TAIL_MOST = 23, INSIDE = 12 };
+
+/* Returns whether all that is left of the text is the first bytes of a secret. */
+static bool tail_is_secret(const segue__mask_words *words, mask_decoder d, bool escapes_only) {
+  mask_piece piece;
+  const char *word;
+  size_t word_len;
+  piece.len = 0;
+  piece_fill(&piece, &d, UNIT);
+  if (!piece.len || piece.len >= UNIT || decoder_stop(&d) != d.left) return false;
+  if (escapes_only && !d.escaped && decoder_ends(&d)) return false; /* plain: drop_tail */
+  size_t common = segue__mask_words_longest(words, piece.bytes, piece.len, &word, &word_len);
+  return common == piece.len && word_len >= ENCODED_LEAST;
+}
+
+size_t segue__mask_encoded_tail(const segue__mask_words *words, const char *text, size_t len) {
+  for (size_t left = len < TAIL_MOST ? len : TAIL_MOST; left; left--) {
+    const char *at = text + len - left;
+    bool found =
+        tail_is_secret(words, (mask_decoder){.next = hex_next, .text = at, .left = left}, false);
+    for (unsigned skip = 0; skip < 6 && !found && base64_digit(*at) >= 0; skip += 2)
+      found = tail_is_secret(words, base64_decoder(at, left, skip), false);
+    for (size_t i = 0; i < ESCAPES && !found; i++)
+      found =
+          tail_is_secret(words, (mask_decoder){.next = escapes[i], .text = at, .left = left}, true);
+    if (found) return left;
+  }
+  return 0;
+}
+
+/* Returns the number of characters that hold the middle of a secret. It is searched among all
+ * words, because they are sorted by their beginnings. */
+static size_t inside_match(const segue__mask_words *words, mask_decoder *d) {
+  mask_piece piece;
+  size_t longest = 0;
+  piece.len = 0;
+  piece_fill(&piece, d, INSIDE);
+  if (piece.len < INSIDE) return 0;
+  const char *at = words->text.data, *end = at + words->text.len;
+  while ((at = memmem(at, (size_t)(end - at), piece.bytes, INSIDE)) != NULL) {
+    mask_decoder rest = *d;
+    size_t n = match_rest(&rest, at + INSIDE, strlen(at + INSIDE), piece.ends[INSIDE - 1]);
+    if (n > longest) longest = n;
+    at++;
+  }
+  return longest;
+}
+
+/* Lines of base64 have a length that is a multiple of 4 characters, so a line begins with a whole
+ * byte. */
+size_t segue__mask_encoded_inside(const segue__mask_words *words, const char *text, size_t len) {
+  size_t indent = 0;
+  while (indent < len && segue__is_one_of(text[indent], " \t"))
+    indent++;
+  mask_decoder base64 = {.next = base64_next, .text = text + indent, .left = len - indent};
+  mask_decoder hex = {.next = hex_next, .text = text + indent, .left = len - indent};
+  size_t n = inside_match(words, &base64), other = inside_match(words, &hex);
+  if (other > n) n = other;
+  return n ? indent + n : 0;
 }

@@ -108,12 +108,24 @@ bool segue__mask_words_start(const segue__mask_words *words, const char *text);
  * 0: there is no word, and *word is NULL. */
 size_t segue__mask_words_longest(const segue__mask_words *words, const char *text, size_t len,
                                  const char **word, size_t *word_len);
+/* Returns whether a text may have been cut behind these bytes: nothing, or "...", follows. */
+bool segue__mask_may_be_cut(const char *text, size_t left);
 /* Returns whether the len bytes at text are a word. */
 bool segue__mask_words_has(const segue__mask_words *words, const char *text, size_t len);
 
 /* mask_encoded.c: returns the number of bytes at text that hold a secret, or the first 8 bytes of
- * one or more, as base64, hex digits or with escapes; 0: none. */
+ * one or more, as base64, hex digits or with escapes; 0: none. 4 bytes are enough at the end of the
+ * text and before "...". */
 size_t segue__mask_encoded_at(const segue__mask_words *words, const char *text, size_t left);
+/* Returns the number of bytes at the end of a text that hold the first 1 to 3 bytes of a secret in
+ * one of these forms, because the text was cut there; 0: none. */
+size_t segue__mask_encoded_tail(const segue__mask_words *words, const char *text, size_t len);
+/* Returns the number of bytes at the beginning of a text that hold the middle of a secret, as a
+ * line of base64 or hex digits of which lines above are not shown; 0: none. */
+size_t segue__mask_encoded_inside(const segue__mask_words *words, const char *text, size_t len);
+
+/* mask_words.c: segue__mask_lines for a text that may begin inside of an encoded secret. */
+bool segue__mask_part(const segue__mask *mask, const char *text, size_t len, segue__buf *out);
 
 int segue__pattern_parse(segue__pattern *out, const char *text, segue_error *err);
 void segue__pattern_deinit(segue__pattern *pattern);

@@ -235,7 +235,7 @@ bool segue__mask_words_has(const segue__mask_words *words, const char *text, siz
 /* Returns whether the text may have been cut here. A policy may quote the output of a command,
  * which ends at a limit that is not known here, and messages put "..." behind a text that they
  * shorten. */
-static bool may_be_cut(const char *text, size_t left) {
+bool segue__mask_may_be_cut(const char *text, size_t left) {
   return !left || (left >= 3 && !memcmp(text, "...", 3));
 }
 
@@ -258,8 +258,8 @@ static size_t found_at(const segue__mask_words *words, const char *begin, const 
   if (left < WORD_LEAST || !segue__mask_words_start(words, text)) return 0;
   size_t longest = segue__mask_words_longest(words, text, left, &word, &word_len);
   if (longest >= WORD_HEAD) return longest;
-  if (longest >= WORD_LEAST &&
-      (may_be_cut(text + longest, left - longest) || stands_alone(begin, text, longest, left)))
+  if (longest >= WORD_LEAST && (segue__mask_may_be_cut(text + longest, left - longest) ||
+                                stands_alone(begin, text, longest, left)))
     return longest;
   /* Only a short word can still be here, and its neighbours need not share more than it does. */
   while (longest >= WORD_LEAST && !segue__mask_words_has(words, text, longest))
@@ -319,9 +319,14 @@ static bool mask_words_scrub(const segue__mask_words *words, char *text, size_t 
   return found;
 }
 
-/* Cuts the first bytes of a word off the end of a text that was cut. They are too few for a search
- * in other places. */
+/* Cuts the first bytes of a word off the end of a text that was cut, plain or encoded. They are too
+ * few for a search in other places. */
 static void drop_tail(const segue__mask_words *words, char *text, size_t len) {
+  size_t encoded = segue__mask_encoded_tail(words, text, len);
+  if (encoded) {
+    text[len - encoded] = 0;
+    return;
+  }
   for (size_t n = len < WORD_LEAST ? len : WORD_LEAST - 1; n; n--) {
     size_t at = lower_bound(words, text + len - n, n);
     if (mask_words_common(words, at, text + len - n, n) < n) continue;
@@ -346,7 +351,9 @@ bool segue__mask_scrub(const segue__mask *mask, char *text, bool was_cut) {
   return found;
 }
 
-bool segue__mask_lines(const segue__mask *mask, const char *text, size_t len, segue__buf *out) {
+/* inside: the number of bytes at the beginning that are the middle of an encoded secret. */
+static bool mask_words_lines(const segue__mask *mask, const char *text, size_t len, size_t inside,
+                             segue__buf *out) {
   unsigned tails = 0;
   bool found = false;
   if (!segue__mask_knows(mask)) {
@@ -355,6 +362,7 @@ bool segue__mask_lines(const segue__mask *mask, const char *text, size_t len, se
   }
   for (size_t i = 0; i < len;) {
     size_t n = found_in(&mask->words, text, i, len, &tails), begin = i;
+    if (i == 0 && inside > n) n = inside;
     if (!n) {
       segue__buf_addc(out, text[i++]);
       continue;
@@ -368,4 +376,13 @@ bool segue__mask_lines(const segue__mask *mask, const char *text, size_t len, se
     }
   }
   return found;
+}
+
+bool segue__mask_lines(const segue__mask *mask, const char *text, size_t len, segue__buf *out) {
+  return mask_words_lines(mask, text, len, 0, out);
+}
+
+bool segue__mask_part(const segue__mask *mask, const char *text, size_t len, segue__buf *out) {
+  size_t inside = segue__mask_knows(mask) ? segue__mask_encoded_inside(&mask->words, text, len) : 0;
+  return mask_words_lines(mask, text, len, inside, out);
 }

@@ -17,18 +17,22 @@ local function mask_of(secrets)
   return mask
 end
 
-local function lines(mask, text)
-  local buf = ffi.new "segue__buf[1]"
-  C.segue__buf_init(buf)
-  C.segue__mask_lines(mask, text, #text, buf)
-  local out = ffi.string(buf[0].data, buf[0].len)
-  C.segue__buf_deinit(buf)
-  return out
+local function cleaned(by)
+  return function(mask, text)
+    local buf = ffi.new "segue__buf[1]"
+    C.segue__buf_init(buf)
+    C[by](mask, text, #text, buf)
+    local out = ffi.string(buf[0].data, buf[0].len)
+    C.segue__buf_deinit(buf)
+    return out
+  end
 end
 
-local function scrub(mask, text)
+local lines, diff = cleaned "segue__mask_lines", cleaned "segue__mask_diff"
+
+local function scrub(mask, text, was_cut)
   local buf = ffi.new("char[?]", #text + 1, text)
-  C.segue__mask_scrub(mask, buf, false)
+  C.segue__mask_scrub(mask, buf, was_cut or false)
   return ffi.string(buf)
 end
 
@@ -56,6 +60,7 @@ local writings = {
   ["base64 for URLs"] = base64_url,
   ["base64 in lines"] = function(text) return (base64(text, true):gsub(("."):rep(16), "%0\n")) end,
   ["hex"] = function(text) return hex(text, "%02x") end,
+  ["hex in lines"] = function(text) return (hex(text, "%02x"):gsub(("."):rep(16), "%0\n  ")) end,
   ["upper hex"] = function(text) return hex(text, "%02X") end,
   ["a URL"] = function(text)
     return (text:gsub("[^%w_.~-]", function(c) return ("%%%02X"):format(c:byte()) end))
@@ -92,6 +97,12 @@ local function shows(clean, writing)
   end
 end
 
+-- One character of base64 or hex digits is no whole byte, and an escape that was cut is none either.
+local function no_byte(left)
+  left = left:gsub("%s", "")
+  return #left < 2 or (#left < 6 and left:find "^[%%\\&]" ~= nil)
+end
+
 describe("a secret in another writing", function()
   it("is hidden at each place of other bytes, in text and in lines", function()
     math.randomseed(SEED)
@@ -119,7 +130,7 @@ describe("a secret in another writing", function()
         assert.is_true(C.segue__mask_finds(mask, text))
       end
     end
-    assert.equal(400 * 2 * 10, found)
+    assert.equal(400 * 2 * 11, found)
   end)
 
   it("is hidden whole, with what shares a character with it, and nothing else", function()
@@ -130,7 +141,7 @@ describe("a secret in another writing", function()
       [hex("ahunter2hunterb", "%02x")] = "61***62", ["p%40ss+w0rd&x"] = "***&x",
       ["a%20hunter2hunter%20b"] = "a%20***%20b",
       [base64 "another text without it"] = base64 "another text without it",
-      [base64("a\n") .. "\n"] = base64("a\n") .. "\n", [hex("hunte", "%02x")] = "68756e7465",
+      [base64("a\n") .. "\n"] = base64("a\n") .. "\n", [hex("hunte", "%02x") .. " end"] = "68756e7465 end",
     } do
       assert.equal(clean, lines(mask, text))
       assert.equal(clean, scrub(mask, text))
@@ -154,5 +165,58 @@ describe("a secret in another writing", function()
     assert.equal("***", lines(mask, hex("abcdef", "%02x")))
     local text = random(20000, STANDARD .. "\n \\%&;")
     assert.equal(text, lines(mask, text))
+  end)
+
+  it("is hidden where the text was cut inside of it, and before \"...\"", function()
+    local secret = "h@nter <2> \\ & h/nter"
+    local mask = mask_of { secret }
+    for name, write in pairs(writings) do
+      local writing = write(secret)
+      for cut = 1, #writing do
+        local part = writing:sub(1, cut)
+        local left = scrub(mask, 'x = "' .. part, true):match('^x = "%*?%*?%*?(.*)$')
+        assert.is_true(no_byte(left), ("%s, %q shows %q"):format(name, part, left))
+        local clean = scrub(mask, 'x = "' .. part .. '..."')
+        local shown = clean:match('^x = "%*%*%*(.*)%.%.%."$')
+        if cut > 24 then assert.is_true(shown and no_byte(shown), name .. ": " .. clean) end
+      end
+    end
+    assert.equal("the word abc", scrub(mask, "the word abc", true))
+    assert.equal("6874 end", scrub(mask, "6874 end", true))
+  end)
+
+  it("is hidden in the lines of a diff, also where a hunk begins inside of it", function()
+    local secret = ("first part of a key;"):rep(4) .. ("second part of it."):rep(6)
+    local mask = mask_of { secret, "short\nlines\nof a\nvalue" }
+    for name, write in pairs { base64 = function(text) return base64(text, true) end,
+      hex = function(text) return hex(text, "%02x") end } do
+      local written = write(secret):gsub(("."):rep(64), "%0\n") .. "\n"
+      local list = {}
+      for line in written:gmatch "[^\n]+" do list[#list + 1] = line end
+      for _, sign in ipairs { "+", "-", " " } do
+        for first = 1, #list - 1 do
+          local hunk = { sign .. "  " .. list[first] }
+          for i = first + 1, #list do
+            -- Lines of the other version stand between.
+            if sign ~= " " then hunk[#hunk + 1] = (sign == "+" and "-" or "+") .. "other " .. i end
+            hunk[#hunk + 1] = sign .. "  " .. list[i]
+          end
+          local text = "--- /a\n+++ /a\n@@ -7,9 +7,9 @@\n" .. table.concat(hunk, "\n") .. "\n end\n"
+          local clean = diff(mask, text)
+          for i = first, #list do
+            assert.is_nil(clean:find(list[i]:sub(-12), 1, true), name .. " " .. first .. "\n" .. clean)
+          end
+          assert.equal(select(2, text:gsub("\n.", "%0")), select(2, clean:gsub("\n.", "%0")))
+          local signs = function(t) return (t:gsub("([^\n])[^\n]*\n", "%1")) end
+          assert.equal(signs(text), signs(clean))
+          assert.matches("^%-%-%- /a\n%+%+%+ /a\n@@ %-7,9 %+7,9 @@\n", clean)
+          assert.matches("\n end\n$", clean)
+        end
+      end
+    end
+    assert.equal("--- f\n+++ f\n@@ -1,2 +1,4 @@\n-a\n-b\n+***\n+***\n+***\n+***\n+c\n",
+      diff(mask, "--- f\n+++ f\n@@ -1,2 +1,4 @@\n-a\n-b\n+short\n+lines\n+of a\n+value\n+c\n"))
+    local other = "--- f\n+++ f\n@@ -1 +1 @@\n-QUJDRA==\n\\ No newline at end of file\n+QUJD\n"
+    assert.equal(other, diff(mask, other))
   end)
 end)
