@@ -9,7 +9,8 @@ local tls = require "spec.support.tls"
 local wait = require "spec.support.wait"
 local uv = require "luv"
 
-local GRACE_MS = 5000
+-- More than a handshake needs under valgrind.
+local GRACE_MS = 30000
 local WHILE_MS = 200 -- a little less than a server waits for the next request while it closes
 
 local function get(path, lines)
