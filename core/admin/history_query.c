@@ -197,51 +197,33 @@ static void next_side(segue__question *q) {
 
 /* ---- Their rendered files ---- */
 
-/* Without a live generation it is not known which of its lines are secret. */
-static int drop_diff(segue__file_change *change) {
-  segue__free(change->diff);
-  segue__free(change->note);
-  change->diff = NULL;
-  change->note = segue__strdup("no generation is live, whose schema names the secrets");
-  return change->note ? 0 : UV_ENOMEM;
-}
-
-/* Cleans a diff with the mask of the live generation, as hide_as_live. */
-static int clean_diff(const segue__admin *admin, segue__file_change *change) {
+/* Files are shown with the mask of the live generation, as hide_as_live. Without one the mask hides
+ * everything. The caller unrefs it. */
+static int live_mask(const segue__admin *admin, segue__mask **out) {
   const segue_snapshot *live = segue__engine_live(admin->engine);
-  segue__buf clean;
-  if (!change->diff) return 0;
-  if (!live) return drop_diff(change);
-  segue__buf_init(&clean);
-  segue__mask_lines(live->mask, change->diff, strlen(change->diff), &clean);
-  int rc = clean.failed ? UV_ENOMEM : 0;
-  if (!rc && clean.data) {
-    segue__free(change->diff);
-    change->diff = clean.data;
-    return 0;
-  }
-  segue__buf_deinit(&clean);
-  return rc;
+  *out = live ? segue__mask_ref(live->mask) : NULL;
+  return live ? 0 : segue__mask_all(out);
 }
 
 /* Answers with the two sides and with their files. missing: a generation whose reload is not in the
- * history, so that the files are not known. */
-static void answer_diff(segue__question *q, segue__file_changes *files, uint64_t missing) {
+ * history, so that the files are not known. too_many: there are more reloads between the two than
+ * are joined. */
+static void answer_diff(segue__question *q, segue__file_changes *files, uint64_t missing,
+                        bool too_many) {
   segue__http_request *request = q->request;
   segue__admin *admin = q->admin;
   const segue_snapshot *from = segue_snapshot_ref(q->sides[0]);
   const segue_snapshot *to = segue_snapshot_ref(q->sides[1]);
   segue__buf members;
-  int rc = 0;
   segue__buf_init(&members);
-  for (size_t i = 0; i < files->count && !rc; i++)
-    rc = clean_diff(admin, &files->items[i]);
   if (missing)
     segue__buf_addf(&members, ",\"files\":null,\"files_missing\":%" PRIu64, missing);
+  else if (too_many)
+    segue__buf_adds(&members, ",\"files\":null,\"files_too_many\":true");
   else
     segue__render_files_json(&members, files);
   question_free(q);
-  if (rc || members.failed) {
+  if (members.failed) {
     segue__buf_deinit(&members);
     segue__answer_error(request, 500, NULL, "out of memory");
   } else {
@@ -256,8 +238,8 @@ static void answer_from_memory(segue__question *q);
 static void on_file_changes(segue__record_call *call, segue__record_answer *answer) {
   segue__question *q = call->data;
   segue__http_request *request = q->request;
-  if (!answer->status) {
-    answer_diff(q, &answer->changes, answer->number);
+  if (!answer->status || answer->status == SEGUE_ELIMIT) {
+    answer_diff(q, &answer->changes, answer->number, answer->status != 0);
   } else if (answer->status == UV_ENOENT) {
     answer_from_memory(q);
   } else {
@@ -266,25 +248,33 @@ static void on_file_changes(segue__record_call *call, segue__record_answer *answ
   }
 }
 
-/* Answers from the results in memory, where there is no history: both sides are in memory too, so
- * they are the live generation and the one before it. */
+/* Answers from the results in memory, where there is no history. It has the files of one reload:
+ * the one that made the later side and found the earlier one live. Its differences are short, so
+ * they are masked here (txn_end.c). Any other two sides were in the history, which is gone now. */
 static void answer_from_memory(segue__question *q) {
   const segue__engine *engine = q->admin->engine;
   uint64_t from = segue_snapshot_generation(q->sides[0]);
   uint64_t to = segue_snapshot_generation(q->sides[1]);
-  uint64_t later = from > to ? from : to;
+  uint64_t earlier = from < to ? from : to, later = from > to ? from : to;
   segue__file_fold *fold = NULL;
   segue__file_changes files = {0};
+  segue__mask *mask = NULL;
+  uint64_t missing = later;
   int rc = segue__file_fold_new(&fold);
-  for (size_t i = 0; i < segue__engine_result_count(engine) && !rc; i++) {
+  if (!rc) rc = live_mask(q->admin, &mask);
+  for (size_t i = 0; i < segue__engine_result_count(engine) && !rc && missing; i++) {
     const segue__result *result = segue__engine_result(engine, i);
-    if (result->generation != later || result->outcome != SEGUE__APPLIED) continue;
+    if (result->generation != later || result->outcome != SEGUE__APPLIED || result->plan_only)
+      continue;
+    if (result->previous != earlier) break;
     rc = segue__file_fold_add(fold, &result->outputs);
     if (!rc) rc = segue__file_fold_finish(fold, from > to, &files);
-    later = 0;
+    if (!rc) rc = segue__file_changes_clean(&files, mask);
+    missing = 0;
   }
+  segue__mask_unref(mask);
   segue__file_fold_free(fold);
-  segue__record_answer answer = {.status = rc, .number = later, .changes = files};
+  segue__record_answer answer = {.status = rc, .number = missing, .changes = files};
   on_file_changes(&q->call, &answer);
   segue__file_changes_deinit(&answer.changes);
 }
@@ -294,12 +284,15 @@ static void ask_file_changes(segue__question *q) {
   uint64_t from = segue_snapshot_generation(q->sides[0]);
   uint64_t to = segue_snapshot_generation(q->sides[1]);
   segue__file_changes none = {0};
+  segue__mask *mask = NULL;
   if (from == to) {
-    answer_diff(q, &none, 0);
+    answer_diff(q, &none, 0, false);
     return;
   }
   q->call.cb = on_file_changes;
-  int rc = record ? segue__record_file_changes(record, from, to, &q->call) : UV_ENOENT;
+  int rc = live_mask(q->admin, &mask);
+  if (!rc) rc = record ? segue__record_file_changes(record, from, to, mask, &q->call) : UV_ENOENT;
+  segue__mask_unref(mask);
   segue__record_answer answer = {.status = rc};
   if (rc < 0) on_file_changes(&q->call, &answer);
 }

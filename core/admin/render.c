@@ -162,6 +162,8 @@ void segue__render_result_json(segue__buf *out, const segue__result *result, boo
   segue__render_member(out, "hash", result->generation && result->hash[0] ? result->hash : NULL);
   segue__buf_addf(out, ",\"trigger\":\"%s\",", segue__trigger_name(result->trigger));
   segue__render_member(out, "cause", result->cause);
+  if (detail && result->previous && result->previous != result->generation)
+    segue__buf_addf(out, ",\"previous\":%" PRIu64, result->previous);
   if (result->restores) segue__buf_addf(out, ",\"restores\":%" PRIu64, result->restores);
   if (result->confirmed_by[0]) {
     segue__buf_addc(out, ',');

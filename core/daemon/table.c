@@ -413,6 +413,10 @@ int segue__table_diff(segue__buf *out, const char *body, size_t len, bool colour
         "the rendered files are not compared: the history does not have the reload that "
         "made generation %" PRId64 "\n",
         segue__table_number(diff, "files_missing"));
+  if (segue__table_given(diff, "files_too_many"))
+    segue__buf_adds(out,
+                    "the rendered files are not compared: too many changes lie between the two "
+                    "generations; compare nearer ones\n");
   segue__table_files(out, segue_node_get(diff, "files"), colour);
   segue__document_unref(answer);
   return 0;

@@ -99,6 +99,31 @@ int segue__file_changes_read(segue__file_changes *out, const segue_node *list) {
   return rc;
 }
 
+/* ---- Secrets ---- */
+
+static int clean_one(segue__file_change *change, const segue__mask *mask, bool hidden) {
+  segue__buf clean;
+  if (!change->diff) return 0;
+  segue__buf_init(&clean);
+  if (!hidden) segue__mask_diff(mask, change->diff, strlen(change->diff), &clean);
+  int rc = clean.failed ? UV_ENOMEM : 0;
+  segue__free(change->diff);
+  change->diff = rc ? NULL : clean.data;
+  if (rc) segue__buf_deinit(&clean);
+  if (!hidden) return rc;
+  segue__free(change->note);
+  change->note = segue__strdup("its secrets are not known, so no text is shown");
+  return change->note ? 0 : UV_ENOMEM;
+}
+
+int segue__file_changes_clean(segue__file_changes *changes, const segue__mask *mask) {
+  bool hidden = segue__mask_hides(mask, "");
+  int rc = 0;
+  for (size_t i = 0; i < changes->count && !rc; i++)
+    rc = clean_one(&changes->items[i], mask, hidden);
+  return rc;
+}
+
 /* ---- Cutting ---- */
 
 static size_t cut_count_lines(const char *text) {

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../config/mask.h"
 #include "../segue.h"
 
 /* One version of a file. */
@@ -41,6 +42,9 @@ int segue__file_changes_move(segue__file_changes *to, segue__file_changes *from)
 /* Reads a list of changed files as answers have it, which renders them (core/admin/render_files.c).
  * A missing list is an empty one. UV_ENOMEM: *out is empty. */
 int segue__file_changes_read(segue__file_changes *out, const segue_node *list);
+/* Hides the secrets of the mask in all diffs. A mask that hides everything leaves a note in place
+ * of each diff. UV_ENOMEM: the list must not be shown. */
+int segue__file_changes_clean(segue__file_changes *changes, const segue__mask *mask);
 /* Cuts the diffs, at ends of lines, to `each` bytes for a file and `all` bytes for the list. */
 void segue__file_changes_cut(segue__file_changes *changes, size_t each, size_t all);
 

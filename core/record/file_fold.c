@@ -18,7 +18,9 @@
 #include "../config/printable.h"
 #include "../os/mem.h"
 
-enum { CONTEXT = 3, FOLD_BYTES = 32 << 20, FILE_ROOM = 64 << 10, LIST_ROOM = 1 << 20 };
+/* FOLD_WORK: lines and names of files that are looked at, some 0.1 s of them: each reload that
+ * changes a file walks over all lines that are known of it. */
+enum { CONTEXT = 3, FOLD_WORK = 5000000, FILE_ROOM = 64 << 10, LIST_ROOM = 1 << 20 };
 
 static const char broken_note[] =
     "another program changed it in between, so there is no difference";
@@ -51,6 +53,7 @@ struct segue__file_fold {
   fold_file *files;
   size_t count, capacity;
   size_t hint; /* reloads list the same files in the same order: the search begins here */
+  size_t work;
 };
 
 int segue__file_fold_new(segue__file_fold **out) {
@@ -183,12 +186,13 @@ static bool diff_apply(fold_walk *walk, const char *text) {
   return true;
 }
 
-static int file_apply(fold_file *file, const char *diff) {
+static int file_apply(segue__file_fold *fold, fold_file *file, const char *diff) {
   fold_walk walk = {.from = &file->lines, .number = 1};
   const char *text = strncmp(diff, "--- ", 4) == 0 ? strstr(diff, "\n+++ ") : NULL;
   if (text) text = strchr(text + 1, '\n');
   if (!text || !diff_apply(&walk, text + 1)) file->note = partial_note;
   walk_end(&walk);
+  fold->work += walk.to.count;
   segue__free(file->lines.items);
   file->lines = walk.to;
   return walk.to.failed ? UV_ENOMEM : 0;
@@ -208,6 +212,7 @@ static char *fold_copy(segue__file_fold *fold, const char *text) {
 static fold_file *fold_file_of(segue__file_fold *fold, const segue__file_change *change) {
   for (size_t i = 0; i < fold->count; i++) {
     fold_file *file = &fold->files[(fold->hint + i) % fold->count];
+    fold->work++;
     if (strcmp(file->path, change->path) != 0) continue;
     fold->hint = (size_t)(file - fold->files) + 1;
     return file;
@@ -229,13 +234,14 @@ static fold_file *fold_file_of(segue__file_fold *fold, const segue__file_change 
 }
 
 static int fold_add_one(segue__file_fold *fold, const segue__file_change *change) {
+  if (fold->work > FOLD_WORK) return SEGUE_ELIMIT;
   fold_file *file = fold_file_of(fold, change);
   if (!file) return UV_ENOMEM;
-  file->module = fold_copy(fold, change->module);
+  if (strcmp(file->module, change->module) != 0) file->module = fold_copy(fold, change->module);
   if (!file->module) return UV_ENOMEM;
   if (!side_same_text(&file->after, &change->before)) file->note = broken_note;
   bool text = !side_same_text(&change->before, &change->after);
-  bool whole = change->diff && !change->left_out && fold->arena.used < FOLD_BYTES;
+  bool whole = change->diff && !change->left_out;
   file->after = change->after;
   if (!text || file->note) return 0;
   /* An empty file has no lines: its difference to none is no diff. */
@@ -245,7 +251,7 @@ static int fold_add_one(segue__file_fold *fold, const segue__file_change *change
     return file->note ? 0 : UV_ENOMEM;
   }
   char *diff = fold_copy(fold, change->diff);
-  return diff ? file_apply(file, diff) : UV_ENOMEM;
+  return diff ? file_apply(fold, file, diff) : UV_ENOMEM;
 }
 
 int segue__file_fold_add(segue__file_fold *fold, const segue__file_changes *changes) {

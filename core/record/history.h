@@ -81,8 +81,9 @@ int segue__history_files(segue__history *history, uint64_t generation, segue__fi
 int segue__history_snapshot(segue__history *history, uint64_t generation, segue_snapshot **out,
                             segue_error *error);
 /* Adds up what the reloads that made the generations after `from` up to `to` changed outside of the
- * state folder. *missing: the first generation whose reload is not kept any more, then the list is
- * empty; else 0. backward: see segue__file_fold_finish. */
+ * state folder. *missing: the first generation whose reload is not kept, or never was, then the
+ * list is empty; else 0. SEGUE_ELIMIT: more than 1,000 reloads, 16 MiB of their details, or too
+ * many lines. backward: see segue__file_fold_finish. */
 int segue__history_file_changes(segue__history *history, uint64_t from, uint64_t to, bool backward,
                                 segue__file_changes *out, uint64_t *missing);
 /* Finds the newest generation up to `until` (inclusive) that changed the value at path, a value

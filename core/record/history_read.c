@@ -198,36 +198,61 @@ int segue__history_snapshot(segue__history *h, uint64_t generation, segue_snapsh
 
 /* ---- Changed files --------------------------------------------------------------------------- */
 
-/* Adds the files of one reload, whose detail is a column. */
-static int fold_detail(segue__file_fold *fold, sqlite3_stmt *stmt, int column) {
+/* The record thread writes the generations too, so a reload may wait for a question. The most work
+ * that one makes: 16 MiB of JSON take some 0.2 s. */
+enum { FOLD_GENERATIONS = 1000, FOLD_DETAIL = 16 << 20 };
+
+typedef struct fold_work {
+  segue__file_fold *fold;
+  uint64_t last;    /* the generation that was added last; first: that of the older side */
+  uint64_t missing; /* a generation whose files are not known; 0: none */
+  size_t count, bytes;
+} fold_work;
+
+/* Each reload has the number of the generation that was live before it. A number newer than that of
+ * the last row belongs to a generation without a row: its reload was never recorded, because the
+ * disk was full or the process was killed. A missing number alone is no proof, because a generation
+ * that was undone has used one. */
+static bool fold_has_gap(fold_work *work, const segue_node *reload) {
+  int64_t previous;
+  if (segue_node_int(segue_node_get(reload, "previous"), &previous)) return false;
+  if (previous < 0 || (uint64_t)previous <= work->last) return false;
+  work->missing = (uint64_t)previous;
+  return true;
+}
+
+/* Adds the files of one reload. */
+static int fold_detail(fold_work *work, const char *detail, size_t len) {
   segue__document *doc = NULL;
   segue__file_changes changes = {0};
-  const char *detail = (const char *)sqlite3_column_text(stmt, column); /* NULL: no memory */
-  size_t len = (size_t)sqlite3_column_bytes(stmt, column);
-  char *text = detail ? segue__strndup(detail, len) : NULL;
+  work->bytes += len;
+  if (++work->count > FOLD_GENERATIONS || work->bytes > FOLD_DETAIL) return SEGUE_ELIMIT;
+  char *text = detail ? segue__strndup(detail, len) : NULL; /* NULL: no memory */
   if (!text) return UV_ENOMEM;
   int rc = segue__document_new(&doc, 0, "", "history", SEGUE__JSON, text, len);
   if (!rc) rc = segue__document_parse(doc, NULL, NULL, NULL, NULL);
-  if (!rc) rc = segue__file_changes_read(&changes, segue_node_get(&doc->root, "files"));
-  if (!rc) rc = segue__file_fold_add(fold, &changes);
+  if (!rc && !fold_has_gap(work, &doc->root)) {
+    rc = segue__file_changes_read(&changes, segue_node_get(&doc->root, "files"));
+    if (!rc) rc = segue__file_fold_add(work->fold, &changes);
+  }
   segue__file_changes_deinit(&changes);
   segue__document_unref(doc);
   return rc;
 }
 
-static int fold_generations(segue__history *h, segue__file_fold *fold, sqlite3_stmt *stmt,
-                            uint64_t to, uint64_t *missing) {
+static int fold_generations(segue__history *h, fold_work *work, sqlite3_stmt *stmt, uint64_t to) {
   int step = SQLITE_DONE, rc = 0;
-  uint64_t last = 0;
-  while (!rc && !*missing && (step = sqlite3_step(stmt)) == SQLITE_ROW) {
-    last = (uint64_t)sqlite3_column_int64(stmt, 0);
+  while (!rc && !work->missing && (step = sqlite3_step(stmt)) == SQLITE_ROW) {
+    uint64_t number = (uint64_t)sqlite3_column_int64(stmt, 0);
     if (sqlite3_column_type(stmt, 1) == SQLITE_NULL)
-      *missing = last;
+      work->missing = number;
     else
-      rc = fold_detail(fold, stmt, 1);
+      rc = fold_detail(work, (const char *)sqlite3_column_text(stmt, 1),
+                       (size_t)sqlite3_column_bytes(stmt, 1));
+    work->last = number;
   }
   if (!rc) rc = segue__history_code(h, step);
-  if (!rc && !*missing && last != to) *missing = to;
+  if (!rc && !work->missing && work->last != to) work->missing = to;
   return rc;
 }
 
@@ -235,11 +260,11 @@ static int fold_generations(segue__history *h, segue__file_fold *fold, sqlite3_s
  * The newest generation is missing while it waits to be confirmed. */
 int segue__history_file_changes(segue__history *h, uint64_t from, uint64_t to, bool backward,
                                 segue__file_changes *out, uint64_t *missing) {
-  segue__file_fold *fold;
+  fold_work work = {.last = from};
   sqlite3_stmt *stmt = NULL;
   *out = (segue__file_changes){0};
   *missing = 0;
-  int rc = segue__file_fold_new(&fold);
+  int rc = segue__file_fold_new(&work.fold);
   if (rc) return rc;
   rc = history_read_begin(h, &stmt,
                           "SELECT number, detail FROM generation LEFT JOIN reload ON reload.id="
@@ -247,10 +272,11 @@ int segue__history_file_changes(segue__history *h, uint64_t from, uint64_t to, b
   if (!rc) {
     sqlite3_bind_int64(stmt, 1, (int64_t)from);
     sqlite3_bind_int64(stmt, 2, (int64_t)to);
-    rc = history_read_end(stmt, fold_generations(h, fold, stmt, to, missing));
+    rc = history_read_end(stmt, fold_generations(h, &work, stmt, to));
   }
-  if (!rc && !*missing) rc = segue__file_fold_finish(fold, backward, out);
-  segue__file_fold_free(fold);
+  *missing = work.missing;
+  if (!rc && !work.missing) rc = segue__file_fold_finish(work.fold, backward, out);
+  segue__file_fold_free(work.fold);
   return rc;
 }
 

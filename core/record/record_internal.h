@@ -30,6 +30,7 @@ struct segue__record_task {
   segue__history_entry entry; /* its strings, paths and snapshot are the task's */
   bool fresh;                 /* the changed paths must be computed on the record thread */
   uint64_t number, number2;
+  segue__mask *mask; /* a reference */
   char *text;
   segue__audit *audit;
   segue__history_limits limits;

@@ -90,6 +90,7 @@ typedef struct segue__result {
   segue__outcome outcome;
   segue__phase phase;     /* the last one reached */
   uint64_t generation;    /* live after this run; 0 = none */
+  uint64_t previous;      /* live before it, at a start in the process before; 0 = none */
   char confirmed_by[128]; /* an operator, or "probe"; "": none was needed, or none came */
   uint64_t restores;      /* a rollback: the generation whose files were replayed; 0: none */
   char hash[33];          /* of the live config after it */

@@ -40,6 +40,7 @@ void segue__record_task_free(task *t) {
   free_paths(&t->entry);
   segue__free((void *)t->entry.summary);
   segue__free((void *)t->entry.detail);
+  segue__mask_unref(t->mask);
   segue__free(t->text);
   segue__free(t->audit);
   segue__free(t);

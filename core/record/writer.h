@@ -118,9 +118,10 @@ int segue__record_files(segue__record *record, uint64_t generation, uint64_t liv
                         segue__record_call *call);
 int segue__record_snapshot(segue__record *record, uint64_t generation, segue__record_call *call);
 /* Answers with the files that changed after generation `from` up to `to`, or, where `from` is the
- * later one, from it back to `to`; number is *missing of segue__history_file_changes. */
+ * later one, from it back to `to`, without the secrets of the mask; number is *missing of
+ * segue__history_file_changes, and SEGUE_ELIMIT is its too. */
 int segue__record_file_changes(segue__record *record, uint64_t from, uint64_t to,
-                               segue__record_call *call);
+                               const segue__mask *mask, segue__record_call *call);
 int segue__record_why(segue__record *record, const char *path, size_t min_len, uint64_t until,
                       segue__record_call *call); /* text */
 

@@ -89,6 +89,12 @@ static void txn_reserved(segue__txn *txn, const segue_error *error);
 static void txn_begin(segue__txn *txn);
 static void txn_rehearsed(void *data, int status, const segue_error *error);
 
+/* Returns the number of the live generation; at a start that of the process before. */
+static uint64_t live_before(const segue__engine *engine) {
+  if (engine->live) return engine->live->generation;
+  return engine->resumes ? segue__record_found(engine->record)->last_good.generation : 0;
+}
+
 int segue__txn_start(segue__engine *engine, segue__queued_run *run) {
   segue__txn *txn = segue__calloc(1, sizeof *txn);
   if (!txn || segue__result_new(&txn->result, run->id, &run->cause, run->joined) < 0) {
@@ -100,6 +106,7 @@ int segue__txn_start(segue__engine *engine, segue__queued_run *run) {
   txn->phase_start_us = segue__engine_now_us(engine);
   txn->result->started_wall_ms = segue__loop_wall_ms(engine->loop);
   txn->result->restores = run->restores;
+  txn->result->previous = live_before(engine);
   txn->result->plan_only = run->plan_only;
   txn->result->forced = run->force;
   txn->result->trigger = run->trigger;

@@ -26,8 +26,9 @@ local function source(host, pw, port)
 end
 
 -- Starts it; returns the daemon and a function that makes a generation and returns its number.
-local function start(more, ready)
+local function start(more, ready, faults)
   local d = segue.start { policy = (policy:gsub("@POLICY@", more or "")), ready = ready,
+    env = faults and { SEGUE_FAULTS = faults },
     files = { ["a.yaml"] = source("alpha", "hunter2hunter", 1) } }
   return d, function(...)
     d.dir:save("a.yaml", source(...))
@@ -96,6 +97,16 @@ $]], text)
     assert.not_matches("file ", diff(d, "1", "live"))
   end)
 
+  it("hides a value that was not secret when its reload was recorded, and is now", function()
+    local d, make = start()
+    make("beta-beta", "hunter2hunter", 1)
+    assert.matches("%-host alpha\n%+host beta%-beta\n", diff(d, "1", "2"))
+    d.dir:save("reload.lua", (policy:gsub("@POLICY@", ""):gsub('"pw"', '"pw", "host"')))
+    make("beta-beta", "hunter2hunter", 2)
+    assert.matches("%-host alpha\n%+host %*%*%*\n", diff(d, "1", "2"))
+    assert.matches("%-host %*%*%*\n%+host alpha\n", diff(d, "3", "1"))
+  end)
+
   it("names another program that changed a file in between", function()
     local d, make = start()
     make("beta", "hunter2hunter", 1)
@@ -128,6 +139,52 @@ $]], text)
     local unknown = d:cli("diff", "1", "99")
     assert.equal(6, unknown.code)
     assert.matches("generation 99 is not in the history", unknown.stderr)
+  end)
+
+  it("names a generation whose reload was not recorded, because the process was killed", function()
+    local d, make = start(nil, nil, "history.add#2=kill")
+    pcall(make, "beta", "hunter2hunter", 1)
+    assert.equal(9, (select(2, d:wait_exit(20000))))
+    d.dir:save("a.yaml", source("gamma", "hunter2hunter", 1))
+    d.options.env = {}
+    d:spawn()
+    d:wait_ready()
+    local live = d:json("/api/v1/status").generation
+    assert.is_true(live > 2)
+    local answer = d:json("/api/v1/diff?from=1&to=" .. live)
+    assert.same({ cjson.null, 2 }, { answer.files, answer.files_missing })
+    assert.matches("the history does not have the reload that made generation 2\n$",
+      diff(d, "1", "live"))
+    assert.equal(2, d:json("/api/v1/reloads/" .. d:json("/api/v1/reloads?limit=1")[1].id).previous)
+  end)
+
+  it("is that of the last reload where there is no history", function()
+    local d, make = start(nil, nil, "history.open=fail")
+    make("beta", "hunter2hunter", 1)
+    assert.matches("\n%-host alpha\n%+host beta\n", diff(d))
+    assert.matches("\n%-host beta\n%+host alpha\n", diff(d, "live", "previous"))
+    make("gamma", "hunter2hunter", 1)
+    assert.matches("\n%-host beta\n%+host gamma\n", diff(d))
+  end)
+
+  it("is not joined where more than 1,000 reloads lie between", function()
+    local d, make = start "history = { generations = 5000 },"
+    make("beta", "hunter2hunter", 1)
+    d:stop()
+    local db = Record.connection(d.dir:at ".segue/history.db")
+    db.run [[WITH RECURSIVE n(i) AS (SELECT 3 UNION ALL SELECT i + 1 FROM n WHERE i < 1002)
+      INSERT INTO generation SELECT i, reload, hash, input, wall_ms, files, more
+      FROM n, generation WHERE number=2]]
+    db.run [[INSERT INTO document SELECT 1002, 0, source, name, format, blob FROM document
+      WHERE generation=2]]
+    db.close()
+    d:spawn()
+    d:wait_ready()
+    assert.matches('~ host = "alpha" %-> "beta"\nthe rendered files are not compared: too many '
+      .. "changes lie between the two generations; compare nearer ones\n$", diff(d, "1", "1002"))
+    local answer = d:json "/api/v1/diff?from=1&to=1002"
+    assert.same({ cjson.null, true }, { answer.files, answer.files_too_many })
+    assert.matches("%+host beta\n", diff(d, "1", "2"))
   end)
 
   it("is in the reload that waits to be confirmed", function()

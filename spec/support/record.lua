@@ -251,6 +251,23 @@ function History:why(path, till)
   return json(function(buf) return C.segue__history_why(self.ptr, path, 0, till or -1ull, buf) end)
 end
 
+--- The rendered files that changed between two generations: their entries and the generation whose
+--- reload is missing (0: none); or nil and the name of the code.
+function History:changes(from, to, backward)
+  local out, missing = ffi.new "segue__file_changes[1]", ffi.new "uint64_t[1]"
+  local rc = C.segue__history_file_changes(self.ptr, from, to, backward or false, out, missing)
+  if rc < 0 then return nil, C.name(rc) end
+  local list = {}
+  for i = 0, tonumber(out[0].count) - 1 do
+    local item = out[0].items[i]
+    list[i + 1] = { path = ffi.string(item.path), module = ffi.string(item.module),
+      diff = item.diff ~= nil and ffi.string(item.diff) or nil,
+      note = item.note ~= nil and ffi.string(item.note) or nil }
+  end
+  C.segue__file_changes_deinit(out)
+  return list, tonumber(missing[0])
+end
+
 function History:before(number)
   local out = ffi.new("uint64_t[1]")
   local rc = C.segue__history_before(self.ptr, number, out)

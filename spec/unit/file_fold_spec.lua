@@ -209,6 +209,23 @@ describe("the fold of differences", function()
     assert.truthy(fold({ { { "f", "1\n", "2\n", diff = "--- f\n+++ f\n" .. cut } } })[1].note)
   end)
 
+  it("ends with an error where the lines of all reloads are too much work", function()
+    local out = ffi.new "segue__file_fold *[1]"
+    C.check(C.segue__file_fold_new(out))
+    local long = ("x\n"):rep(200000)
+    local list, codes = { { "f", "", long,
+      diff = "--- f\n+++ f\n@@ -0,0 +1,200000 @@\n" .. ("+x\n"):rep(200000) } }, {}
+    C.check((reload(out[0], list)))
+    local there = { { "f", long, long .. "y\n",
+      diff = "--- f\n+++ f\n@@ -200000 +200000,2 @@\n x\n+y\n" } }
+    local back = { { "f", long .. "y\n", long,
+      diff = "--- f\n+++ f\n@@ -200000,2 +200000 @@\n x\n-y\n" } }
+    for i = 1, 30 do codes[i] = reload(out[0], i % 2 == 1 and there or back) end
+    C.segue__file_fold_free(out[0])
+    assert.equal(0, codes[20])
+    assert.equal("SEGUE_ELIMIT", C.name(codes[30]))
+  end)
+
   it("ends with an error where memory runs out", function()
     local reloads = through { "a\nb\n", "a\nc\n", "d\nc\n", "d\nc\ne\n" }
     local failed, n = 0, 1
