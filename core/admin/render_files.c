@@ -62,6 +62,8 @@ void segue__render_files_text(segue__buf *out, const segue__file_changes *files)
     add_summary(out, change);
     segue__buf_addc(out, '\n');
   }
+  if (files->more)
+    segue__buf_addf(out, "  and %zu more file%s\n", files->more, files->more == 1 ? "" : "s");
   for (size_t i = 0; i < files->count; i++)
     if (files->items[i].diff) add_diff(out, &files->items[i]);
 }
@@ -95,4 +97,5 @@ void segue__render_files_json(segue__buf *out, const segue__file_changes *files)
     segue__buf_addc(out, '}');
   }
   segue__buf_addc(out, ']');
+  if (files->more) segue__buf_addf(out, ",\"files_more\":%zu", files->more);
 }

@@ -124,7 +124,7 @@ int segue__table_reload(segue__buf *out, const char *body, size_t len, bool colo
   segue__table_errors(out, segue_node_get(reload, "errors"), "");
   add_steps(out, reload);
   daemon_history_add_changes(out, reload);
-  segue__table_files(out, segue_node_get(reload, "files"), colour);
+  segue__table_files(out, reload, colour);
   segue__document_unref(answer);
   return 0;
 }

@@ -417,7 +417,7 @@ int segue__table_diff(segue__buf *out, const char *body, size_t len, bool colour
     segue__buf_adds(out,
                     "the rendered files are not compared: too many changes lie between the two "
                     "generations; compare nearer ones\n");
-  segue__table_files(out, segue_node_get(diff, "files"), colour);
+  segue__table_files(out, diff, colour);
   segue__document_unref(answer);
   return 0;
 }

@@ -25,7 +25,7 @@ const char *segue__table_paint(bool colour, const char *code);
 /* Appends a text of which parts are unified diffs, with these in colour. */
 void segue__table_paint_diffs(segue__buf *out, const char *text, size_t len, bool colour);
 /* Appends a list of changed files with their diffs, as the API answers it. */
-void segue__table_files(segue__buf *out, const segue_node *list, bool colour);
+void segue__table_files(segue__buf *out, const segue_node *answer, bool colour);
 void segue__table_errors(segue__buf *out, const segue_node *list, const char *indent);
 
 #endif

@@ -39,10 +39,10 @@ void segue__table_paint_diffs(segue__buf *out, const char *text, size_t len, boo
 
 /* ---- Files ---- */
 
-void segue__table_files(segue__buf *out, const segue_node *list, bool colour) {
+void segue__table_files(segue__buf *out, const segue_node *answer, bool colour) {
   segue__buf text;
   segue__file_changes files;
-  if (segue__file_changes_read(&files, list)) {
+  if (segue__file_changes_read(&files, answer)) {
     out->failed = 1;
     return;
   }

@@ -233,8 +233,13 @@ static void preview_run(segue__job *base) {
   job->status = 0;
   job->changes.items = segue__calloc(set->changed + 1, sizeof *job->changes.items);
   int rc = job->changes.items ? 0 : UV_ENOMEM;
-  for (size_t i = 0; i < set->count && !rc && job->changes.count < FILES_MAX; i++)
-    if (preview_lists(set, i)) rc = preview_file(job, &set->files[i]);
+  for (size_t i = 0; i < set->count && !rc; i++) {
+    if (!preview_lists(set, i)) continue;
+    if (job->changes.count < FILES_MAX)
+      rc = preview_file(job, &set->files[i]);
+    else
+      job->changes.more++;
+  }
   if (rc) segue__file_changes_deinit(&job->changes);
 }
 

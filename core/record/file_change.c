@@ -23,6 +23,7 @@ void segue__file_changes_deinit(segue__file_changes *changes) {
 }
 
 int segue__file_changes_move(segue__file_changes *to, segue__file_changes *from) {
+  to->more += from->more;
   if (!from->count) return 0;
   segue__file_change *items = segue__realloc(to->items, (to->count + from->count) * sizeof *items);
   if (!items) {
@@ -87,9 +88,11 @@ static int read_change(segue__file_change *change, const segue_node *node) {
   return change->module && change->path ? rc : UV_ENOMEM;
 }
 
-int segue__file_changes_read(segue__file_changes *out, const segue_node *list) {
+int segue__file_changes_read(segue__file_changes *out, const segue_node *answer) {
+  const segue_node *list = segue_node_get(answer, "files");
   size_t count = segue_node_count(list);
-  *out = (segue__file_changes){.items = segue__calloc(count + 1, sizeof *out->items)};
+  *out = (segue__file_changes){.items = segue__calloc(count + 1, sizeof *out->items),
+                               .more = (size_t)read_number(answer, "files_more")};
   int rc = out->items ? 0 : UV_ENOMEM;
   while (!rc && out->count < count) {
     const segue_node *node = segue_node_at(list, out->count, NULL);

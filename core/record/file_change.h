@@ -33,15 +33,16 @@ typedef struct segue__file_change {
 typedef struct segue__file_changes {
   segue__file_change *items;
   size_t count;
+  size_t more; /* files that change and are not listed, because the list is too long */
 } segue__file_changes;
 
 void segue__file_changes_deinit(segue__file_changes *changes);
 /* Moves all items of `from` behind those of `to`; `from` is empty then. Without memory they are
  * freed, and the result is UV_ENOMEM. */
 int segue__file_changes_move(segue__file_changes *to, segue__file_changes *from);
-/* Reads a list of changed files as answers have it, which renders them (core/admin/render_files.c).
- * A missing list is an empty one. UV_ENOMEM: *out is empty. */
-int segue__file_changes_read(segue__file_changes *out, const segue_node *list);
+/* Reads the changed files of an answer (core/admin/render_files.c). A missing list is an empty one.
+ * UV_ENOMEM: *out is empty. */
+int segue__file_changes_read(segue__file_changes *out, const segue_node *answer);
 /* Hides the secrets of the mask in all diffs. A mask that hides everything leaves a note in place
  * of each diff. UV_ENOMEM: the list must not be shown. */
 int segue__file_changes_clean(segue__file_changes *changes, const segue__mask *mask);

@@ -53,7 +53,7 @@ struct segue__file_fold {
   fold_file *files;
   size_t count, capacity;
   size_t hint; /* reloads list the same files in the same order: the search begins here */
-  size_t work;
+  size_t work, more;
 };
 
 int segue__file_fold_new(segue__file_fold **out) {
@@ -256,6 +256,7 @@ static int fold_add_one(segue__file_fold *fold, const segue__file_change *change
 
 int segue__file_fold_add(segue__file_fold *fold, const segue__file_changes *changes) {
   int rc = 0;
+  if (fold->more < changes->more) fold->more = changes->more;
   for (size_t i = 0; i < changes->count && !rc; i++)
     rc = fold_add_one(fold, &changes->items[i]);
   return rc;
@@ -453,7 +454,8 @@ static int result_add(segue__file_changes *out, const fold_file *file) {
 }
 
 int segue__file_fold_finish(segue__file_fold *fold, bool backward, segue__file_changes *out) {
-  *out = (segue__file_changes){.items = segue__calloc(fold->count + 1, sizeof *out->items)};
+  *out = (segue__file_changes){.items = segue__calloc(fold->count + 1, sizeof *out->items),
+                               .more = fold->more};
   int rc = out->items ? 0 : UV_ENOMEM;
   for (size_t i = 0; i < fold->count && !rc; i++) {
     fold_file *file = &fold->files[i];

@@ -17,7 +17,8 @@ void segue__file_fold_free(segue__file_fold *fold); /* NULL allowed */
 /* Adds copies of the files that the next reload changed. SEGUE_ELIMIT: all of them together are too
  * much work. After an error the fold can only be freed. */
 int segue__file_fold_add(segue__file_fold *fold, const segue__file_changes *changes);
-/* Writes the list to *out, in the order in which the files were added first. A file whose last
+/* Writes the list to *out, in the order in which the files were added first. Its `more` is the
+ * largest of those that were added. A file whose last
  * version equals its first one is left out. A file whose differences cannot be joined has a note
  * instead of a difference. backward: the differences lead from the last version to the first one.
  */

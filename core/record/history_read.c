@@ -232,7 +232,7 @@ static int fold_detail(fold_work *work, const char *detail, size_t len) {
   int rc = segue__document_new(&doc, 0, "", "history", SEGUE__JSON, text, len);
   if (!rc) rc = segue__document_parse(doc, NULL, NULL, NULL, NULL);
   if (!rc && !fold_has_gap(work, &doc->root)) {
-    rc = segue__file_changes_read(&changes, segue_node_get(&doc->root, "files"));
+    rc = segue__file_changes_read(&changes, &doc->root);
     if (!rc) rc = segue__file_fold_add(work->fold, &changes);
   }
   segue__file_changes_deinit(&changes);

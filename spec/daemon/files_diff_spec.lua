@@ -187,6 +187,25 @@ $]], text)
     assert.matches("%+host beta\n", diff(d, "1", "2"))
   end)
 
+  it("has the number of the files that are not listed, past a thousand", function()
+    local many = [[
+local segue = require "segue"
+local list = {}
+for i = 1, 1002 do
+  list[i] = { to = ("out/%04d"):format(i), content = function(config) return config.n .. "\\n" end }
+end
+return { sources = { segue.file "a.yaml" }, triggers = { segue.signal "HUP" },
+  modules = { web = { kind = "files", files = list } } }]]
+    local d = segue.start { policy = many, files = { ["a.yaml"] = "n: 1\n" } }
+    d.dir:save("a.yaml", "n: 2\n")
+    assert.matches("out/1000: changed, %+1 %-1 lines\n  and 2 more files\n%-%-%- ",
+      d:cli("plan").stdout)
+    assert.equal(200, (d:reload()))
+    local answer = d:json "/api/v1/diff?from=1&to=2"
+    assert.same({ 1000, 2 }, { #answer.files, answer.files_more })
+    assert.matches("\n  and 2 more files\n", diff(d, "1", "2"))
+  end)
+
   it("is in the reload that waits to be confirmed", function()
     local d = start('confirm = { by = "operator", within = "600s" },', false)
     wait.until_true(function()

@@ -79,6 +79,8 @@ return {
   { "the generation before a start", "core/reload/phases.c",
     "return engine->resumes ? segue__record_found(engine->record)->last_good.generation : 0;",
     "return 0;", daemon("spec/daemon/files_diff_spec.lua", "was not recorded") },
+  { "the number of files that a joined difference does not list", "core/record/file_fold.c",
+    ".more = fold->more", ".more = 0", daemon("spec/daemon/files_diff_spec.lua", "past a thousand") },
   { "masking of joined differences", "core/record/record_ask.c",
     "rc ? rc : segue__file_changes_clean(&t->answer.changes, t->mask);", "rc;",
     daemon("spec/daemon/files_diff_spec.lua", "was not secret") },
