@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The rendered files of two generations, as the history joins them from the reloads in between: what
--- is missing is named, and the work is bounded.
+-- The rendered files of two generations, as the history joins them from the reloads in between:
+-- what is missing is named, and the work is bounded.
 local Record = require "spec.support.record"
 local cjson = require "cjson"
 

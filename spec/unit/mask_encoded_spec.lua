@@ -97,7 +97,7 @@ local function shows(clean, writing)
   end
 end
 
--- One character of base64 or hex digits is no whole byte, and an escape that was cut is none either.
+-- One character of base64 or hex digits is no whole byte; an escape that was cut is none either.
 local function no_byte(left)
   left = left:gsub("%s", "")
   return #left < 2 or (#left < 6 and left:find "^[%%\\&]" ~= nil)
@@ -141,7 +141,8 @@ describe("a secret in another writing", function()
       [hex("ahunter2hunterb", "%02x")] = "61***62", ["p%40ss+w0rd&x"] = "***&x",
       ["a%20hunter2hunter%20b"] = "a%20***%20b",
       [base64 "another text without it"] = base64 "another text without it",
-      [base64("a\n") .. "\n"] = base64("a\n") .. "\n", [hex("hunte", "%02x") .. " end"] = "68756e7465 end",
+      [base64("a\n") .. "\n"] = base64("a\n") .. "\n",
+      [hex("hunte", "%02x") .. " end"] = "68756e7465 end",
     } do
       assert.equal(clean, lines(mask, text))
       assert.equal(clean, scrub(mask, text))
@@ -204,7 +205,7 @@ describe("a secret in another writing", function()
           local text = "--- /a\n+++ /a\n@@ -7,9 +7,9 @@\n" .. table.concat(hunk, "\n") .. "\n end\n"
           local clean = diff(mask, text)
           for i = first, #list do
-            assert.is_nil(clean:find(list[i]:sub(-12), 1, true), name .. " " .. first .. "\n" .. clean)
+            assert.is_nil(clean:find(list[i]:sub(-12), 1, true), name .. first .. "\n" .. clean)
           end
           assert.equal(select(2, text:gsub("\n.", "%0")), select(2, clean:gsub("\n.", "%0")))
           local signs = function(t) return (t:gsub("([^\n])[^\n]*\n", "%1")) end
