@@ -58,8 +58,9 @@ local function differs_from_sprig(theirs, ours, line)
     or message:find("UTF-8 error", 1, true) then
     return true
   end
-  -- Merged maps are copies here: none contains itself.
-  if (go.error or ""):find "calling %a*[mM]erge%a*: the map would contain itself" then
+  -- Merged maps are copies here: none contains itself, and none of the others changes.
+  local why = (theirs.error or ""):match "calling %a*[mM]erge%a*: (.*)$"
+  if why == "the map would contain itself" or why == "a map that is merged has changed" then
     return true
   end
   if (line:find("initials", 1, true) or line:find("nospace", 1, true))

@@ -143,6 +143,10 @@ describe("the dialect sprig", function()
         "-${1}- 1\\.2" },
       { '{{regexSplit "z+" "pizza" -1}} {{regexSplit "," "a,b,c" 2}} {{regexSplit "a" "" -1}}', nil,
         "[pi a] [a b,c] []" },
+      -- The name of a group has letters of any script; a number has no 0 before it.
+      { '{{regexReplaceAll "(a)(b)?" "ab" "$1|$café|${1}é|$01|$2x|$1²|$$1|${1|$-"}}', nil,
+        "a||aé|||a²|$1|${1|$-" },
+      { '{{regexFind "(?P<é>a)" "a"}}', nil, { "invalid named capture: `(?P<é>`" } },
       { '{{regexFind "(" "a"}}', nil, { "error calling regexFind: regexp: Compile(`(`)" } },
       { '{{mustRegexFind "(" "a"}}', nil, { "error calling mustRegexFind: error parsing regexp" } },
       { '{{dateInZone "2006-01-02 15:04" 0 "UTC"}} {{unixEpoch now}} {{duration "95"}}', nil,

@@ -11,6 +11,7 @@ import (
 )
 
 var errLoop = errors.New("the map would contain itself")
+var errChanged = errors.New("a map that is merged has changed")
 
 // Whether a value is the map, or contains it.
 func contains(v interface{}, m map[string]interface{}) bool {
@@ -62,14 +63,45 @@ func loops(v interface{}, around []uintptr) bool {
 
 type merging = func(map[string]interface{}, ...map[string]interface{}) (interface{}, error)
 
-// The members of merged maps are the same maps in Go, so that merging may put a map into itself.
+func copied(v interface{}) interface{} {
+	switch v := v.(type) {
+	case map[string]interface{}:
+		out := map[string]interface{}{}
+		for key, item := range v {
+			out[key] = copied(item)
+		}
+		return out
+	case []interface{}:
+		out := make([]interface{}, len(v))
+		for i, item := range v {
+			out[i] = copied(item)
+		}
+		return out
+	}
+	return v
+}
+
+// The members of merged maps are the same maps in Go, so that merging may put a map into itself, or
+// change the maps that are merged.
 func checked(merge merging) merging {
 	return func(into map[string]interface{}, from ...map[string]interface{}) (interface{}, error) {
+		var before []interface{}
+		for _, m := range from {
+			before = append(before, copied(m))
+		}
 		result, err := merge(into, from...)
-		if err == nil && loops(result, nil) {
+		if err != nil {
+			return result, err
+		}
+		if loops(result, nil) {
 			return nil, errLoop
 		}
-		return result, err
+		for i, m := range from {
+			if loops(m, nil) || !reflect.DeepEqual(before[i], copied(m)) {
+				return nil, errChanged
+			}
+		}
+		return result, nil
 	}
 }
 

@@ -2,6 +2,7 @@
 -- Regular expressions with RE2's meaning, on PCRE2: constructs that RE2 lacks are refused.
 local host = require "segue.template.host"
 local quote = require "segue.template.quote"
+local unicode = require "segue.template.unicode"
 
 local regex = {}
 
@@ -16,6 +17,10 @@ end
 
 local function check_group(pattern, at)
   local head = pattern:sub(at, at + 3)
+  local capture, name = pattern:match("^(%(%?P?<([^>]*)>)", at)
+  if capture and not name:find "^[%w_]+$" and not name:find "^[=!]" then
+    return fail("invalid named capture", capture)
+  end
   if head:find "^%(%?P<" or head:find "^%(%?<[%a_]" then return true end
   local flags = pattern:match("^%(%?[imsU]*%-?[imsU]*[:)]", at)
   if flags then return true end
@@ -139,16 +144,52 @@ function regex.match(pattern, s)
   return positions[1] ~= nil
 end
 
--- $1, ${1}, $name, ${name}, $$; a group that does not exist is empty. $1x is the group "1x".
+-- The first byte behind a name that begins at `at`: letters and digits of any script, and "_".
+local function behind_name(s, at)
+  while at <= #s do
+    local code, length = quote.decode(s, at)
+    local is_part
+    if code < 128 then
+      is_part = s:find("^[%w_]", at) ~= nil
+    else
+      is_part = length > 1 and unicode.is_letter(s:sub(at, at + length - 1))
+    end
+    if not is_part then break end
+    at = at + length
+  end
+  return at
+end
+
+-- The text of a group, by its number or name; one that does not exist is empty.
+local function group_text(re, s, positions, name)
+  local group = re.groups[name]
+  if name:find "^%d+$" and not name:find "^0%d" then group = tonumber(name) end
+  local first = group and positions[2 * group + 1]
+  return first and first > 0 and s:sub(first, positions[2 * group + 2]) or ""
+end
+
+-- $1, ${1}, $name, ${name}, $$. $1x is the group "1x"; a "$" before no name is itself.
 local function expand(replacement, re, s, positions)
-  return (replacement:gsub("%$(%$?)({?)([%w_]*)(}?)", function(dollar, open, name, close)
-    if dollar ~= "" then return "$" .. open .. name .. close end
-    if name == "" or (open ~= "" and close == "") then return "$" .. open .. name .. close end
-    local group = name:find "^%d+$" and tonumber(name) or re.groups[name]
-    local first = group and positions[2 * group + 1]
-    local text = first and first > 0 and s:sub(first, positions[2 * group + 2]) or ""
-    return text .. (open == "" and close or "")
-  end))
+  local out, at = {}, 1
+  for dollar in replacement:gmatch "()%$" do
+    if dollar >= at then
+      out[#out + 1] = replacement:sub(at, dollar - 1)
+      at = dollar + 1
+      local kind = replacement:sub(at, at)
+      local from = kind == "{" and at + 1 or at
+      local behind = behind_name(replacement, from)
+      local closes = kind ~= "{" or replacement:sub(behind, behind) == "}"
+      if kind == "$" then
+        out[#out + 1], at = "$", at + 1
+      elseif behind == from or not closes then
+        out[#out + 1] = "$"
+      else
+        out[#out + 1] = group_text(re, s, positions, replacement:sub(from, behind - 1))
+        at = kind == "{" and behind + 1 or behind
+      end
+    end
+  end
+  return table.concat(out) .. replacement:sub(at)
 end
 
 -- Calls each(positions) for each match, at most n times (-1: all); nil and a message on failure.
