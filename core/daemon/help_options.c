@@ -231,7 +231,7 @@ static int help_plugin(const segue__cli *cli, const char *name) {
 
 int segue__cli_help_options(const segue__cli *cli) {
   segue__module_kind kinds[SEGUE__MODULE_KINDS];
-  segue__module_kinds(kinds, NULL, NULL, NULL);
+  segue__module_kinds(kinds, NULL, NULL, NULL, NULL);
   segue__option_kind room[SEGUE__LUA_TOPICS_MAX];
   segue__topics topics = segue__lua_topics(kinds, SEGUE__MODULE_KINDS, room);
   char title[128] = "";

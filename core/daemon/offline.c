@@ -37,6 +37,7 @@ typedef struct trial {
   segue__c_modules modules;
   segue__module_kind kinds[SEGUE__MODULE_KINDS];
   segue__file_world *files;
+  segue__process_world *processes;
   segue__ingress *ingress; /* only for its worker threads: modules in Lua are built on them */
   segue__lua_modules *lua_modules;
   segue__engine *engine;
@@ -171,7 +172,9 @@ static int offline_open_lua(trial *t, segue_error *err) {
   t->modules.folder = t->plugin_dir;
   rc = offline_open_files(t, err);
   if (rc < 0) return rc;
-  segue__module_kinds(t->kinds, &t->modules, t->lua_modules, t->files);
+  rc = segue__process_world_new(&t->processes, t->loop, &t->log, segue__os_default(), "");
+  if (rc < 0) return rc;
+  segue__module_kinds(t->kinds, &t->modules, t->lua_modules, t->files, t->processes);
   segue__lua_options options = {
       .size = sizeof options,
       .lua_dir = t->lua_dir,
@@ -261,6 +264,7 @@ static void offline_close_all(trial *t) {
   if (t->loop) segue__loop_close(t->loop, NULL, NULL);
   uv_run(&t->uv, UV_RUN_DEFAULT);
   segue__file_world_close(t->files);
+  segue__process_world_close(t->processes);
   segue_close(t->owner);
   t->owner = NULL;
   uv_loop_close(&t->uv);

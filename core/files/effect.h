@@ -60,6 +60,9 @@ void segue__effect_clear(segue__effect *effect); /* zeroed or read */
 /* "nginx -t": as it would be typed, for messages; never a header, a body or the environment. */
 void segue__effect_shown(const segue__effect *effect, segue__buf *out);
 
+/* Appends the lines of an output that name the cause: ": LINE; LINE ...". */
+void segue__effect_add_lines(const segue__buf *output, segue__buf *out);
+
 typedef struct segue__effect_run segue__effect_run;
 
 /* A try of an effect in a rehearsal. All is borrowed. */

@@ -76,8 +76,6 @@ void segue__effect_answered(segue__effect_run *run); /* it has ended */
 segue__effect_asked segue__effect_asked_of(const segue__effect_run *run, segue__buf *shown);
 
 void segue__effect_tried(segue__effect_run *run, int status, const segue_error *error);
-/* Appends the lines of an output that name the cause: ": LINE; LINE ...". */
-void segue__effect_add_lines(const segue__buf *output, segue__buf *out);
 /* Begins a message: "apply command nginx -s reload". */
 void segue__effect_begin_message(const segue__effect_run *run, const char *what, segue__buf *out);
 /* Ends it: appends how long it took, fills err, frees text. Returns code. */

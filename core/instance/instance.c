@@ -322,20 +322,6 @@ static int open_lua_modules(segue *s, const segue__lua_services *services) {
   return segue__lua_modules_new(&s->lua_modules, &options);
 }
 
-/* The versions of rendered files are kept in the state folder, beside the generation that has made
- * them. */
-static int open_files(segue *s) {
-  segue__buf record;
-  segue__buf_init(&record);
-  if (s->state.folder) segue__buf_addf(&record, "%s/" SEGUE__FILES_RECORD, s->state.folder);
-  int rc = record.failed ? UV_ENOMEM
-                         : segue__file_world_new(&s->files, s->loop, &s->log, segue__os_default(),
-                                                 record.data);
-  segue__buf_deinit(&record);
-  if (!rc) segue__file_world_record(s->files, s->answers);
-  return rc;
-}
-
 static int instance_open_lua(segue *s, segue_error *error) {
   int rc = segue__lua_paths_find(s->options.lua_dir, &s->lua_dir, error);
   if (rc == 0) rc = segue__answers_new(&s->answers);
@@ -346,11 +332,11 @@ static int instance_open_lua(segue *s, segue_error *error) {
   const segue__lua_services services = {instance_write_log, segue__services_record, s};
   rc = open_lua_modules(s, &services);
   if (rc < 0) return segue__errorf(error, rc, "out of memory");
-  rc = open_files(s);
+  rc = segue__open_worlds(s);
   if (rc == 0 && s->exec_setup)
     rc = segue__exec_new(&s->exec, s->loop, &s->log, segue__os_default(), s->exec_setup);
   if (rc < 0) return segue__errorf(error, rc, "out of memory");
-  segue__module_kinds(s->kinds, &s->registered, s->lua_modules, s->files);
+  segue__module_kinds(s->kinds, &s->registered, s->lua_modules, s->files, s->processes);
   segue__lua_options options = {
       .size = sizeof options,
       .lua_dir = s->lua_dir,
@@ -659,6 +645,8 @@ static void on_threads_ended(void *data) {
   s->record = NULL;
   segue__exec_close(s->exec);
   s->exec = NULL;
+  segue__process_world_close(s->processes);
+  s->processes = NULL;
   pthread_mutex_lock(&s->life);
   s->inbox = NULL; /* messages that were posted are still delivered */
   pthread_mutex_unlock(&s->life);

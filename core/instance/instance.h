@@ -16,6 +16,7 @@
 #include "../ingress/ingress.h"
 #include "../os/fork.h"
 #include "../process/exec.h"
+#include "../process/kind.h"
 #include "../record/recorded_answers.h"
 #include "../record/writer.h"
 #include "../reload/engine.h"
@@ -82,6 +83,7 @@ struct segue {
   segue__file_world *files;
   const segue__exec_setup *exec_setup; /* segue__instance_exec */
   segue__exec *exec;                   /* NULL: no child */
+  segue__process_world *processes;     /* of modules of the kind "process" */
   segue__state state;
   segue__loop *loop;
   uint64_t child_files; /* segue__limit_children */
@@ -132,6 +134,8 @@ bool segue__keep_folder(segue *s);
 
 /* start.c: opens the record, and starts from the last good generation if the sources give none. */
 int segue__open_record(segue *s);
+/* start.c: what the modules of the kinds "files" and "process" share. */
+int segue__open_worlds(segue *s);
 void segue__watch_sources(segue *s); /* call it when the engine exists */
 const segue__os *segue__instance_os(const segue *s);
 /* Checks the age of the last good generation against the policy. Returns SEGUE_ESOURCE and adds an

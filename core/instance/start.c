@@ -12,6 +12,38 @@
 
 enum { TRY_AGAIN_MS = 1000 };
 
+/* The versions of rendered files are kept in the state folder, beside the generation that has made
+ * them. */
+static int start_files(segue *s) {
+  segue__buf record;
+  segue__buf_init(&record);
+  if (s->state.folder) segue__buf_addf(&record, "%s/" SEGUE__FILES_RECORD, s->state.folder);
+  int rc = record.failed ? UV_ENOMEM
+                         : segue__file_world_new(&s->files, s->loop, &s->log, segue__os_default(),
+                                                 record.data);
+  segue__buf_deinit(&record);
+  if (!rc) segue__file_world_record(s->files, s->answers);
+  return rc;
+}
+
+/* The children of an earlier process have ended with it; their files may still be there. */
+static int start_processes(segue *s) {
+  segue__buf folder;
+  segue__buf_init(&folder);
+  if (s->state.folder) segue__buf_addf(&folder, "%s/process", s->state.folder);
+  int rc = folder.failed ? UV_ENOMEM
+                         : segue__process_world_new(&s->processes, s->loop, &s->log,
+                                                    segue__os_default(), folder.data);
+  segue__buf_deinit(&folder);
+  if (!rc) segue__process_world_clean(s->processes);
+  return rc;
+}
+
+int segue__open_worlds(segue *s) {
+  int rc = start_files(s);
+  return rc ? rc : start_processes(s);
+}
+
 int segue__open_record(segue *s) {
   if (!s->state.folder || !s->options.policy) return 0;
   segue__record_options options = {.size = sizeof options,

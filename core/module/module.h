@@ -108,6 +108,10 @@ typedef struct segue__module_spec {
    * show: the path of a value that it has read elsewhere, and that is another one in next; NULL:
    * none. Borrowed until the instance is destroyed. May be NULL. */
   const char *(*differs)(const void *object, const segue_snapshot *next);
+  /* Chooses the action where the module is new (live NULL) or there is a reason to replace its live
+   * instance, which is of the same kind. NULL: `action`, or the one of `replace`. */
+  const struct segue__action *(*choose)(const struct segue__module_spec *spec, const void *live,
+                                        const segue_snapshot *next, bool forced);
   /* It changes something outside memory, and no command of its own applies that: the modules that
    * follow do. */
   bool unapplied;

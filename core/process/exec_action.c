@@ -18,7 +18,7 @@
 #include "../os/signal_names.h"
 #include "exec_internal.h"
 
-enum { SHORT_LIFE_MS = 2000, EXIT_SIGNAL = 128 };
+enum { EXIT_SIGNAL = 128 };
 
 static segue__exec_instance *exec_next(const segue__step *step) {
   return segue__instance_object(segue__step_next(step));
@@ -64,27 +64,6 @@ void segue__exec_replace(segue__exec *exec, segue__exec_env *env,
 
 /* ---- Its end ---- */
 
-static void exec_describe_end(const segue__exec *exec, const segue__child_exit *end,
-                              segue_error *out) {
-  double seconds = (double)end->duration_ms / 1000;
-  const char *program = exec->setup.argv[0];
-  if (end->status)
-    segue__errorf(out, SEGUE_EMODULE, "the child %.200s (process %d) was lost: %s", program,
-                  exec->pid, segue_strerror(end->status));
-  else if (end->term_signal)
-    segue__errorf(out, SEGUE_EMODULE,
-                  "the child %.200s (process %d) was ended by signal %d (%s) after %.1f s", program,
-                  exec->pid, end->term_signal, strsignal(end->term_signal), seconds);
-  else
-    segue__errorf(out, SEGUE_EMODULE,
-                  "the child %.200s (process %d) exited with code %d after %.1f s%s", program,
-                  exec->pid, end->exit_code, seconds,
-                  !end->exit_code && end->duration_ms < SHORT_LIFE_MS
-                      ? " (a program that puts itself into the background has to be started in "
-                        "the foreground)"
-                      : "");
-}
-
 static void exec_over(segue__exec *exec) {
   if (exec->over || exec->hurried) return;
   exec->over = true;
@@ -97,7 +76,7 @@ void segue__exec_on_end(void *data, const segue__child_exit *end) {
   segue_error error;
   bool awaited = exec->awaited;
   exec->awaited = false;
-  exec_describe_end(exec, end, &error);
+  segue__process_describe_end(exec->setup.argv[0], exec->pid, end, &error);
   bool expected = awaited || (!end->status && !end->exit_code);
   SEGUE__LOG(exec->log, expected ? SEGUE_INFO : SEGUE_ERROR, "exec", error.message);
   if (!awaited || exec->stop_op)

@@ -20,7 +20,7 @@
 #include "../os/signal_names.h"
 #include "../os/write.h"
 
-enum { HANDLER_PAUSE_MS = 10 };
+enum { HANDLER_PAUSE_MS = 10, SHORT_LIFE_MS = 2000 };
 
 struct segue__process {
   int refs; /* the owner, and each child that is not closed */
@@ -72,18 +72,50 @@ static void process_on_exit(void *data, const segue__child_exit *end) {
 }
 
 static void process_on_closed(void *data, bool output_cut) {
+  segue__process *process = data;
   (void)output_cut;
-  process_unref(data);
+  if (process->options.on_closed) process->options.on_closed(process->options.data);
+  process_unref(process);
 }
 
-/* The child keeps the terminal of this session, so it gets a process group in it and no session of
- * its own: a new session has no controlling terminal. It does not outlive this process, however
- * that ends: a server that nothing supervises any more would keep its port, and the next start
- * would fail. The kernel kills only the child then; the watcher kills the rest of its group.
- * Processes that a child leaves behind in its group are killed for the same reason. */
+static void process_on_output(void *data, segue__stream stream, const char *bytes, size_t len) {
+  const segue__process *process = data;
+  const segue__child_options *child = process->options.child;
+  if (!process->freed && child->on_output) child->on_output(child->data, stream, bytes, len);
+}
+
+static void process_on_notice(void *data, const segue__notice *notice) {
+  const segue__process *process = data;
+  const segue__child_options *child = process->options.child;
+  if (!process->freed && child->on_notice) child->on_notice(child->data, notice);
+}
+
+static void process_on_refused(void *data, const char *why) {
+  const segue__process *process = data;
+  const segue__child_options *child = process->options.child;
+  if (!process->freed && child->on_refused) child->on_refused(child->data, why);
+}
+
+/* A child that shares the descriptors of this process shares its session too, so that it has the
+ * terminal: a new session has no controlling terminal. */
+static segue__child_options process_child_options(const segue__process *process) {
+  static const int own[3] = {0, 1, 2};
+  if (!process->options.child)
+    return (segue__child_options){
+        .size = sizeof(segue__child_options), .stdio = own, .own_group = true};
+  segue__child_options options = *process->options.child;
+  options.on_output = process_on_output;
+  options.on_notice = process_on_notice;
+  options.on_refused = process_on_refused;
+  return options;
+}
+
+/* The child does not outlive this process, however that ends: a server that nothing supervises any
+ * more would keep its port, and the next start would fail. The kernel kills only the child then;
+ * the watcher kills the rest of its group. Processes that a child leaves behind in its group are
+ * killed for the same reason. */
 int segue__process_start(segue__process *process, const char *const *env,
                          const segue__process_manner *manner, segue_error *err) {
-  static const int own[3] = {0, 1, 2};
   const segue__terminal *terminal = process->options.terminal;
   const int fd = segue__terminal_fd(terminal);
   const segue__os *os = process->options.os;
@@ -91,20 +123,18 @@ int segue__process_start(segue__process *process, const char *const *env,
   if (rc)
     return segue__errorf(err, rc, "cannot run %.200s: %s", process->options.argv[0],
                          segue_strerror(rc));
-  segue__child_options options = {.size = sizeof options,
-                                  .argv = process->options.argv,
-                                  .env = env,
-                                  .stdio = own,
-                                  .own_group = true,
-                                  .terminal = segue__terminal_is_ours(terminal) ? &fd : NULL,
-                                  .dies_with_parent = true,
-                                  .stop_signal = manner->kill_signal,
-                                  .kill_ms = manner->kill_ms,
-                                  .stop_alone = !manner->group,
-                                  .kill_rest = true,
-                                  .on_exit = process_on_exit,
-                                  .on_closed = process_on_closed,
-                                  .data = process};
+  segue__child_options options = process_child_options(process);
+  options.argv = process->options.argv;
+  options.env = env;
+  options.terminal = segue__terminal_is_ours(terminal) ? &fd : NULL;
+  options.dies_with_parent = true;
+  options.stop_signal = manner->kill_signal;
+  options.kill_ms = manner->kill_ms;
+  options.stop_alone = !manner->group;
+  options.kill_rest = true;
+  options.on_exit = process_on_exit;
+  options.on_closed = process_on_closed;
+  options.data = process;
   process->manner = *manner;
   rc = os->start_child(os->data, process->options.loop, &options, &process->child, err);
   if (rc) segue__terminal_take(terminal, -1); /* the child may have had it */
@@ -148,6 +178,26 @@ void segue__process_free(segue__process *process) {
   segue__timer_stop(process->options.loop, &process->timer);
   segue__process_kill(process);
   process_unref(process);
+}
+
+void segue__process_describe_end(const char *program, int pid, const segue__child_exit *end,
+                                 segue_error *out) {
+  double seconds = (double)end->duration_ms / 1000;
+  if (end->status)
+    segue__errorf(out, SEGUE_EMODULE, "the child %.200s (process %d) was lost: %s", program, pid,
+                  segue_strerror(end->status));
+  else if (end->term_signal)
+    segue__errorf(out, SEGUE_EMODULE,
+                  "the child %.200s (process %d) was ended by signal %d (%s) after %.1f s", program,
+                  pid, end->term_signal, strsignal(end->term_signal), seconds);
+  else
+    segue__errorf(out, SEGUE_EMODULE,
+                  "the child %.200s (process %d) exited with code %d after %.1f s%s", program, pid,
+                  end->exit_code, seconds,
+                  !end->exit_code && !end->stopped && end->duration_ms < SHORT_LIFE_MS
+                      ? " (a program that puts itself into the background has to be started in "
+                        "the foreground)"
+                      : "");
 }
 
 /* ---- A signal that must not end it ---- */

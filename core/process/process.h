@@ -2,7 +2,8 @@
  *
  * process.h: one child process at a time: start, signal, stop, start again. The end of each child
  * is reported. The child shares standard input, output and error and the terminal with this
- * process. The system calls are those of core/os/child.h. Control thread.
+ * process, or has what `child` of its options gives it. The system calls are those of
+ * core/os/child.h. Control thread.
  */
 #ifndef SEGUE_PROCESS_PROCESS_H
 #define SEGUE_PROCESS_PROCESS_H
@@ -20,11 +21,19 @@ typedef struct segue__process_options {
   const segue__os *os;
   const char *const *argv;         /* NULL-terminated */
   const segue__terminal *terminal; /* borrowed; NULL: none */
+  /* Borrowed until on_closed. The options of a child that shares nothing with this process, and its
+   * on_output, on_notice and on_refused; it has a session of its own. The fields that the other
+   * options, the manner and the start set are ignored. NULL: the child shares the descriptors 0 to
+   * 2, the session and the terminal. */
+  const segue__child_options *child;
   /* 0: none. A pipe to a process that watches this one: an int with the process group of each child
    * that is started, and 0 when it has ended. */
   int watcher;
   /* Called after the child has ended and is reaped. The callback may start the next child. */
   void (*on_end)(void *data, const segue__child_exit *end);
+  /* Called after on_end, when the output is read to its end; also after segue__process_free. NULL:
+   * nothing waits for it. */
+  void (*on_closed)(void *data);
   void *data;
 } segue__process_options;
 
@@ -50,6 +59,9 @@ void segue__process_set_manner(segue__process *process, const segue__process_man
  * called with `stopped` set. Does nothing if no child runs. */
 void segue__process_stop(segue__process *process);
 void segue__process_kill(segue__process *process); /* SIGKILL for the whole group, now */
+/* "the child nginx (process 7) exited with code 1 after 0.2 s": a sentence about its end. */
+void segue__process_describe_end(const char *program, int pid, const segue__child_exit *end,
+                                 segue_error *out);
 bool segue__process_runs(const segue__process *process);
 int segue__process_pid(const segue__process *process); /* 0: no child runs */
 /* Sends the signal at once. Returns UV_ESRCH if no child runs. */

@@ -79,11 +79,11 @@ static const segue__module_spec *plan_followed(const segue__txn *txn) {
   return NULL;
 }
 
-/* Chooses the action for one module of the next policy; returns the reason (owned), or NULL if
- * memory runs out. */
-static char *plan_validate(segue__txn *txn, const segue__module_spec *spec, segue__step *step) {
+/* Sets the action that the module has by its options, or `keep`; returns the reason (owned), or
+ * NULL if memory runs out. */
+static char *plan_reason(segue__txn *txn, const segue__module_spec *was,
+                         const segue__module_spec *spec, segue__step *step) {
   segue__engine *engine = txn->engine;
-  const segue__module_spec *was = segue__policy_module(engine->policy, spec->name);
   segue__module_record *module = segue__module_find(engine->modules, spec->name);
   step->txn = txn;
   step->spec = spec;
@@ -118,6 +118,17 @@ static char *plan_validate(segue__txn *txn, const segue__module_spec *spec, segu
   if (module->drift.replaces) return segue__strdup("another program has changed its files");
   step->action = &segue__action_keep;
   return segue__strdup("unchanged");
+}
+
+/* Chooses the action for one module of the next policy; returns the reason, as plan_reason. */
+static char *plan_validate(segue__txn *txn, const segue__module_spec *spec, segue__step *step) {
+  const segue__module_spec *was = segue__policy_module(txn->engine->policy, spec->name);
+  char *why = plan_reason(txn, was, spec, step);
+  const bool same_kind = was && same_text(was->kind, spec->kind) && was->ops == spec->ops;
+  if (spec->choose && !step->action->keeps && (!step->old || same_kind))
+    step->action = spec->choose(spec, step->old ? segue__instance_object(step->old) : NULL,
+                                txn->next, txn->run->force);
+  return why;
 }
 
 static int plan_report(segue__txn *txn, size_t index, const char *name, char *why) {

@@ -108,7 +108,7 @@
 --- returns "pull" or "push" for a source
 ---@field strategy? fun(source: segue.SourceHealth): "pull"|"push"
 --- modules by name
----@field modules? table<string, segue.ModuleC|segue.ModuleLua|segue.ModuleFiles>
+---@field modules? table<string, segue.ModuleC|segue.ModuleLua|segue.ModuleFiles|segue.ModuleProcess>
 --- how the child of segue exec follows the configuration
 ---@field exec? segue.Exec
 --- folders that are searched for plugins first
@@ -1075,5 +1075,110 @@
 ---@field times? integer
 --- the first pause; each following one is twice as long. Default: 1s. Longer than 0.
 ---@field pause? segue.Duration
+
+--- A program that runs beside the daemon, and is supervised.
+---@class segue.ModuleProcess: segue.Module
+--- the program and its arguments; no shell reads them. {slice}, {generation} and {fd:NAME} are
+--- replaced. Required. Not empty.
+---@field argv (string)[]
+--- added to the daemon's environment; false removes a variable
+---@field env? table<string, string|number|false>
+--- the folder in which it runs. Default: the policy's folder.
+---@field cwd? string
+--- the user that it runs as, a name or number; needs a daemon that runs as root. Default: the
+--- daemon's.
+---@field user? string
+--- its main group, a name or number. Default: the main group of the user.
+---@field user_group? string
+--- permissions that files it creates do not get. Default: the daemon's.
+---@field umask? string
+--- resource limits by their names in prlimit(1): a number or "unlimited" for both, or "SOFT:HARD"
+---@field rlimits? table<string, string|number>
+--- its nice value. Default: the daemon's. -20 to 19.
+---@field nice? integer
+--- its oom_score_adj: a higher one is killed earlier when memory runs out. Default: the daemon's.
+--- -1000 to 1000.
+---@field oom? integer
+--- how the child gets its part of the configuration, as JSON: in a file, whose path is {slice}
+--- and $SEGUE_SLICE_FILE; as its standard input; in $SEGUE_SLICE. Default: "none".
+---@field slice? "none"|"file"|"stdin"|"env"
+--- where the lines of its standard output go. Default: "log".
+---@field stdout? "log"|"none"
+--- where the lines of its standard error go. Default: "log".
+---@field stderr? "log"|"none"
+--- how many lines of it the log takes; further ones are counted. Default: 500/s.
+---@field lines? string
+--- longer lines are cut. Default: 4KiB. 16B to 64KiB.
+---@field line_size? integer|string
+--- the signal that stops the child. Default: "TERM".
+---@field kill_signal? "HUP"|"INT"|"QUIT"|"ALRM"|"TERM"|"USR1"|"USR2"|"WINCH"|"CONT"
+--- how long the child may take to stop, before its process group gets KILL. Default: 10s. Longer
+--- than 0.
+---@field kill_after? segue.Duration
+--- signals go to the whole process group, for a shell that does not pass them on. Default: false.
+---@field group? boolean
+--- how it is known that the child is ready
+---@field ready? "exec"|"notify"|"fd"|segue.ProcessReady
+--- how the child reloads where only its part of the configuration has changed
+---@field reload? "restart"|"none"|"HUP"|"INT"|"QUIT"|"USR1"|"USR2"|"WINCH"|segue.ProcessReload
+--- when a child that has ended by itself is started again. Default: "always".
+---@field restart? "always"|"on-failure"|"never"
+--- exit codes that are no failure. Default: 0.
+---@field success? integer|(integer)[]
+--- restarts of a child that ends by itself, before its module counts as failed
+---@field budget? segue.ProcessBudget
+--- the pause before its second restart in a row; it doubles, and has a random part. Default:
+--- 100ms. Longer than 0.
+---@field backoff? segue.Duration
+--- the longest pause. Default: 30s. Longer than 0.
+---@field backoff_max? segue.Duration
+--- a child that has run that long loses its back-off. Default: 1m. Longer than 0.
+---@field stable? segue.Duration
+--- a child that is ready sends WATCHDOG=1 to $NOTIFY_SOCKET more often than this, or its process
+--- group gets KILL and it counts as failed. Default: none.
+---@field watchdog? segue.Duration
+
+--- How it is known that a child is ready.
+---@class segue.ProcessReady
+--- exec: its program runs. notify: it sends READY=1 to $NOTIFY_SOCKET (sd_notify). fd: it writes
+--- a line to the descriptor {fd:ready}. Default: "exec".
+---@field by? "exec"|"notify"|"fd"
+--- a line of its output has this text in it
+---@field line? string
+--- this address takes TCP connections
+---@field port? string
+--- a GET of this URL is answered with a status of 200 to 299
+---@field http? string
+--- this command succeeds
+---@field command? segue.FilesCheck
+--- time limit; a child that is late is stopped, and the reload fails. By notify a child may
+--- request more with EXTEND_TIMEOUT_USEC, ten times the limit at most. Default: 30s. Longer than
+--- 0.
+---@field within? segue.Duration
+--- whose messages to $NOTIFY_SOCKET count: those of the child alone, or of its session, for a
+--- shell script that calls systemd-notify. Default: "main".
+---@field from? "main"|"all"
+
+--- How a child reloads where only its part of the configuration has changed.
+---@class segue.ProcessReload
+--- restart: the child is replaced. none: it notices the change by itself. Else the signal that it
+--- reloads by. Default: "restart".
+---@field signal? "restart"|"none"|"HUP"|"INT"|"QUIT"|"USR1"|"USR2"|"WINCH"
+--- the child confirms the signal by RELOADING=1, and READY=1 when it is done (sd_notify).
+--- Default: false.
+---@field notify? boolean
+--- a POST to this URL reloads the child
+---@field http? string
+--- this command reloads the child
+---@field command? segue.FilesCheck
+--- time limit. Default: 10s. Longer than 0.
+---@field within? segue.Duration
+
+--- Restarts of a child that ends by itself, before its module counts as failed.
+---@class segue.ProcessBudget
+--- how many restarts there may be. Default: 5. 1 to 1000.
+---@field restarts? integer
+--- in this time. Default: 1m. Longer than 0.
+---@field within? segue.Duration
 
 -- end of options

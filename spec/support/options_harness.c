@@ -216,7 +216,7 @@ const segue__topics options_topics = {topics, 4};
 
 segue__topics options_policy_topics(segue__option_kind *room) {
   segue__module_kind all[SEGUE__MODULE_KINDS];
-  segue__module_kinds(all, NULL, NULL, NULL);
+  segue__module_kinds(all, NULL, NULL, NULL, NULL);
   return segue__lua_topics(all, SEGUE__MODULE_KINDS, room);
 }
 

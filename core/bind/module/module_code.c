@@ -189,7 +189,7 @@ static void free_code(void *code) {
 }
 
 static int code_resolve(const segue__module_kind *kind, const segue__kind_place *place,
-                        const segue_node *node, const void *options, segue__module_spec *spec,
+                        const segue_node *node, void *options, segue__module_spec *spec,
                         segue_error *err) {
   (void)node;
   segue__module_code *code;
@@ -205,9 +205,10 @@ static int code_resolve(const segue__module_kind *kind, const segue__kind_place 
 
 void segue__module_kinds(segue__module_kind out[SEGUE__MODULE_KINDS],
                          const segue__c_modules *c_modules, segue__lua_modules *lua_modules,
-                         segue__file_world *files) {
+                         segue__file_world *files, segue__process_world *processes) {
   out[0] = segue__module_kind_c(c_modules);
   out[1] = (segue__module_kind){
       .name = "lua", .options = &code_table, .resolve = code_resolve, .data = lua_modules};
   out[2] = segue__module_kind_files(files);
+  out[3] = segue__module_kind_process(processes);
 }

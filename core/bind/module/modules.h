@@ -34,10 +34,10 @@ void segue__lua_modules_abandon_thread(segue__lua_modules *modules, size_t worke
 /* Fills in all kinds of modules that a policy may name: the one list for the loader, the
  * validation, the help and rehearsals. NULL: policies with such modules can be validated, but not
  * run. */
-enum { SEGUE__MODULE_KINDS = 3 };
+enum { SEGUE__MODULE_KINDS = 4 };
 void segue__module_kinds(segue__module_kind out[SEGUE__MODULE_KINDS],
                          const segue__c_modules *c_modules, segue__lua_modules *lua_modules,
-                         segue__file_world *files);
+                         segue__file_world *files, segue__process_world *processes);
 /* Appends the error counters of modules in Lua to the /metrics page. modules may be NULL. */
 void segue__lua_modules_metrics(segue__lua_modules *modules, segue__buf *out);
 

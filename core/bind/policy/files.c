@@ -299,7 +299,7 @@ segue__renderer segue__renderer_of(segue__loaded *loaded) {
 /* ---- The kind -------------------------------------------------------------------------------- */
 
 static int files_resolve(const segue__module_kind *kind, const segue__kind_place *place,
-                         const segue_node *node, const void *options, segue__module_spec *spec,
+                         const segue_node *node, void *options, segue__module_spec *spec,
                          segue_error *err) {
   segue__file_module_place of_files = {.os = place->os,
                                        .policy = place->policy,

@@ -195,7 +195,7 @@ static int use_plugin(const segue__c_modules *modules, const segue__kind_place *
 }
 
 static int resolve_c(const segue__module_kind *kind, const segue__kind_place *place,
-                     const segue_node *node, const void *options, segue__module_spec *spec,
+                     const segue_node *node, void *options, segue__module_spec *spec,
                      segue_error *err) {
   const segue__c_modules *modules = kind->data;
   const c_options *own = options;

@@ -10,6 +10,7 @@
 
 #include "../../files/kind.h"
 #include "../../os/loop.h"
+#include "../../process/kind.h"
 #include "../../reload/policy.h"
 #include "../runtime/services.h"
 
@@ -30,10 +31,10 @@ struct segue__module_kind {
   const segue_option_table *options;
   /* Sets spec->ops, spec->userdata and spec->inputs, from the name, from the policy's table for the
    * module (node), and from the struct that its options filled (NULL: the kind has no options).
-   * Both are borrowed for the call. Files that it reads become inputs of the policy. */
+   * Both are borrowed for the call, but what the struct owns may be taken. Files that it reads
+   * become inputs of the policy. */
   int (*resolve)(const segue__module_kind *kind, const segue__kind_place *place,
-                 const segue_node *node, const void *options, segue__module_spec *spec,
-                 segue_error *err);
+                 const segue_node *node, void *options, segue__module_spec *spec, segue_error *err);
   void *data;
 };
 
@@ -64,6 +65,8 @@ extern const segue_option_table segue__module_c_options;
 /* The kind "files" (files.c). world NULL: policies with such modules can be validated, but not run.
  */
 segue__module_kind segue__module_kind_files(segue__file_world *world);
+/* The kind "process" (processes.c). world: as above. */
+segue__module_kind segue__module_kind_process(segue__process_world *world);
 
 typedef struct segue__lua_options {
   size_t size;

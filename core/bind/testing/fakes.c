@@ -531,7 +531,7 @@ static void fakes_handle(void *instance, segue_request *request) {
 }
 
 static int resolve_module(const segue__module_kind *kind, const segue__kind_place *place,
-                          const segue_node *node, const void *options, segue__module_spec *spec,
+                          const segue_node *node, void *options, segue__module_spec *spec,
                           segue_error *err) {
   static const segue_module_ops ops = {.size = sizeof ops,
                                        .prepare = fakes_prepare,
@@ -585,7 +585,7 @@ void segue__fakes_init(segue__rehearsal *r) {
 int segue__fakes_open_modules(segue__rehearsal *r) {
   int rc = segue__fake_files_open(r);
   if (rc) return rc;
-  segue__module_kinds(r->kinds, NULL, NULL, r->file_world);
+  segue__module_kinds(r->kinds, NULL, NULL, r->file_world, NULL);
   for (size_t i = 0; i < SEGUE__MODULE_KINDS; i++) {
     if (!strcmp(r->kinds[i].name, "files")) continue;
     r->kinds[i].resolve = resolve_module;
