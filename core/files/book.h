@@ -113,6 +113,7 @@ typedef struct segue__drifted {
   char *path, *module;
   segue__drift_mode mode;
   bool fresh;    /* no scan before has found this version */
+  bool no_file;  /* a folder, device, pipe or socket is in its place */
   char how[160]; /* "its content was changed" */
 } segue__drifted;
 typedef struct segue__drifts {

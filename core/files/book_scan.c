@@ -152,6 +152,7 @@ static int scan_decide(segue__file_book *book, book_entry *entry, scan_look *loo
       entry->drifted = false;
     }
     int rc = scan_add(out, look->path, entry, !known, how);
+    if (!rc) out->items[out->count - 1].no_file = look->rc == UV_EISDIR || look->rc == UV_EFTYPE;
     if (rc) scan_unfind(entry);
     return rc;
   }

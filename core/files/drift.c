@@ -73,10 +73,13 @@ static void drift_log(const segue__file_drift *drift, const segue__drifted *item
       [SEGUE__DRIFT_REPORT] = "it stays until the module changes, and is kept as a copy then",
       [SEGUE__DRIFT_RESTORE] = "it is kept as a copy, and written again",
       [SEGUE__DRIFT_ADOPT] = "it stays until the rendered content changes"};
+  const char *then = item->no_file
+                         ? "it stays, and the next change of the module is rejected: move it away"
+                         : done[item->mode];
   segue_level level = item->mode == SEGUE__DRIFT_ADOPT ? SEGUE_INFO : SEGUE_WARN;
   SEGUE__LOG(drift->world->log, level, "files", "another program has changed a file",
              SEGUE__FIELD("module", item->module), SEGUE__FIELD("file", item->path),
-             SEGUE__FIELD("change", item->how), SEGUE__FIELD("then", done[item->mode]));
+             SEGUE__FIELD("change", item->how), SEGUE__FIELD("then", then));
 }
 
 /* Requests a run that restores the module, or schedules it after the pause. */

@@ -7,6 +7,7 @@
  * Nothing here rejects a reload: a file that cannot go as the policy wants stays as it is, because
  * the operator who drops a file wants the rest of the change in any case. The log has the reason.
  */
+#include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -91,12 +92,27 @@ static int dropped_stage_before(segue__file_set *set, segue__set_file *file,
   return segue__file_set_differs(set, file, known, err);
 }
 
-int segue__file_dropped_write(const segue__set_file *file, segue_error *err) {
+int segue__file_dropped_write(segue__file_set *set, segue__set_file *file, segue_error *err) {
   int rc = SEGUE_FAULT("files.stage.before");
   if (!rc) rc = segue__file_copy(file->before, file->staged, NULL);
-  return rc ? segue__errorf(err, rc, "cannot restore %s from %s: %s", file->path, file->before,
-                            segue_strerror(rc))
-            : 0;
+  if (!rc) return 0;
+  if (segue__file_read_failed(rc))
+    return segue__errorf(err, rc, "cannot restore %s from %s: %s", file->path, file->before,
+                         segue_strerror(rc));
+  file->again = true;
+  file->why = rc == UV_ENOSPC || rc == -EDQUOT
+                  ? "the disk is full: the version from before cannot be copied; the next reload "
+                    "tries again"
+                  : "the version from before cannot be copied; the next reload tries again";
+  (void)unlink(file->staged);
+  segue__free(file->staged);
+  segue__free(file->second);
+  file->staged = file->second = NULL;
+  file->next = file->previous;
+  file->foreign = false;
+  set->changed--;
+  set->moves--;
+  return 0;
 }
 
 int segue__file_dropped_stage(segue__file_set *set, segue__set_file *file,
@@ -122,7 +138,7 @@ int segue__file_dropped_settle(const segue__file_set *set, segue__set_file *file
   if (restored && !rc && segue__file_version_equal(&now, &file->next)) (void)unlink(file->before);
   rc = segue__file_read_failed(rc) ? rc : 0;
   /* The next reload drops it again, and finds the copy. */
-  if (!rc) segue__file_book_forget(set->book, file->path, set->module);
+  if (!rc && !file->again) segue__file_book_forget(set->book, file->path, set->module);
   if (file->taken) segue__file_book_release(set->book, file->path);
   file->taken = false;
   return rc;

@@ -402,7 +402,8 @@ static int folder_drop(folder_stage *stage, int looked) {
   if (looked) link->why = "it is no link that segue has made";
   bool found = segue__file_set_known(stage->set, link->path, &version);
   int rc = segue__file_dropped_stage(stage->set, link, found ? &version : NULL, stage->err);
-  if (!rc && link->staged && link->before) rc = segue__file_dropped_write(link, stage->err);
+  if (!rc && link->staged && link->before)
+    rc = segue__file_dropped_write(stage->set, link, stage->err);
   if (rc || !link->staged) return rc;
   rc = folder_note_foreign(stage);
   if (!rc) rc = folder_name_members(stage);

@@ -59,7 +59,7 @@ bool segue__folder_remove_left(int parent, const char *name) {
  * be kept as one that was changed. */
 static void collect_remove(const segue__file_set *set, const segue__set_file *link, DIR *dir,
                            const char *name) {
-  char *staged = segue__file_staged_name(link->path, set->id, set->moves);
+  char *staged = segue__file_staged_name(link->path, set->id, set->numbers);
   char *gone = staged ? segue__file_beside(staged, "gone") : NULL;
   const char *to = gone ? gone + segue__file_folder_len(gone) : NULL;
   if (to && !SEGUE_FAULT("files.folder.remove") && !renameat(dirfd(dir), name, dirfd(dir), to) &&

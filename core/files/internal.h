@@ -36,6 +36,8 @@ typedef struct segue__set_file {
   bool added;   /* another program has added it to the live folder */
   char *before; /* dropped: the copy that is restored, beside path; NULL: it is removed or stays */
   const char *why;  /* dropped: it stays against the wish of the policy; a constant */
+  bool again;       /* dropped, and it stays: the next reload tries again */
+  size_t number;    /* in its staged name */
   char *generation; /* a link that changes: the folder that it will lead to */
   segue__folder_attributes attributes; /* of a link: of its folder, live or next */
   int hold;                            /* a link of a plan: its folder, locked, plus 1; 0: none */
@@ -51,8 +53,9 @@ struct segue__file_set {
   size_t count, capacity;
   segue__path_index paths; /* of the wanted files; filled by stage */
   size_t changed;          /* files that differ, with members */
-  size_t moves; /* of these, those that commit moves: each has a staged name of its own */
-  char **made;  /* folders that stage has made, outermost first */
+  size_t moves;   /* of these, those that commit moves: each has a staged name of its own */
+  size_t numbers; /* of staged names; more than moves where a file stays after all */
+  char **made;    /* folders that stage has made, outermost first */
   size_t made_count;
   segue__drift_mode drift;
   segue__removed_mode removed;
@@ -103,7 +106,7 @@ typedef struct segue__staged_write {
 int segue__file_write_all(const segue__file_set *set, const segue__staged_write *items,
                           size_t count, segue_error *err);
 /* The staged files of all files of the set that differ; not the members of folders. */
-int segue__file_stage_write(const segue__file_set *set, segue_error *err);
+int segue__file_stage_write(segue__file_set *set, segue_error *err);
 
 /* dropped.c */
 /* Adds the files of the book that the set does not want any more, with their paths. */
@@ -114,7 +117,9 @@ int segue__file_dropped_stays(segue__set_file *file, int rc);
 /* Decides about one of them; a file that is restored is written by the next function. */
 int segue__file_dropped_stage(segue__file_set *set, segue__set_file *file,
                               const segue__file_version *known, segue_error *err);
-int segue__file_dropped_write(const segue__set_file *file, segue_error *err);
+/* Copies the version from before to the staged name. Where that fails the file stays, which is no
+ * failure; fails only where this process has no memory or descriptors. */
+int segue__file_dropped_write(segue__file_set *set, segue__set_file *file, segue_error *err);
 /* Settled: the module no longer has it. Fails if the restored copy cannot be removed. */
 int segue__file_dropped_settle(const segue__file_set *set, segue__set_file *file, segue_error *err);
 

@@ -18,6 +18,7 @@ void segue__file_set_intent(const segue__file_set *set, segue__buf *json) {
     return;
   }
   segue__buf_addf(json, "{\"id\":\"%s\",\"files\":[", set->id);
+  size_t count = 0;
   for (size_t i = 0; i < set->count; i++) {
     const segue__set_file *file = &set->files[i];
     if (!file->staged || file->part == SEGUE__PART_MEMBER) continue;
@@ -30,6 +31,8 @@ void segue__file_set_intent(const segue__file_set *set, segue__buf *json) {
     if (file->second) /* its end alone: the name before it may be cut inside of a character */
       segue__buf_addf(json, ",\"second\":\"%s\"",
                       segue__file_hidden_number(file->second, "changed"));
+    /* A link is the first file of its set, and is staged last. */
+    if (file->number != count++) segue__buf_addf(json, ",\"number\":%zu", file->number);
     segue__buf_adds(json, "}");
     any = true;
   }
@@ -103,7 +106,9 @@ static void recover_add(recover_walk *walk, recover_list *list, const segue_node
     recover_failed(walk, UV_EINVAL, &error);
     return;
   }
-  char *staged = segue__file_staged_name(path, walk->id, index);
+  int64_t number = (int64_t)index;
+  (void)segue_node_int(segue_node_get(node, "number"), &number);
+  char *staged = segue__file_staged_name(path, walk->id, (size_t)number);
   if (!staged) {
     segue__errorf(&error, UV_ENOMEM, "%s: out of memory", path);
     recover_failed(walk, UV_ENOMEM, &error);

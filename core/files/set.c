@@ -285,7 +285,8 @@ int segue__file_set_differs(segue__file_set *set, segue__set_file *file,
                             const segue__file_version *known, segue_error *err) {
   file->foreign = file->previous.kind != SEGUE__FILE_NONE &&
                   !(known && segue__file_version_equal(known, &file->previous));
-  file->staged = segue__file_staged_name(file->path, set->id, set->moves);
+  file->number = set->numbers++;
+  file->staged = segue__file_staged_name(file->path, set->id, file->number);
   if (!file->staged) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", file->to);
   set->changed++;
   set->moves++;

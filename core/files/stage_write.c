@@ -66,8 +66,7 @@ typedef struct write_list {
 static int write_one(void *data, size_t index, segue_error *err) {
   const write_list *list = data;
   const segue__set_file *file = list->items[index].file;
-  if (file->dropped) return file->before ? segue__file_dropped_write(file, err) : 0;
-  return write_file(list->set, file, list->items[index].at, err);
+  return file->dropped ? 0 : write_file(list->set, file, list->items[index].at, err);
 }
 
 /* A plan does not wait for the disk: it gains nothing from threads. */
@@ -77,7 +76,18 @@ int segue__file_write_all(const segue__file_set *set, const segue__staged_write 
   return segue__file_each(count, !set->plan, write_one, &list, err);
 }
 
-int segue__file_stage_write(const segue__file_set *set, segue_error *err) {
+/* One after the other: it is a rare step, and a file that cannot be copied changes its set. */
+static int write_dropped(segue__file_set *set, segue_error *err) {
+  int rc = 0;
+  for (size_t i = 0; i < set->count && !rc; i++) {
+    segue__set_file *file = &set->files[i];
+    if (file->dropped && file->staged && file->before && file->part == SEGUE__PART_FILE)
+      rc = segue__file_dropped_write(set, file, err);
+  }
+  return rc;
+}
+
+int segue__file_stage_write(segue__file_set *set, segue_error *err) {
   size_t count = 0;
   segue__staged_write *items = segue__calloc(set->count + 1, sizeof *items);
   if (!items) return segue__errorf(err, UV_ENOMEM, "module '%s': out of memory", set->module);
@@ -86,5 +96,5 @@ int segue__file_stage_write(const segue__file_set *set, segue_error *err) {
       items[count++] = (segue__staged_write){&set->files[i], set->files[i].staged};
   int rc = segue__file_write_all(set, items, count, err);
   segue__free(items);
-  return rc;
+  return rc ? rc : write_dropped(set, err);
 }

@@ -132,6 +132,28 @@ describe("a file that a policy drops", function()
     d:wait_log 'out/b.*it stays as it is.*the copy of the version from before is gone'
   end)
 
+  it("stays where its earlier version finds no room, and is as before when it does", function()
+    local d = start(policy("a b", "restore"), { b = "before\n" })
+    wait.until_true(function() return select(2, listed(d)) == "before\n" end)
+    d:stop()
+    d.dir:save("reload.lua", policy())
+    d.options.env = { SEGUE_FAULTS = "files.stage.before=fail:-28" }
+    d:spawn()
+    d:wait_ready()
+    d:wait_log "out/b.*it stays as it is.*the disk is full.*the next reload tries again"
+    local failing = modules(other .. [[, bad = { kind = "files", check = "false",
+      files = { file "c" } }]])
+    assert.equal(422, (reload(d, failing)))
+    for _, one in ipairs(d:json "/api/v1/files") do assert.not_equal("web", one.module) end
+    d:stop()
+    d.options.env = nil
+    d.dir:save("reload.lua", policy())
+    d:spawn()
+    d:wait_ready()
+    wait.until_true(function() return (listed(d)) == "b rest" end)
+    assert.equal("before\n", d.dir:read "out/b")
+  end)
+
   it("is not there for the check", function()
     local d = start(policy("a b", "remove"))
     d.dir:save("a.yaml", "x: 2\n")

@@ -83,6 +83,21 @@ describe("segue import confd", function()
     assert.equal(tonumber("640", 8), uv.fs_stat(dir:at "live/nginx.conf").mode % 512)
   end)
 
+  it("names no line for a setting that stands in none", function()
+    local without = { ["confd/conf.d/nginx.toml"] = confd["confd/conf.d/nginx.toml"] }
+    for path, text in pairs(confd) do
+      if path:find "templates" then without[path] = text end
+    end
+    local dir = folder(without)
+    local result = import(dir, "confd", "confd")
+    assert.equal(0, result.code, result:describe())
+    assert.matches('\nconfd: backend = "etcd", the default: is not carried', result.stdout, 1, true)
+    assert.not_matches("confd.toml:", result.stdout, 1, true)
+    result = import(dir, "--json", "confd", "confd", "other")
+    assert.equal(0, result.code, result:describe())
+    assert.matches('"file":"confd","line":null,', result.stdout, 1, true)
+  end)
+
   it("carries over what the settings mean", function()
     local dir = folder(with(confd, {
       ["confd/confd.toml"] = 'backend = "file"\nfile = ["/etc/a.yaml", "@DIR@/confd", "b.yaml"]\n'

@@ -157,6 +157,23 @@ describe("a folder of generations", function()
     assert.same({}, (case:beside()))
   end)
 
+  it("is undone or finished after a crash with the files outside of it that it replaces", function()
+    for _, finish in ipairs { false, true } do
+      case:apply({ { "a", "1" }, { "b", "1" } }, { removed = REMOVE, members = false })
+      local set = case:new({ { "a", "2" } }, { removed = REMOVE })
+      assert(set:stage())
+      local intent = set:intent()
+      assert(set:commit())
+      assert.is_nil(uv.fs_lstat(dir:at "b"))
+      assert.same({ true, "" }, { file_set.recover(intent, finish) })
+      set:free()
+      assert.equal(finish, uv.fs_lstat(dir:at "d") ~= nil)
+      assert.equal(not finish, uv.fs_lstat(dir:at "b") ~= nil)
+      if not finish then assert.equal("11", dir:read "a" .. dir:read "b") end
+    end
+    assert.equal("a=2", case:content())
+  end)
+
   it("is written for a plan without a lock, and without a name that a daemon could use", function()
     case:apply { { "a", "1" } }
     local set = file_set.new({ folder = dir.path, members = { path = "d" }, plan = true },

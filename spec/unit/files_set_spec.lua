@@ -116,6 +116,32 @@ describe("a set of files", function()
     assert.equal(3, C.segue__fault_reached "files.exchange.renamed") -- two commits, one undo
   end)
 
+  it("keeps a dropped file whose earlier version finds no room, and restores it later", function()
+    local RESTORE = 2
+    for _, name in ipairs { "a", "b", "c" } do dir:save(name, "before " .. name) end
+    local options = { removed = RESTORE }
+    case:apply({ { "a", "1" }, { "b", "1" }, { "c", "1" }, { "d", "1" } }, options)
+    for _, finish in ipairs { false, true } do
+      C.segue__fault_arm "files.stage.before#1=fail:-28"
+      local set = case:new({ { "d", "2" } }, options)
+      assert(set:stage())
+      assert.equal(3, set:changed())
+      local intent = set:intent()
+      assert(set:commit())
+      assert.same({ "1", "before b", "before c", "2" },
+        { dir:read "a", dir:read "b", dir:read "c", dir:read "d" })
+      C.segue__fault_arm(nil)
+      if finish then assert(set:settle()) else assert(file_set.recover(intent, false)) end
+      set:free()
+      if not finish then
+        assert.equal("1111", dir:read "a" .. dir:read "b" .. dir:read "c" .. dir:read "d")
+      end
+    end
+    case:apply({ { "d", "2" } }, options)
+    assert.equal("before a", dir:read "a")
+    assert.same({ "a", "b", "c", "d" }, names())
+  end)
+
   it("writes a file in place where it is a mount point", function()
     dir:write("a", "old and longer")
     uv.fs_chmod(dir:at "a", 416)

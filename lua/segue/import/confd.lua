@@ -72,7 +72,9 @@ local function sources_of(job, file, main)
     end
     return sources
   end
-  job:note(file, main.backend_line or 1, ("backend = %q"):format(main.backend),
+  -- Without the setting, or the file, no line has the default.
+  job:note(main.backend_line and file or job.folder, main.backend_line,
+    ("backend = %q"):format(main.backend) .. (main.backend_line and "" or ", the default"),
     "is not carried over: the keys are read from keys.yaml, which has none yet")
   return { 'segue.file "keys.yaml"' }
 end

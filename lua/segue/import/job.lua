@@ -27,7 +27,7 @@ end
 
 -- A note: `setting` is "NAME" or "NAME = VALUE", `message` a sentence without a full stop.
 ---@param file string
----@param line integer
+---@param line integer? nil: it stands in no line
 ---@param setting string
 ---@param message string
 function job:note(file, line, setting, message)

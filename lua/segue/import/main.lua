@@ -16,7 +16,7 @@ local function sorted(notes)
   for i, note in ipairs(notes) do rank[note.file] = rank[note.file] or i end
   table.sort(notes, function(a, b)
     if a.file ~= b.file then return rank[a.file] < rank[b.file] end
-    if a.line ~= b.line then return a.line < b.line end
+    if a.line ~= b.line then return (a.line or 0) < (b.line or 0) end
     return a.number < b.number
   end)
   return notes
@@ -27,7 +27,8 @@ local function report_text(folder, written, notes)
   for _, path in ipairs(written) do lines[#lines + 1] = "wrote " .. path end
   if #notes > 0 then lines[#lines + 1] = "" end
   for _, note in ipairs(notes) do
-    lines[#lines + 1] = ("%s:%d: %s: %s"):format(note.file, note.line, note.setting, note.message)
+    local place = note.file .. (note.line and ":" .. note.line or "")
+    lines[#lines + 1] = ("%s: %s: %s"):format(place, note.setting, note.message)
   end
   lines[#lines + 1] = ""
   lines[#lines + 1] = "next: segue check" .. (folder == "." and "" or " -c " .. folder)
@@ -42,8 +43,8 @@ local function report_json(quote, written, notes)
   end
   return ('{"written":%s,"notes":%s}\n'):format(texts(written, quote),
     texts(notes, function(note)
-      return ('{"file":%s,"line":%d,"setting":%s,"message":%s}'):format(quote(note.file),
-        note.line, quote(note.setting), quote(note.message))
+      return ('{"file":%s,"line":%s,"setting":%s,"message":%s}'):format(quote(note.file),
+        note.line or "null", quote(note.setting), quote(note.message))
     end))
 end
 
