@@ -71,6 +71,12 @@ typedef struct space_block {
   uint64_t tag;
 } space_block;
 
+/* A block with a map or a list, which is behind the header. */
+typedef struct space_map_block {
+  space_block block; /* first */
+  size_t room;       /* bytes behind the header */
+} space_map_block;
+
 static inline uint64_t space_birth(const space_block *block) {
   return block->tag >> 4;
 }
@@ -125,8 +131,9 @@ typedef struct space_store {
   space_version *oldest, *newest;
   space_version end; /* behind the newest, once the space is closed */
   bool closed;
-  char *value_key;    /* members of maps refer to it */
-  space_item **slots; /* by number; the number 0 is none */
+  char *value_key;        /* members of maps refer to it */
+  space_map_block *spare; /* a large block that is free; NULL: there is none */
+  space_item **slots;     /* by number; the number 0 is none */
   uint32_t slot_count, slot_capacity;
   uint32_t *free_slots;
   uint32_t free_count, free_capacity;
@@ -142,6 +149,8 @@ void space_version_publish(space_version *version);
 /* The space is closed; alive: all blocks of the newest version. */
 void space_store_close(space_store *store, space_blocks *alive);
 void space_block_free(space_store *store, space_block *block);
+/* Returns memory for a map or a list, and its block. */
+void *space_map_new(space_store *store, size_t bytes, space_block **out);
 
 /* ---- space_item.c ---- */
 

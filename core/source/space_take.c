@@ -241,14 +241,6 @@ static int edits_collect(taking *t, space_folder *folder, size_t *n) {
 
 /* ---- Maps and lists -------------------------------------------------------------------------- */
 
-static void *block_new(size_t bytes, space_block **out) {
-  space_block *block = segue__malloc(sizeof *block + bytes);
-  *out = block;
-  if (!block) return NULL;
-  *block = (space_block){.tag = SPACE_MAP};
-  return block + 1;
-}
-
 /* The index that a name stands for, if it is one of 0 to n-1 as it is written; else n. */
 static size_t index_of_name(const segue__member *m, size_t n) {
   size_t index = 0;
@@ -268,11 +260,12 @@ static bool is_list(const segue_node *map) {
   return map->count && i == map->count;
 }
 
-static int folder_list(space_folder *folder) {
+static int folder_list(const taking *t, space_folder *folder) {
   const segue_node *map = &folder->next_map;
   segue__tree_entry *entries = segue__calloc(map->count, sizeof *entries);
-  void *memory =
-      entries ? block_new(segue__list_bytes(map->count), &folder->next_list_block) : NULL;
+  void *memory = entries ? space_map_new(t->space->store, segue__list_bytes(map->count),
+                                         &folder->next_list_block)
+                         : NULL;
   if (memory) {
     for (uint32_t i = 0; i < map->count; i++)
       entries[index_of_name(&map->v.members[i], map->count)].member = map->v.members[i];
@@ -282,10 +275,10 @@ static int folder_list(space_folder *folder) {
   return memory ? 0 : UV_ENOMEM;
 }
 
-static void folder_unstage(space_folder *folder) {
+static void folder_unstage(const segue__space *space, space_folder *folder) {
   if (!folder->staged) return;
-  if (folder->next_map_block != folder->map_block) segue__free(folder->next_map_block);
-  if (folder->next_list_block != folder->list_block) segue__free(folder->next_list_block);
+  if (folder->next_map_block) space_block_free(space->store, folder->next_map_block);
+  if (folder->next_list_block) space_block_free(space->store, folder->next_list_block);
   folder->staged = false;
   folder->next_map_block = folder->next_list_block = NULL;
 }
@@ -298,14 +291,14 @@ static int folder_write(taking *t, space_folder *folder, size_t n) {
   folder->next_shown = folder->next_map;
   if (!folder->next_children) return 0;
   edits_locate(t->edits, n, &folder->map);
-  void *memory =
-      block_new(segue__map_edited_bytes(&folder->map, t->edits, n), &folder->next_map_block);
+  void *memory = space_map_new(t->space->store, segue__map_edited_bytes(&folder->map, t->edits, n),
+                               &folder->next_map_block);
   if (!memory) return UV_ENOMEM;
   segue__map_write_edited(memory, &folder->map, t->edits, n, &folder->next_map);
   folder->next_map.document = t->space->document;
   folder->next_shown = folder->next_map;
   return t->space->rules.lists && folder->own->up && is_list(&folder->next_map)
-             ? folder_list(folder)
+             ? folder_list(t, folder)
              : 0;
 }
 
@@ -398,7 +391,7 @@ static void taking_commit(segue__space *space, space_version *version) {
 static void taking_undo(const segue__space *space) {
   for (uint32_t depth = 0; depth <= space->deepest; depth++)
     for (space_folder *folder = space->dirty[depth]; folder; folder = folder->next)
-      folder_unstage(folder);
+      folder_unstage(space, folder);
 }
 
 /* ---- Take ------------------------------------------------------------------------------------ */

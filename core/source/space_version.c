@@ -16,6 +16,8 @@
 
 #include "space_internal.h"
 
+enum { SPARE_BYTES = 64 * 1024 };
+
 int space_store_new(space_store **out, const char *value_key) {
   *out = segue__calloc(1, sizeof **out);
   if (!*out) return UV_ENOMEM;
@@ -35,6 +37,7 @@ static void store_free(space_store *store) {
   segue__free((void *)store->slots);
   segue__free(store->free_slots);
   segue__free(store->value_key);
+  segue__free(store->spare);
   segue__free(store);
 }
 
@@ -88,7 +91,44 @@ static const char *version_label(const segue__key_table *table, uint32_t number)
 
 /* ---- Blocks ---------------------------------------------------------------------------------- */
 
+/* The map of a wide folder is copied for each change, and its last copy but one is freed then. A
+ * block of some megabytes from the system costs a page fault for each 4 KiB, more than the copy: so
+ * one such block is used again. */
+void *space_map_new(space_store *store, size_t bytes, space_block **out) {
+  space_map_block *block = NULL;
+  pthread_mutex_lock(&store->mutex);
+  if (store->spare && store->spare->room >= bytes && store->spare->room / 2 <= bytes) {
+    block = store->spare;
+    store->spare = NULL;
+  }
+  pthread_mutex_unlock(&store->mutex);
+  if (!block) {
+    size_t more = bytes >= SPARE_BYTES ? bytes / 64 : 0; /* for the keys that are added next */
+    block = segue__malloc(sizeof *block + bytes + more);
+    if (block) block->room = bytes + more;
+  }
+  *out = block ? &block->block : NULL;
+  if (!block) return NULL;
+  block->block = (space_block){.tag = SPACE_MAP};
+  return block + 1;
+}
+
+static void map_free(space_store *store, space_map_block *block) {
+  space_map_block *other = block;
+  if (block->room >= SPARE_BYTES) {
+    pthread_mutex_lock(&store->mutex);
+    other = store->spare;
+    store->spare = block;
+    pthread_mutex_unlock(&store->mutex);
+  }
+  segue__free(other);
+}
+
 void space_block_free(space_store *store, space_block *block) {
+  if (space_kind(block) == SPACE_MAP) {
+    map_free(store, (space_map_block *)block); /* its first member */
+    return;
+  }
   if (space_kind(block) == SPACE_ITEM) {
     space_item *item = (space_item *)block; /* its first member */
     space_store_unnumber(store, item);

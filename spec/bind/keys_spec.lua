@@ -119,6 +119,35 @@ describe("a source that delivers a key space", function()
   end)
 end)
 
+describe("a key space that a worker fills", function()
+  it("keeps the changes that come meanwhile", function()
+    local r = start('prefix = "/"', [[local all = space:replace()
+      for i = 1, 2000 do all:put("/n/k" .. i, tostring(i), i) end
+      local late = segue.spawn(function()
+        space:put("/late", "1", 3000) space:delete("/n/k2", 3001)
+      end)
+      assert(all:done(2000))
+      late:wait()
+      return space, 3001]])
+    assert.equal("applied", r.outcome, outcome_text(r))
+    assert.equal("1", value "late")
+    assert.is_nil(value "n.k2")
+    assert.equal("3", value "n.k3")
+  end)
+
+  it("is freed when its policy goes while it is filled", function()
+    start('prefix = "/"', fill, [[segue.sleep "1s"
+      local all = space:replace()
+      for i = 1, 2000 do all:put("/n/k" .. i, tostring(i), i) end
+      all:done(2000) emit(space, 8) segue.sleep "1h"]])
+    b:advance(1000)
+    b:write("reload.lua", [[local segue = require "segue"
+      return { triggers = {}, sources = { segue.value { z = 1 } } }]])
+    assert.equal("applied", b:reload().outcome)
+    assert.is_nil(value "a.x")
+  end)
+end)
+
 -- ---- The functions ------------------------------------------------------------------------------
 
 local prelude = [[

@@ -8,7 +8,7 @@
 local specs = require "spec.fault.mutants.specs"
 
 local parts = { "admin", "bind", "config", "daemon", "files", "folder", "http", "ingress",
-  "module", "options", "os", "plugins", "process", "record", "reload", "source" }
+  "module", "options", "os", "plugins", "process", "record", "reload", "source", "space" }
 
 local mutants = {}
 for _, part in ipairs(parts) do

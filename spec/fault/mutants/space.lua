@@ -1,0 +1,46 @@
+-- SPDX-License-Identifier: MIT
+-- Mutants of key spaces: core/source/space*, core/config/map_edit.c, segue.keys. See ../mutants.lua
+-- for the fields of a row.
+local SPACE, MODEL = "spec/unit/space_spec.lua", "spec/unit/space_model_spec.lua"
+local KEYS = "spec/bind/keys_spec.lua"
+
+return {
+  { "no older change on top of a full read", "core/source/space.c",
+    "number > revision_of_key(space, w->key, w->key_len)", "true", SPACE },
+  { "no change that a full read has", "core/source/space.c", "number > read_revision &&", "",
+    SPACE },
+  { "changes during a full read, once more after it", "core/source/space.c",
+    "int rc = log_replay(space, read->after, number);", "int rc = 0;", SPACE },
+  { "removing the keys that a full read has not", "core/source/space.c",
+    "  space_sweep(space, gone_unseen, &space->reads);\n", "", MODEL },
+  { "the very document while keys have the same values", "core/source/space.c",
+    "if (old && is_same_value(old, item)) {", "if (false) {", SPACE },
+  { "the very document after changes that undo each other", "core/source/space_take.c",
+    "if (!rc && taking_is_same(space)) {", "if (false) {", SPACE },
+  { "refusing two keys at one place", "core/source/space_take.c",
+    "if (item->beside) taking_refuse(t, item, twice, space_item_label(item->beside));", ";",
+    SPACE },
+  { "refusing a key that is value and folder", "core/source/space_take.c",
+    "if (folder_is_alive(place->folder) && !t->space->rules.value_key) {", "if (false) {", SPACE },
+  { "undoing a take that is refused", "core/source/space_take.c", "    taking_undo(space);\n", "",
+    MODEL },
+  { "keeping blocks that an older document has", "core/source/space_version.c",
+    "space_birth(block) > number ? out : kept", "space_birth(block) ? out : kept", MODEL },
+  { "waiting for the key of commit", "core/source/space_take.c",
+    "bool waits = space->rules.commit && !space->marker_due;", "bool waits = false;", SPACE },
+  { "a limit of all values, aliases expanded", "core/source/space_take.c",
+    "space->nodes > SPACE_NODES", "false", SPACE },
+  { "refusing more keys than max_keys", "core/source/space.c", "if (!space_has_room(space, item)) {",
+    "if (false) {", SPACE },
+  { "placing a subtree that aliases share once", "core/source/space_item.c",
+    "if (node->line == number) return;", ";", SPACE },
+  { "taking the hash of a replaced member out of that of its map", "core/config/map_edit.c",
+    "w->edits = segue__hash_minus(w->edits, edit_hash_old(&w->old->v.members[edit->at]));", ";",
+    MODEL },
+  { "members in the order of their names", "core/source/space_take.c",
+    "  qsort(edits, n, sizeof *edits, edit_order);\n", "", MODEL },
+  { "delivering no key space that was never read", "core/bind/policy/lua_source.c",
+    "if (!segue__space_is_ready(space) && !segue__space_is_busy(space))", "if (false)", KEYS },
+  { "rejecting the run, and not failing the source, for a refused key",
+    "core/bind/policy/lua_source.c", "rc = segue__space_refusal(space, err, &doc);", ";", KEYS },
+}
