@@ -9,7 +9,7 @@ local tempdir = require "spec.support.tempdir"
 local check = os.getenv("CHECK") == "1"
 local only = os.getenv("ROW")
 if only == "" then only = nil end
-for _, part in ipairs { "files", "fronts", "outputs", "past", "serving", "templates", "tls" } do
+for _, part in ipairs { "files", "fronts", "keys", "outputs", "past", "serving", "templates", "tls" } do
   for name, row in pairs(require("spec.bench." .. part)) do rows[name] = row end
 end
 
@@ -17,7 +17,7 @@ local order = { "reload_small", "reload_5000", "yaml", "json", "schema", "option
   "gate", "log", "stall", "memory", "pattern", "async", "http", "front", "front_close",
   "front_flat", "front_log", "tls", "tls_idle", "idle_connections", "change", "hook", "two_changes",
   "idle", "flat", "durable", "last_good", "history", "templates", "files",
-  "files_templates", "files_many", "files_idle" }
+  "files_templates", "files_many", "files_idle", "keys" }
 local short = 0
 
 local function print_line(title, line)

@@ -79,6 +79,19 @@ describe("a source that delivers a key space", function()
     assert.equal("4", value "a.x")
   end)
 
+  it("names the key and its revision where a value breaks the schema", function()
+    b:write("limits.json", '{"properties":{"a":{"properties":{"x":{"maximum":0}}}}}')
+    b:write("reload.lua", ([[local segue = require "segue"
+local space = segue.keys { prefix = "/" }
+return { triggers = {}, schema = "limits.json", sources = { segue.source { name = "kv",
+  fetch = function(self) %s end } } }]]):format(fill))
+    b:engine()
+    local r = b:reload()
+    assert.equal("rejected", r.outcome)
+    local text = outcome_text(r)
+    assert.truthy(text:find("^/a/x@5: x must be at most 0, not 1"), text)
+  end)
+
   it("must be read before it is delivered", function()
     local r = start('prefix = "/"', 'space:put("/a", "1") return space')
     assert.equal("failed", r.outcome)

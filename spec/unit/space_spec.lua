@@ -237,8 +237,9 @@ describe("a key space", function()
   it("knows the key, the revision and the line of each value", function()
     opened { prefix = "/ads/", suffix = true }
     s:put("/ads/max_rps", "5", 4711)
-    s:put("/ads/deep.yaml", "# x\na:\n  b: 1\n", "0x9")
+    s:put("/ads/deep.yaml", "# x\na: &x\n  b: 1\nc: *x\n", "0x9")
     local doc = s:take()
+    assert.same({ "/ads/deep.yaml@0x9", 3, 0 }, { space.place(doc, '"deep.yaml".c.b') })
     assert.same({ "/ads/max_rps@4711", 0, 0 }, { space.place(doc, "max_rps") })
     assert.same({ "/ads/deep.yaml@0x9", 3, 0 }, { space.place(doc, '"deep.yaml".a.b') })
     s:put("/ads/max_rps", "6", 4712)
@@ -303,8 +304,14 @@ describe("a key space", function()
     s:put("a", "old", 4)     -- older than what was read
     s:delete("c", 9)         -- part of the read
     s:put("d", "4", 13)
+    s:put("e", "5", 9)       -- gone again when the read came to it
     assert.equal(0, read:done(11))
     assert.equal('{"a":1,"b":2,"d":4}', s:json())
+    read = s:replace()
+    read:put("a", "2", 20)
+    s:put("a", "old", 19)    -- a read without a revision of its own: that of the key counts
+    assert.equal(0, read:done())
+    assert.equal('{"a":2}', s:json())
   end)
 
   it("forgets a full read that was not completed", function()
