@@ -9,7 +9,8 @@ local tempdir = require "spec.support.tempdir"
 local check = os.getenv("CHECK") == "1"
 local only = os.getenv("ROW")
 if only == "" then only = nil end
-for _, part in ipairs { "files", "fronts", "keys", "outputs", "past", "serving", "templates", "tls" } do
+for _, part in ipairs { "files", "fronts", "keys",
+  "outputs", "past", "serving", "templates", "tls" } do
   for name, row in pairs(require("spec.bench." .. part)) do rows[name] = row end
 end
 
