@@ -76,7 +76,8 @@ int segue__folder_check_path(const char *to, const char *path, segue_error *err)
     if (at[1 + len] != '/' || !folder_name_end(at + 1, len)) continue;
     return segue__errorf(err, UV_EACCES,
                          "cannot write %.200s: it is in the folder %.*s, which changes as a whole: "
-                         "make it a file of the module that has this folder",
+                         "make it a file of the module that has this folder; if no module has it "
+                         "any more, remove the symbolic link that leads to it first",
                          to, (int)(len < 200 ? len : 200), at + 1);
   }
   return 0;

@@ -669,6 +669,14 @@ static void files_check_folder(segue__files_options *files, segue_option_report 
   size_t len = files->folder ? strlen(files->folder) : 0;
   while (len > 1 && files->folder[len - 1] == '/')
     files->folder[--len] = 0;
+  for (size_t i = 0; len && i < files->count; i++) {
+    const char *to = files->files[i].to;
+    if (!to || strncmp(to, files->folder, len) != 0 || to[len] != '/') continue;
+    segue_option_wrong(report, "files",
+                       "has a file whose option to is in the folder of the module: give it a name "
+                       "instead, { name = \"a.conf\", ... }");
+    return;
+  }
 }
 
 static void files_check(void *options, segue_option_report *report) {

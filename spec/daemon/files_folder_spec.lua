@@ -175,6 +175,7 @@ describe("a folder of generations of a daemon", function()
       ['{ name = "a", backups = 1, content = print }'] = "has no effect with name",
       ['{ name = "a", link = "replace", content = print }'] = "has no effect with name",
       ['{ content = print }'] = "needs the option to",
+      ['file "a", { to = "out/d/b", content = print }'] = "is in the folder of the module",
       ['{ to = "b", content = print }'] = "folder has no file",
     } do
       d.dir:save("reload.lua", folder_module.policy { files = text })

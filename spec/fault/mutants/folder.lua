@@ -106,4 +106,7 @@ return {
   { "a file of a folder that a rehearsal drops", "core/files/simulation.c",
     "!simulated_leaves(set, entry))) return rc;", "true)) return rc;",
     specs.daemon("spec/daemon/test_spec.lua", "keeps the promises") },
+  { "a file by its path in the folder of its module", "core/files/kind.c",
+    "if (!to || strncmp(to, files->folder, len) != 0 || to[len] != '/') continue;", "continue;",
+    in_daemon "mixes the two kinds" },
 }
