@@ -31,6 +31,7 @@ typedef struct segue__remote_call {
 /* The delivery that is held of a source: held.c writes it. */
 typedef struct segue__held {
   segue__documents documents; /* of the last good fetch: handed to the next one */
+  bool in_order;              /* they are in the order of their names, each name once */
   bool has;                   /* asynchronous: the documents are what it delivered last */
   char *revision;
   bool forgotten;         /* the next fetch gets no revision and delivers everything */

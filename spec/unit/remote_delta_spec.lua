@@ -34,8 +34,8 @@ local function push_unchanged(revision)
   e:advance(1000)
 end
 
--- Everything: two documents, in this order; v is the name of the last one.
-local function push_two(revision, ...)
+-- Everything: documents in this order; v is the name of the last one.
+local function push_all(revision, ...)
   local delivery = C.segue_delivery_new()
   for _, name in ipairs { ... } do
     local text = "v: " .. name .. "\n"
@@ -46,6 +46,20 @@ local function push_two(revision, ...)
   e:advance(1000)
 end
 
+
+describe("a delivery of everything", function()
+  it("keeps the documents that it has again, whatever the order of their names", function()
+    started()
+    local names = {}
+    for i = 1, 500 do names[i] = ("z%03d"):format((i * 373) % 500) end
+    push_all("r2", unpack(names))
+    assert.truthy(e:value("v"))
+    e:journal()
+    push_all("r3", unpack(names))
+    assert.equal("r3", e:source_status("net").revision)
+    assert.equal(0, engine.count(e:journal(), "collect"))
+  end)
+end)
 
 describe("a delta", function()
   it("puts a document, replaces it and removes it, without a fetch", function()
@@ -113,6 +127,36 @@ describe("a delta", function()
     assert.equal(1, engine.count(e:journal(), "net.fetch -"))
   end)
 
+  it("of a random history leaves what a plain map holds, also where it names a document twice",
+    function()
+      started()
+      local random, model = 12345, { net = "n: 1\n" }
+      local function pick(n)
+        random = (random * 1103515245 + 12345) % 2147483648
+        return math.floor(random / 65536) % n
+      end
+      for i = 1, 300 do
+        local delivery = C.segue_delivery_new()
+        for _ = 1, 1 + pick(4) do
+          local name = "d" .. pick(30)
+          local text = ("%s: %d\n"):format(name, pick(5))
+          C.segue_delivery_add(delivery, name, "yaml", text, #text)
+          model[name] = text
+        end
+        C.segue_delivery_base(delivery, "r" .. i)
+        C.segue_delivery_revision(delivery, "r" .. i + 1)
+        C.segue_watch_emit(e:source("net").emitter, delivery)
+        local gone = "d" .. pick(30)
+        delta("r" .. i + 1, "r" .. i + 1, gone, nil)
+        model[gone] = nil
+      end
+      for i = 0, 29 do
+        local want = model["d" .. i] and model["d" .. i]:match(": (%d+)")
+        assert.equal(want, e:value("d" .. i))
+      end
+      assert.equal(0, engine.count(e:journal(), "net.fetch"))
+    end)
+
   it("that does not continue the held revision is discarded, and everything is fetched", function()
     started()
     e:deliver("net", "n: 5\n", "r7")
@@ -143,14 +187,14 @@ describe("a delta", function()
 
   it("that changes documents which are not in the order of their names is discarded", function()
     started()
-    push_two("r2", "zb", "za")
+    push_all("r2", "zb", "za")
     assert.equal('"za"', e:value("v"))
-    push_two("r3", "za", "zb")
+    push_all("r3", "za", "zb")
     e:journal()
     delta("r3", "r4", "zc", "v: zc\n")
     assert.equal('"zc"', e:value("v"))
     assert.equal(0, engine.count(e:journal(), "net.fetch"))
-    push_two("r5", "zb", "za")
+    push_all("r5", "zb", "za")
     e:deliver("net", "v: all\n", "r6")
     delta("r5", "r6", "zc", "v: zc\n")
     assert.equal('"all"', e:value("v"))
