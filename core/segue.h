@@ -125,7 +125,9 @@ extern "C" {
   X(UNCONFIRMED, -5024, "the new generation is live and waits for an operator")                    \
   X(CONFIG, -5025, "a module rejected its configuration or its code")                              \
   X(DENIED, -5026, "a source refused the credentials")                                             \
-  X(GONE, -5027, "the revision does not exist any more")
+  X(GONE, -5027, "the revision does not exist any more")                                           \
+  X(BUSY, -5028, "a source requests a pause")                                                      \
+  X(ENDED, -5029, "a watch ended by the time limit of its server")
 
 #define SEGUE__ERROR_ENUM(name, number, meaning) SEGUE_E##name = number,
 enum segue_error_code { SEGUE_ERRORS(SEGUE__ERROR_ENUM) };
@@ -524,6 +526,9 @@ typedef struct segue_op segue_op;
 SEGUE_API void segue_op_done(segue_op *op, int status, const segue_error *error);
 /* Returns whether the result is not needed any more. [any thread], before segue_op_done. */
 SEGUE_API bool segue_op_cancelled(const segue_op *op);
+/* For a source, before segue_op_done with SEGUE_EBUSY: the pause that the server requests (Retry-After).
+ * Segue keeps it, up to an hour. */
+SEGUE_API void segue_op_retry_after(segue_op *op, uint64_t ms);
 /* Returns the instance of the library that runs the module, for segue_log, segue_count and
  * segue_gate_get. It outlives every instance of the module, so the module may keep the pointer. A
  * module that calls another one lists it in `needs` of the policy: then it starts after that one
@@ -697,7 +702,8 @@ SEGUE_API int segue_delivery_remove(segue_delivery *delivery, const char *name);
 /* Sets the revision of the content: a text of the source's own, which fetch and watch get back.
  * UV_ENOMEM. [any thread] */
 SEGUE_API int segue_delivery_revision(segue_delivery *delivery, const char *revision);
-/* Reports that nothing has changed since the revision that fetch was called with. [any thread] */
+/* Reports that nothing has changed since the revision that fetch was called with; from a watch that
+ * it lives, and, with a revision, that this one has the same content. [any thread] */
 SEGUE_API void segue_delivery_unchanged(segue_delivery *delivery);
 
 /* The receiver of the pushes of one watch; valid until the watch is done. */
@@ -720,11 +726,15 @@ typedef struct segue_source_outcome {
 /* The operations of a source, called on the control thread; none may block. fetch and watch end by
  * exactly one segue_op_done, from any thread, during the call or later. Segue decides by the status
  * of a failed one. SEGUE_EDENIED: the source refused the credentials; Segue logs an error and asks
- * again after the longest pause of the policy, because asking more often locks accounts.
+ * again after the longest pause of the policy, because asking more often locks accounts; but once
+ * at first, for credentials that were replaced at that moment. SEGUE_EBUSY: the server is
+ * overloaded, or limits its clients; Segue asks again after the pause of segue_op_retry_after.
  * SEGUE_EGONE: the revision does not exist any more, because the history was compacted; that is no
- * failure: Segue forgets the revision and fetches everything at once. SEGUE_ECONFIG: the content is
- * invalid; a reload that was requested is rejected, and does not use the last delivery. Any other
- * code: the source is away; Segue uses its last delivery, and asks again with back-off. */
+ * failure: Segue forgets the revision and fetches everything at once. SEGUE_EENDED, of a watch: the
+ * server has ended it by a time limit of its own; that is no failure: Segue starts it again.
+ * SEGUE_ECONFIG: the content is invalid; a reload that was requested is rejected, and does not use
+ * the last delivery. Any other code: the source is away; Segue uses its last delivery, and asks
+ * again with back-off. */
 typedef struct segue_source_ops {
   size_t size; /* sizeof(segue_source_ops) */
   /* Makes the source of one policy. name (of the source) is borrowed for the call. options is a map

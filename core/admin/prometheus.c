@@ -113,11 +113,40 @@ static double source_documents(const segue__source_status *source) {
 static double source_fetches(const segue__source_status *source) {
   return (double)source->fetches;
 }
-static double source_failures(const segue__source_status *source) {
-  return (double)source->failures;
-}
 static double source_success(const segue__source_status *source) {
   return (double)source->last_success_wall_ms / 1e3;
+}
+
+/* One family whose samples have a label beside the source: a number for each of `count` names. */
+static void source_kinds(segue__buf *out, const segue__engine *engine, const char *name,
+                         const char *label, const char *help, int count,
+                         const char *(*text)(int index),
+                         const uint64_t *(*values)(const segue__source_status *source)) {
+  segue__metrics_head(out, name, "counter", help);
+  for (size_t i = 0; i < segue__engine_source_count(engine); i++) {
+    segue__source_status source;
+    segue__engine_source_status(engine, i, &source);
+    for (int k = 0; k < count; k++) {
+      segue__buf_addf(out, "%s{source=", name);
+      segue__metrics_label(out, source.name);
+      segue__buf_addf(out, ",%s=\"%s\"} %" PRIu64 "\n", label, text(k), values(&source)[k]);
+    }
+  }
+}
+static const char *failure_kind(int kind) {
+  return segue__failure_kind_name((segue__failure_kind)kind);
+}
+static const char *resync_reason(int reason) {
+  return segue__resync_reason_name((segue__resync_reason)reason);
+}
+static const uint64_t *source_failed(const segue__source_status *source) {
+  return source->failed;
+}
+static const uint64_t *source_resyncs(const segue__source_status *source) {
+  return source->resyncs;
+}
+static double source_restarts(const segue__source_status *source) {
+  return (double)source->watch_restarts;
 }
 
 static void source_metrics(segue__buf *out, const segue__engine *engine) {
@@ -132,8 +161,15 @@ static void source_metrics(segue__buf *out, const segue__engine *engine) {
   source_family(out, engine, "segue_source_documents", "gauge", "Documents of the last delivery.",
                 source_documents);
   source_family(out, engine, "segue_source_fetches_total", "counter", "Fetches.", source_fetches);
-  source_family(out, engine, "segue_source_failures_total", "counter", "Fetches that failed.",
-                source_failures);
+  source_kinds(out, engine, "segue_source_failures_total", "kind",
+               "Fetches and watches that failed.", SEGUE__FAILURE_COUNT, failure_kind,
+               source_failed);
+  source_kinds(out, engine, "segue_source_resyncs_total", "reason",
+               "Fetches of everything because changes were missing.", SEGUE__RESYNC_COUNT,
+               resync_reason, source_resyncs);
+  source_family(out, engine, "segue_source_watch_restarts_total", "counter",
+                "Watches that were started again because they were silent or missed a change.",
+                source_restarts);
   source_family(out, engine, "segue_source_last_success_timestamp_seconds", "gauge",
                 "When the source was last fetched, in seconds since 1970; 0 is never.",
                 source_success);

@@ -330,6 +330,17 @@ static void source_health(segue__buf *out, const segue__engine *engine,
   segue__buf_addf(out, ",\"stale_s\":%.3f,\"next_pull_s\":%.3f,\"watch_failures\":%" PRIu64,
                   (double)source->stale_ms / 1e3, (double)source->next_ms / 1e3,
                   source->watch_failures);
+  segue__buf_addf(out, ",\"watch_restarts\":%" PRIu64 ",", source->watch_restarts);
+  segue__render_member(out, "failure", source->failure);
+  segue__buf_adds(out, ",\"failed\":{");
+  for (int k = 0; k < SEGUE__FAILURE_COUNT; k++)
+    segue__buf_addf(out, "%s\"%s\":%" PRIu64, k ? "," : "",
+                    segue__failure_kind_name((segue__failure_kind)k), source->failed[k]);
+  segue__buf_adds(out, "},\"resyncs\":{");
+  for (int k = 0; k < SEGUE__RESYNC_COUNT; k++)
+    segue__buf_addf(out, "%s\"%s\":%" PRIu64, k ? "," : "",
+                    segue__resync_reason_name((segue__resync_reason)k), source->resyncs[k]);
+  segue__buf_addc(out, '}');
 }
 
 static void sources_json(segue__buf *out, const segue__engine *engine) {

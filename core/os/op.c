@@ -48,6 +48,10 @@ void segue_op_done(segue_op *op, int status, const segue_error *error) {
   segue__post(op->loop, &op->message);
 }
 
+void segue_op_retry_after(segue_op *op, uint64_t ms) {
+  op->retry_ms = ms;
+}
+
 segue *segue_op_owner(const segue_op *op) {
   return segue__loop_owner(op->loop);
 }

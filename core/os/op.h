@@ -34,6 +34,7 @@ struct segue_op {
   bool scripted; /* set by the callee: its error message was made by a script and may quote
                     anything that the script has read */
   uint64_t deadline_ms;
+  uint64_t retry_ms; /* of a source that is busy: see segue_op_retry_after; 0: not known */
 };
 
 /* Begins. deadline_ms 0 = none. Then call the callee. */

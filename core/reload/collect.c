@@ -32,7 +32,10 @@ static bool collect_is_remote(const segue__collect *collect, size_t i) {
 static bool needs_pull(const segue__txn *txn, const segue__source *source) {
   if (!source->kind->remote || txn->run->files || txn->looked) return false;
   segue__source_set set = segue__policy_sources(txn->policy);
-  return txn->run->pull || segue__sources_must_fetch(txn->engine->sources, &set, source);
+  if (segue__sources_must_fetch(txn->engine->sources, &set, source)) return true;
+  /* A pause that the server has requested is kept, except for a request of a client. */
+  bool busy = segue__sources_is_busy(txn->engine->sources, &set, source);
+  return txn->run->pull && (txn->run->explicit_ || !busy);
 }
 
 static bool pulls_any(const segue__txn *txn) {

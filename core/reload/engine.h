@@ -24,6 +24,9 @@ typedef struct segue__reload_request {
                        * while it does */
   bool as_held; /* use the held deliveries of asynchronous sources, do not fetch; a watch, which is
                    about files, does so too */
+  bool has_quiet; /* automatic ones: the run begins quiet_ms after the last request; else the pause
+                     is that of the policy */
+  uint64_t quiet_ms;
   const char
       *if_match; /* generation number or hash that must be live, else SEGUE_ECONFLICT; NULL */
 } segue__reload_request;

@@ -35,9 +35,13 @@ static void sources_release(void *owner) {
   segue__policy_unref(owner);
 }
 
-static int sources_changed(void *data, bool pushed, const char *cause) {
-  segue__reload_request request = {
-      .trigger = pushed ? SEGUE__BY_PUSH : SEGUE__BY_POLL, .cause = cause, .as_held = true};
+static int sources_changed(void *data, const segue__source *source, bool pushed,
+                           const char *cause) {
+  segue__reload_request request = {.trigger = pushed ? SEGUE__BY_PUSH : SEGUE__BY_POLL,
+                                   .cause = cause,
+                                   .as_held = true,
+                                   .has_quiet = source && source->debounce_given,
+                                   .quiet_ms = source ? source->debounce_ms : 0};
   return segue__engine_request(data, &request, NULL);
 }
 

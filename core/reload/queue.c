@@ -112,6 +112,19 @@ static segue__queued_run *engine_run_new(segue__engine *engine,
   return run;
 }
 
+/* An automatic trigger waits until its origin is quiet. Origins have pauses of their own: a store
+ * whose changes are atomic needs none, but it must not cut short the pause of a file that is being
+ * written together with others. */
+static void merge_quiet(segue__queued_run *run, const segue__reload_request *request,
+                        const segue__policy *policy, uint64_t now) {
+  uint64_t quiet = policy ? policy->debounce_min_ms : 50;
+  uint64_t most = policy ? policy->debounce_max_ms : 1000;
+  if (request->has_quiet) quiet = request->quiet_ms;
+  uint64_t until = now + quiet < run->first_ms + most ? now + quiet : run->first_ms + most;
+  if (until > run->quiet_until_ms) run->quiet_until_ms = until;
+  run->due_ms = run->quiet_until_ms;
+}
+
 static void merge_request(segue__engine *engine, segue__queued_run *run,
                           const segue__reload_request *request) {
   uint64_t now = segue__loop_now_ms(engine->loop);
@@ -135,14 +148,11 @@ static void merge_request(segue__engine *engine, segue__queued_run *run,
     run->explicit_ = true;
     run->trigger = request->trigger;
   }
-  const segue__policy *policy = engine->policy;
-  uint64_t quiet = policy ? policy->debounce_min_ms : 50;
-  uint64_t most = policy ? policy->debounce_max_ms : 1000;
   if (run->explicit_ || request->trigger == SEGUE__BY_RETRY) {
     run->due_ms = now;
     if (run->explicit_) run->not_before_ms = 0;
   } else {
-    run->due_ms = now + quiet < run->first_ms + most ? now + quiet : run->first_ms + most;
+    merge_quiet(run, request, engine->policy, now);
   }
 }
 

@@ -31,6 +31,7 @@ struct segue__queued_run {
   uint64_t restores;   /* the generation they made */
   bool refreshes;      /* replays the live generation, with the present credentials */
   uint64_t first_ms, due_ms, not_before_ms;
+  uint64_t quiet_until_ms; /* the latest moment that an automatic trigger of it waits for */
   /* It waits for values that its templates requested (wants.h): until when (0: it does not), its
    * tries so far, and the policy that was tried, whose sources have the names. */
   uint64_t wait_until_ms, next_try_ms;

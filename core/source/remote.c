@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The life of asynchronous sources: fetches, watches and their timers. See sources.h for the rules.
- * Each call ends once, in `remote_pulled` or `watch_over`, also if the source answers late, twice
- * or never; each delivery goes to held.c.
+ * The life of asynchronous sources: calls, fetches and their timers; remote_watch.c has the
+ * watches. See sources.h for the rules. Each call ends once, in `remote_pulled` or `watch_over`,
+ * also if the source answers late, twice or never; each delivery goes to held.c.
  */
 #include <stdio.h>
 #include <string.h>
@@ -13,17 +13,11 @@
 
 enum {
   FALLBACK_MS = 30000,
-  PROVEN_MS = 5000,
+  BUSY_MOST_MS = 3600000,
   STUCK_MAX = 4 /* abandoned fetches that have not returned */
 };
 
 static void remote_pulled(segue_op *op, int status, const segue_error *error);
-static void watch_over(segue_op *op, int status, const segue_error *error);
-static void remote_through(segue_op *op);
-static void remote_schedule(segue__source_state *state);
-static void pull_soon(segue__source_state *state, uint64_t ms);
-static void start_watch(segue__source_state *state);
-static void remote_emitted(void *data, segue__emission *delivery);
 
 /* ---- The owner of the sources ---- */
 
@@ -43,7 +37,7 @@ static void report_ended(const segue__sources *sources) {
 
 /* Doubling from the first pause to the longest, and of that any part: many daemons that failed
  * together do not come back together. */
-static uint64_t remote_backoff(segue__sources *sources, const segue__source *source,
+uint64_t segue__remote_backoff(segue__sources *sources, const segue__source *source,
                                uint64_t attempt) {
   uint64_t most = source->retry_max_ms ? source->retry_max_ms : SEGUE__RETRY_MAX_MS;
   uint64_t cap = source->retry_min_ms ? source->retry_min_ms : SEGUE__RETRY_MIN_MS;
@@ -57,6 +51,25 @@ static uint64_t remote_jittered(segue__sources *sources, uint64_t ms) {
   return ms - ms / 10 + sources_random(sources) % (ms / 5 + 1);
 }
 
+uint64_t segue__remote_longest(segue__sources *sources, const segue__source *source) {
+  return remote_jittered(sources,
+                         source->retry_max_ms ? source->retry_max_ms : SEGUE__RETRY_MAX_MS);
+}
+
+uint64_t segue__remote_busy_ms(const segue__source_state *state) {
+  uint64_t now = segue__loop_now_ms(state->sources->loop), until = state->remote.busy_until_ms;
+  return until > now ? until - now : 0;
+}
+
+/* The thread of the source may write to an operation that was abandoned: its status is another one
+ * then. */
+void segue__remote_note_busy(segue__source_state *state, const segue_op *op, int status) {
+  if (status >= 0) state->remote.busy_until_ms = 0;
+  if (status != SEGUE_EBUSY) return;
+  uint64_t ms = op->retry_ms < BUSY_MOST_MS ? op->retry_ms : (uint64_t)BUSY_MOST_MS;
+  state->remote.busy_until_ms = segue__loop_now_ms(state->sources->loop) + ms;
+}
+
 bool segue__remote_is_watched(const segue__source_state *state) {
   const segue__remote_call *watch = state->remote.watch;
   return watch && !watch->answered && !watch->dropped;
@@ -68,10 +81,9 @@ static uint64_t pause_of(const segue__source_state *state) {
   const segue__source *source = state->remote.source;
   /* A server that counts failed logins locks the account of a daemon that asks every second. */
   if (state->consecutive_failures && state->error.code == SEGUE_EDENIED)
-    return remote_jittered(sources,
-                           source->retry_max_ms ? source->retry_max_ms : SEGUE__RETRY_MAX_MS);
+    return segue__remote_longest(sources, source);
   if (state->consecutive_failures)
-    return remote_backoff(sources, source, state->consecutive_failures - 1);
+    return segue__remote_backoff(sources, source, state->consecutive_failures - 1);
   if (segue__remote_is_watched(state) && state->remote.proven)
     return remote_jittered(sources, source->safety_ms ? source->safety_ms : SEGUE__SAFETY_MS);
   if (source->interval_ms) return remote_jittered(sources, source->interval_ms);
@@ -80,7 +92,7 @@ static uint64_t pause_of(const segue__source_state *state) {
 
 /* ---- Calls ---- */
 
-static segue__remote_call *remote_call_new(segue__source_state *state, const segue__source_set *set,
+segue__remote_call *segue__remote_call_new(segue__source_state *state, const segue__source_set *set,
                                            const segue__source *source) {
   segue__sources *sources = state->sources;
   segue__remote_call *call = segue__calloc(1, sizeof *call);
@@ -90,7 +102,7 @@ static segue__remote_call *remote_call_new(segue__source_state *state, const seg
   sources->options.hold(set->owner);
   call->source = source;
   call->state = state;
-  segue__emitter_init(&call->emitter, sources->loop, remote_emitted, call);
+  segue__emitter_init(&call->emitter, sources->loop, segue__watch_emitted, call);
   call->next = sources->calls;
   if (call->next) call->next->prev = call;
   sources->calls = call;
@@ -110,7 +122,7 @@ static void remote_call_free(segue__remote_call *call) {
 }
 
 /* Detaches the call from its source: a later delivery is dropped. */
-static void remote_drop(segue__remote_call *call) {
+void segue__remote_drop(segue__remote_call *call) {
   if (!call || call->dropped) return;
   call->dropped = true;
   call->waiter = NULL;
@@ -120,18 +132,18 @@ static void remote_drop(segue__remote_call *call) {
 }
 
 /* A watch keeps its place until it has returned, so that a source has one watch at most. */
-static void end_call(segue__remote_call *call) {
+void segue__remote_end_call(segue__remote_call *call) {
   segue__source_state *state = call->state;
   bool watched = state && state->remote.watch == call;
   if (watched) state->remote.watch = NULL;
   bool dropped = call->dropped;
   remote_call_free(call);
-  if (watched && dropped) start_watch(state);
+  if (watched && dropped) segue__watch_start(state);
 }
 
-static void remote_through(segue_op *op) {
+void segue__remote_finished(segue_op *op) {
   segue__sources *sources = ((segue__remote_call *)op)->sources;
-  end_call((segue__remote_call *)op);
+  segue__remote_end_call((segue__remote_call *)op);
   report_ended(sources);
 }
 
@@ -145,16 +157,16 @@ static size_t remote_stuck(const segue__source_state *state) {
 
 /* If the reload cannot be requested now (out of memory), the next event of the source requests it.
  */
-static void remote_fire(segue__source_state *state, bool pushed, const char *what) {
+void segue__remote_fire(segue__source_state *state, bool pushed, const char *what) {
   segue__sources *sources = state->sources;
   char cause[300];
   snprintf(cause, sizeof cause, "%.200s %s", state->name, what);
-  int rc = sources->options.changed(sources->options.data, pushed, cause);
+  int rc = sources->options.changed(sources->options.data, state->remote.source, pushed, cause);
   state->remote.trigger_owed = rc < 0 && rc != SEGUE_ECLOSED;
   if (!state->remote.trigger_owed) return;
   SEGUE__LOG(sources->log, SEGUE_ERROR, "source", "what a source delivered cannot be taken up yet",
              SEGUE__FIELD("source", state->name), SEGUE__FIELD("error", segue_strerror(rc)));
-  pull_soon(state, SEGUE__RETRY_MIN_MS);
+  segue__remote_pull_soon(state, SEGUE__RETRY_MIN_MS, false);
 }
 
 /* ---- Pulling ---- */
@@ -170,23 +182,30 @@ int segue__sources_fetch(segue__sources *sources, const segue__source_set *set,
                          const segue__source *source, const segue__fetch_waiter *waiter) {
   segue__source_state *state = segue__source_get(sources, set, source);
   if (!state) return UV_ENOMEM;
-  remote_drop(state->remote.pull);
+  segue__remote_drop(state->remote.pull);
   segue__timer_stop(sources->loop, &state->remote.pull_timer);
   if (remote_stuck(state) >= STUCK_MAX) return UV_EAGAIN;
   segue__remote_call *call =
-      SEGUE_FAULT("remote.fetch") ? NULL : remote_call_new(state, set, source);
+      SEGUE_FAULT("remote.fetch") ? NULL : segue__remote_call_new(state, set, source);
   if (!call) return UV_ENOMEM;
   /* A run leaves time for what comes after: parsing and merging. */
   uint64_t ms = waiter ? set->fetch_ms - set->fetch_ms / 4 : set->fetch_ms;
   if (source->kind->remote->timed && source->timeout_ms && source->timeout_ms < ms)
     ms = source->timeout_ms;
+  call->checks = segue__remote_is_watched(state) && state->remote.proven && !state->remote.asked;
   state->remote.pull = call;
-  state->remote.again = false;
+  state->remote.again = state->remote.asked = false;
   call->waiter = waiter;
-  segue__op_begin(&call->op, sources->loop, ms, remote_pulled, remote_through, NULL);
+  segue__op_begin(&call->op, sources->loop, ms, remote_pulled, segue__remote_finished, NULL);
   call->whole = !state->held.has || state->held.forgotten;
   source->kind->remote->fetch(source, segue__held_revision(state), &call->delivery, &call->op);
   return 0;
+}
+
+bool segue__sources_is_busy(const segue__sources *sources, const segue__source_set *set,
+                            const segue__source *source) {
+  const segue__source_state *state = segue__source_find(sources, set, source);
+  return state && segue__remote_busy_ms(state) > 0;
 }
 
 void segue__sources_refused(segue__sources *sources, const segue__source_set *set,
@@ -202,12 +221,12 @@ void segue__sources_refused(segue__sources *sources, const segue__source_set *se
 
 void segue__sources_release(segue__sources *sources, const segue__fetch_waiter *waiter) {
   for (segue__remote_call *call = sources->calls; call; call = call->next)
-    if (call->waiter == waiter) remote_drop(call);
+    if (call->waiter == waiter) segue__remote_drop(call);
 }
 
 /* An error of a script may quote a document that was not live yet, so that no mask knows its
  * secrets. */
-static void remote_conceal(const segue__remote_call *call, segue_error *error) {
+void segue__remote_conceal(const segue__remote_call *call, segue_error *error) {
   const segue__remote_ops *ops = call->source->kind->remote;
   if (!call->op.scripted || !ops->conceal) return;
   const segue__sources_options *options = &call->sources->options;
@@ -223,7 +242,7 @@ static segue_error fetch_error(const segue__remote_call *call, int status,
     segue__errorf(&reported, status, "%s was not fetched within %llu ms", call->state->name,
                   (unsigned long long)call->op.deadline_ms);
   else
-    remote_conceal(call, &reported);
+    segue__remote_conceal(call, &reported);
   return reported;
 }
 
@@ -245,11 +264,18 @@ static void take_pull(segue__remote_call *call, int status, const segue_error *e
     segue__source_failed(state, &err);
   else
     segue__source_succeeded(state);
+  segue__remote_note_busy(state, &call->op, status);
+  if (rc > 0 && call->checks) segue__watch_missed(state);
   if (rc < 0 || call->waiter || !state->remote.source) return;
   if (rc > 0 || state->remote.trigger_owed)
-    remote_fire(state, false, "changed");
+    segue__remote_fire(state, false, "changed");
   else if (was_away && state->held.went_on_without)
-    remote_fire(state, false, "is back");
+    segue__remote_fire(state, false, "is back");
+}
+
+void segue__remote_forget(segue__source_state *state, segue__resync_reason reason) {
+  state->held.forgotten = true;
+  state->resyncs[reason]++;
 }
 
 /* The revision that was passed to the source does not exist any more (a compacted history), or the
@@ -263,9 +289,22 @@ static bool remote_pull_whole(segue__remote_call *call, int status) {
   segue__sources *sources = call->sources;
   bool gap = status >= 0 && !call->overtaken && segue__held_has_gap(state, &call->delivery);
   if (call->whole || (status != SEGUE_EGONE && !gap)) return false;
-  state->held.forgotten = true;
+  segue__remote_forget(state, gap ? SEGUE__RESYNC_GAP : SEGUE__RESYNC_GONE);
   state->remote.pull = NULL;
   return segue__sources_fetch(sources, &call->set, call->source, call->waiter) == 0;
+}
+
+/* The credentials may have been replaced between the moment when the source read them and that when
+ * the server looked: the source is called again at once, also for a run that waits, and reads them
+ * again. */
+static bool remote_pull_denied(segue__remote_call *call, int status) {
+  segue__source_state *state = call->state;
+  bool known = state->consecutive_failures && state->error.code == SEGUE_EDENIED;
+  if (status != SEGUE_EDENIED || call->second || known) return false;
+  state->remote.pull = NULL;
+  if (segue__sources_fetch(call->sources, &call->set, call->source, call->waiter) < 0) return false;
+  state->remote.pull->second = true;
+  return true;
 }
 
 static void remote_pulled(segue_op *op, int status, const segue_error *error) {
@@ -274,7 +313,7 @@ static void remote_pulled(segue_op *op, int status, const segue_error *error) {
   segue__source_state *state = call->dropped ? NULL : call->state;
   const segue__fetch_waiter *waiter = call->waiter;
   call->answered = true;
-  if (state && remote_pull_whole(call, status)) {
+  if (state && (remote_pull_whole(call, status) || remote_pull_denied(call, status))) {
     call->waiter = NULL;
     if (!segue__op_outstanding(op)) remote_call_free(call);
     return;
@@ -282,9 +321,9 @@ static void remote_pulled(segue_op *op, int status, const segue_error *error) {
   if (state) take_pull(call, status, error);
   if (!segue__op_outstanding(op)) remote_call_free(call);
   if (state && state->remote.again && state->remote.source)
-    pull_soon(state, 0);
+    segue__remote_pull_soon(state, 0, false);
   else if (state)
-    remote_schedule(state);
+    segue__remote_schedule(state);
   if (waiter) waiter->fetched(waiter->data);
   report_health(sources);
   report_ended(sources);
@@ -295,10 +334,10 @@ static void pull_due(segue__timer *timer) {
   segue__sources *sources = state->sources;
   if (!state->remote.source || state->remote.pull || sources->stopping) return;
   if (segue__sources_fetch(sources, &sources->live, state->remote.source, NULL) < 0)
-    remote_schedule(state);
+    segue__remote_schedule(state);
 }
 
-static void remote_schedule(segue__source_state *state) {
+void segue__remote_schedule(segue__source_state *state) {
   segue__sources *sources = state->sources;
   segue__remote *remote = &state->remote;
   if (!remote->source || sources->stopping) {
@@ -306,16 +345,20 @@ static void remote_schedule(segue__source_state *state) {
     return;
   }
   if (remote->pull) return;
-  uint64_t ms = pause_of(state);
+  uint64_t ms = pause_of(state), busy = segue__remote_busy_ms(state);
+  if (ms && ms < busy) ms = busy;
   if (ms)
     (void)segue__timer_start(sources->loop, &remote->pull_timer, ms, pull_due);
   else
     segue__timer_stop(sources->loop, &remote->pull_timer);
 }
 
-static void pull_soon(segue__source_state *state, uint64_t ms) {
+void segue__remote_pull_soon(segue__source_state *state, uint64_t ms, bool asked) {
   segue__sources *sources = state->sources;
   const segue__timer *timer = &state->remote.pull_timer;
+  uint64_t busy = segue__remote_busy_ms(state);
+  if (ms < busy) ms = busy;
+  state->remote.asked |= asked;
   bool sooner =
       segue__timer_active(timer) && timer->due_ms <= segue__loop_now_ms(sources->loop) + ms;
   if (state->remote.pull && !ms)
@@ -324,181 +367,35 @@ static void pull_soon(segue__source_state *state, uint64_t ms) {
     (void)segue__timer_start(sources->loop, &state->remote.pull_timer, ms, pull_due);
 }
 
-/* ---- Watching ---- */
-
-static void remote_proved(segue__source_state *state) {
-  segue__sources *sources = state->sources;
-  bool before = state->remote.proven, failures = state->remote.watch_failures > 0;
-  state->remote.proven = true;
-  state->remote.watch_attempts = 0;
-  state->remote.watch_failures = 0;
-  if (before) return;
-  segue__timer_stop(sources->loop, &state->remote.watch_timer);
-  if (failures)
-    SEGUE__LOG(sources->log, SEGUE_INFO, "source", "the source pushes again",
-               SEGUE__FIELD("source", state->name));
-  remote_schedule(state);
-  report_health(sources);
-}
-
-/* A watch that has run for a while has proved itself, also if nothing changes. Without one, it is
- * time to try: or, where the policy wants no push for all its failures, to forget these, so that
- * the policy may think again. */
-static void watch_due(segue__timer *timer) {
-  segue__source_state *state = timer->data;
-  segue__sources *sources = state->sources;
-  if (sources->stopping || !state->remote.source) return;
-  if (segue__remote_is_watched(state)) {
-    remote_proved(state);
-  } else if (state->push) {
-    start_watch(state);
-  } else {
-    state->remote.watch_failures = 0;
-    report_health(sources);
-  }
-}
-
-/* A push that could not be taken is fetched. */
-static void remote_lost(segue__source_state *state, const segue_error *err) {
-  segue__source_failed(state, err);
-  pull_soon(state, remote_backoff(state->sources, state->remote.source, 0));
-}
-
-static void remote_emitted(void *data, segue__emission *delivery) {
-  segue__remote_call *call = data;
-  segue__sources *sources = call->sources;
-  segue__source_state *state = call->state;
-  segue_error err = {0};
-  if (call->dropped || call->answered || !state || sources->stopping) {
-    segue__delivery_deinit(delivery);
-    return;
-  }
-  remote_proved(state);
-  int rc = 0;
-  if (delivery->lost || segue__held_has_gap(state, delivery)) {
-    state->held.forgotten = true;
-    delivery->ask = true;
-  }
-  if (delivery->ask) {
-    pull_soon(state, 0);
-  } else {
-    /* A push that only reports that nothing has changed brings nothing that a fetch lacks. */
-    if (state->remote.pull && !delivery->unchanged) state->remote.pull->overtaken = true;
-    rc = segue__held_take(state, delivery, &err);
-    if (rc < 0)
-      remote_lost(state, &err);
-    else
-      segue__source_succeeded(state);
-  }
-  segue__delivery_deinit(delivery);
-  if (rc > 0 || (!rc && state->remote.trigger_owed)) remote_fire(state, true, "pushed");
-  report_health(sources);
-}
-
-static bool may_watch(const segue__source_state *state) {
-  segue__sources *sources = state->sources;
-  const segue__remote *remote = &state->remote;
-  return !sources->stopping && remote->source && remote->source->pushes && state->push &&
-         !remote->watch;
-}
-
-static void start_watch(segue__source_state *state) {
-  segue__sources *sources = state->sources;
-  segue__remote *remote = &state->remote;
-  if (!may_watch(state)) return;
-  segue__remote_call *call =
-      SEGUE_FAULT("remote.watch") ? NULL : remote_call_new(state, &sources->live, remote->source);
-  remote->proven = false;
-  (void)segue__timer_start(sources->loop, &remote->watch_timer, PROVEN_MS, watch_due);
-  if (!call) return; /* the timer tries again */
-  remote->watch = call;
-  segue__op_begin(&call->op, sources->loop, 0, watch_over, remote_through, NULL);
-  remote->source->kind->remote->watch(remote->source, segue__held_revision(state), &call->emitter,
-                                      &call->op);
-  pull_soon(state, 0); /* changes from before it began to watch */
-}
-
-static void watch_failed(segue__source_state *state, int status, const segue_error *error) {
-  segue__sources *sources = state->sources;
-  segue__remote *remote = &state->remote;
-  char text[1024];
-  if (status < 0)
-    remote->watch_error = *error;
-  else
-    segue__errorf(&remote->watch_error, SEGUE_ESOURCE, "the watch ended by itself");
-  sources->options.scrub(sources->options.data, &remote->watch_error);
-  segue__error_source(&remote->watch_error, state->name);
-  remote->proven = false;
-  remote->watch_failures++;
-  if (status == SEGUE_EGONE && !remote->watch_attempts++) {
-    /* As for a fetch: start_watch passes no revision, and everything is fetched beside it. */
-    state->held.forgotten = true;
-    remote->watch_failures = 0;
-    (void)segue__timer_start(sources->loop, &remote->watch_timer, 1, watch_due);
-    return;
-  }
-  if (status == SEGUE_EGONE) remote->watch_attempts--;
-  uint64_t ms = remote_backoff(sources, remote->source, remote->watch_attempts++);
-  segue_error_format(&remote->watch_error, text, sizeof text);
-  SEGUE__LOG(sources->log, SEGUE_WARN, "source",
-             "the source has stopped pushing: it is polled meanwhile",
-             SEGUE__FIELD("source", state->name), SEGUE__FIELD("error", text),
-             SEGUE__FIELD("again_ms", ms));
-  (void)segue__timer_start(sources->loop, &remote->watch_timer, ms, watch_due);
-  if (!remote->pull) pull_soon(state, remote_backoff(sources, remote->source, 0));
-}
-
-static void watch_over(segue_op *op, int status, const segue_error *error) {
-  segue__remote_call *call = (segue__remote_call *)op;
-  segue__sources *sources = call->sources;
-  segue__source_state *state = call->dropped ? NULL : call->state;
-  call->answered = true;
-  if (state && state->remote.source && !sources->stopping) {
-    segue_error shown = {0};
-    if (error) shown = *error;
-    remote_conceal(call, &shown);
-    watch_failed(state, status, &shown);
-  }
-  if (!segue__op_outstanding(op)) end_call(call);
-  report_health(sources);
-  report_ended(sources);
-}
-
-void segue__remote_decided(segue__source_state *state) {
-  segue__remote *remote = &state->remote;
-  if (!remote->source) return;
-  if (!state->push) remote_drop(remote->watch);
-  if (state->push && !segue__timer_active(&remote->watch_timer)) start_watch(state);
-  if (!segue__timer_active(&remote->pull_timer)) remote_schedule(state);
-}
-
 /* ---- Policies come and go ---- */
 
 void segue__remote_init(segue__source_state *state) {
   state->remote.pull_timer.data = state->remote.watch_timer.data = state;
+  state->remote.life_timer.data = state;
 }
 
 void segue__remote_settle(segue__source_state *state, const segue__source *source) {
   segue__remote *remote = &state->remote;
   if (remote->source == source) return;
   remote->source = source;
-  remote_drop(remote->pull);
-  remote_drop(remote->watch);
+  segue__remote_drop(remote->pull);
+  segue__remote_drop(remote->watch);
   if (!state->sources->live.strategy) state->push = source->pushes;
   if (!segue__timer_active(&remote->watch_timer) || remote->proven) {
     segue__timer_stop(state->sources->loop, &remote->watch_timer);
-    start_watch(state);
+    segue__watch_start(state);
   }
-  if (!segue__timer_active(&remote->pull_timer)) remote_schedule(state);
+  if (!segue__timer_active(&remote->pull_timer)) segue__remote_schedule(state);
 }
 
 void segue__remote_halt(segue__source_state *state) {
   segue__sources *sources = state->sources;
   segue__timer_stop(sources->loop, &state->remote.pull_timer);
   segue__timer_stop(sources->loop, &state->remote.watch_timer);
+  segue__timer_stop(sources->loop, &state->remote.life_timer);
   state->remote.source = NULL;
-  remote_drop(state->remote.pull);
-  remote_drop(state->remote.watch);
+  segue__remote_drop(state->remote.pull);
+  segue__remote_drop(state->remote.watch);
 }
 
 void segue__sources_stop(segue__sources *sources) {
@@ -506,7 +403,7 @@ void segue__sources_stop(segue__sources *sources) {
   for (size_t i = 0; i < sources->count; i++)
     segue__remote_halt(sources->items[i]);
   for (segue__remote_call *call = sources->calls; call; call = call->next)
-    if (!call->waiter) remote_drop(call);
+    if (!call->waiter) segue__remote_drop(call);
 }
 
 bool segue__sources_waiting(const segue__sources *sources) {
@@ -533,7 +430,8 @@ bool segue__sources_want(segue__sources *sources, const char *name, const char *
     const segue__source *source = state->trial ? NULL : state->remote.source;
     if (!source || strcmp(state->name, name) != 0 || !source->kind->remote->want) continue;
     if (!source->kind->remote->want(source, names, count)) return false;
-    pull_soon(state, 0); /* what is wanted from now on may never have been delivered */
+    /* The documents of new names may never have been delivered. */
+    segue__remote_pull_soon(state, 0, true);
     return true;
   }
   return false;

@@ -158,7 +158,11 @@ struct segue__source {
   uint64_t retry_min_ms; /* first and longest pause after a failure, with full jitter [1 s] */
   uint64_t retry_max_ms; /* [1 min] */
   uint64_t timeout_ms;   /* of one fetch [10 s] */
-  void *impl;            /* the kind's own */
+  uint64_t debounce_ms;  /* from a push to the reload, if given [that of the policy] */
+  bool debounce_given;
+  uint64_t idle_ms; /* a watch that emits nothing for this long is started again [none] */
+  bool resumes;     /* a watch from a revision emits all that has changed since */
+  void *impl;       /* the kind's own */
   struct segue__plugin *plugin; /* whose code it is; a reference, freed with the policy */
   size_t index;
   uint64_t wants_passed; /* the list of names that it has (reload/wants.c); 0: none */

@@ -92,6 +92,10 @@ segue__source_state *segue__source_get(segue__sources *sources, const segue__sou
 static void source_hand_over(segue__source_state *from, segue__source_state *to) {
   segue__held_hand_over(&from->held, &to->held);
   to->failures += from->failures;
+  for (int i = 0; i < SEGUE__FAILURE_COUNT; i++)
+    to->failed[i] += from->failed[i];
+  for (int i = 0; i < SEGUE__RESYNC_COUNT; i++)
+    to->resyncs[i] += from->resyncs[i];
   to->fetches = from->fetches;
   to->consecutive_failures = from->consecutive_failures;
   to->last_success_wall_ms = from->last_success_wall_ms;
@@ -153,6 +157,27 @@ void segue__sources_forget(segue__sources *sources) {
 
 /* ---- Health ---- */
 
+segue__failure_kind segue__failure_kind_of(int code) {
+  return code == SEGUE_EDENIED   ? SEGUE__FAILURE_DENIED
+         : code == SEGUE_EBUSY   ? SEGUE__FAILURE_BUSY
+         : code == SEGUE_ECONFIG ? SEGUE__FAILURE_INVALID
+                                 : SEGUE__FAILURE_AWAY;
+}
+
+const char *segue__failure_kind_name(segue__failure_kind kind) {
+#define X(name, text) text,
+  static const char *const names[] = {SEGUE__FAILURE_KINDS(X)};
+#undef X
+  return names[kind];
+}
+
+const char *segue__resync_reason_name(segue__resync_reason reason) {
+#define X(name, text) text,
+  static const char *const names[] = {SEGUE__RESYNC_REASONS(X)};
+#undef X
+  return names[reason];
+}
+
 void segue__source_succeeded(segue__source_state *state) {
   if (state->kind->remote && state->consecutive_failures)
     SEGUE__LOG(state->sources->log, SEGUE_INFO, "source", "the source is back",
@@ -170,18 +195,20 @@ void segue__source_failed(segue__source_state *state, const segue_error *error) 
   state->error = *error;
   sources->options.scrub(sources->options.data, &state->error);
   segue__error_source(&state->error, state->name);
-  bool denied = error->code == SEGUE_EDENIED, was_denied = before == SEGUE_EDENIED;
+  segue__failure_kind kind = segue__failure_kind_of(error->code);
+  state->failed[kind]++;
   /* Logged once for each kind of failure; it is also in the result of each run. */
-  if (state->consecutive_failures++ && denied == was_denied) return;
+  if (state->consecutive_failures++ && kind == segue__failure_kind_of(before)) return;
   segue_error_format(&state->error, text, sizeof text);
-  if (denied) {
+  if (kind == SEGUE__FAILURE_DENIED) {
     SEGUE__LOG(sources->log, SEGUE_ERROR, "source", "the source refuses the credentials",
                SEGUE__FIELD("source", state->name), SEGUE__FIELD("error", text));
     return;
   }
   SEGUE__LOG(sources->log, SEGUE_WARN, "source",
-             state->held.has ? "the source is away: what it delivered last is held"
-                             : "the source is away, and nothing of it is held",
+             kind == SEGUE__FAILURE_BUSY ? "the source requests a pause"
+             : state->held.has           ? "the source is away: what it delivered last is held"
+                                         : "the source is away, and nothing of it is held",
              SEGUE__FIELD("source", state->name), SEGUE__FIELD("error", text));
 }
 
@@ -347,6 +374,9 @@ void segue__sources_status(const segue__sources *sources, size_t index, segue__s
       .failures = state->failures,
       .consecutive_failures = state->consecutive_failures,
       .watch_failures = state->remote.watch_failures,
+      .failed = state->failed,
+      .resyncs = state->resyncs,
+      .watch_restarts = state->remote.restarts,
       .last_success_wall_ms = state->last_success_wall_ms,
       .error = unreadable ? &state->held.unreadable : source_trouble(state),
       .push = state->push,
@@ -358,6 +388,8 @@ void segue__sources_status(const segue__sources *sources, size_t index, segue__s
                      ? state->remote.pull_timer.due_ms - now
                      : 0,
   };
+  const segue_error *trouble = source_trouble(state);
+  if (trouble) out->failure = segue__failure_kind_name(segue__failure_kind_of(trouble->code));
   const segue__source *live = state->remote.source;
   out->too_old = live && age_beyond(state, &live->guard) > 0;
   if (state->last_success_wall_ms && !out->up && wall > state->last_success_wall_ms)

@@ -33,6 +33,31 @@ typedef struct segue__source_set {
   bool strategy;     /* its owner decides who pushes; else each source does that can */
 } segue__source_set;
 
+/* X(NAME, text): kinds of failures of a fetch or a watch. */
+#define SEGUE__FAILURE_KINDS(X)                                                                    \
+  X(AWAY, "away")                                                                                  \
+  X(BUSY, "busy")                                                                                  \
+  X(DENIED, "denied")                                                                              \
+  X(INVALID, "invalid")
+/* X(NAME, text): reasons for a fetch of everything where changes would have been enough. */
+#define SEGUE__RESYNC_REASONS(X)                                                                   \
+  X(GONE, "gone")                                                                                  \
+  X(GAP, "gap")                                                                                    \
+  X(OVERFLOW, "overflow")
+#define X(name, text) SEGUE__FAILURE_##name,
+typedef enum segue__failure_kind {
+  SEGUE__FAILURE_KINDS(X) SEGUE__FAILURE_COUNT
+} segue__failure_kind;
+#undef X
+#define X(name, text) SEGUE__RESYNC_##name,
+typedef enum segue__resync_reason {
+  SEGUE__RESYNC_REASONS(X) SEGUE__RESYNC_COUNT
+} segue__resync_reason;
+#undef X
+
+const char *segue__failure_kind_name(segue__failure_kind kind);
+const char *segue__resync_reason_name(segue__resync_reason reason);
+
 typedef struct segue__sources_options {
   size_t size;
   segue__loop *loop;
@@ -41,8 +66,9 @@ typedef struct segue__sources_options {
   void (*hold)(void *owner);
   void (*release)(void *owner);
   /* A source has other content (or is back): requests a reload with this cause, which is borrowed.
-   * Returns 0 or a negative code; then this part tries again later, except after SEGUE_ECLOSED. */
-  int (*changed)(void *data, bool pushed, const char *cause);
+   * source: for its debounce. Returns 0 or a negative code; then this part tries again later,
+   * except after SEGUE_ECLOSED. */
+  int (*changed)(void *data, const segue__source *source, bool pushed, const char *cause);
   void (*on_health)(void *data); /* the health of a source may have changed */
   void (*on_ended)(void *data);  /* a fetch or a watch has ended */
   /* Removes everything secret from an error: a script's message may quote the configuration. */
@@ -106,6 +132,10 @@ typedef struct segue__source_status {
   size_t documents;
   uint64_t fetches, failures, consecutive_failures;
   uint64_t watch_failures; /* in a row */
+  const uint64_t *failed;  /* fetches and watches, by segue__failure_kind */
+  const uint64_t *resyncs; /* by segue__resync_reason */
+  uint64_t watch_restarts; /* of watches that were silent, or missed a change */
+  const char *failure;     /* the kind of the last failure, NULL after a success */
   int64_t last_success_wall_ms;
   const segue_error *error; /* the last failure, NULL after a success */
   bool push;                /* the policy's strategy; false: it is pulled */
@@ -131,6 +161,9 @@ typedef struct segue__fetch_waiter {
  * optional. */
 bool segue__sources_must_fetch(segue__sources *sources, const segue__source_set *set,
                                const segue__source *source);
+/* Returns whether the source has requested a pause that has not passed yet. */
+bool segue__sources_is_busy(const segue__sources *sources, const segue__source_set *set,
+                            const segue__source *source);
 /* Starts a fetch, and cancels a running one that the timer started. The waiter is called at its
  * end, unless this function returns a negative code: UV_EAGAIN: earlier fetches hang. */
 int segue__sources_fetch(segue__sources *sources, const segue__source_set *set,

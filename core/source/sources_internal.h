@@ -25,6 +25,8 @@ typedef struct segue__remote_call {
   bool answered;  /* it has ended for the engine; the source may not have completed it */
   bool overtaken; /* a push came after this fetch had begun */
   bool whole;     /* a fetch of everything, not of changes */
+  bool second;    /* a fetch after refused credentials, which the source reads again for it */
+  bool checks;    /* a fetch beside a watch that had proved itself and had not requested it */
   struct segue__remote_call *prev, *next;
 } segue__remote_call;
 
@@ -45,14 +47,23 @@ typedef struct segue__held {
 typedef struct segue__remote {
   const segue__source *source; /* of the live set; NULL: it is of none */
   segue__remote_call *pull, *watch;
-  bool trigger_owed; /* something new came, and no run could be requested */
-  bool again;        /* a fetch is due that must begin after the one under way */
+  bool trigger_owed;      /* something new came, and no run could be requested */
+  bool again;             /* a fetch is due that must begin after the one under way */
+  bool asked;             /* the watch, or its start, is why the next fetch is due */
+  uint64_t busy_until_ms; /* the server has requested a pause until then */
   segue__timer pull_timer;
   segue__timer watch_timer; /* a watch runs: until it has proved itself; else: until the next */
   bool proven;              /* the watch that runs has emitted, or has run for a while */
   unsigned watch_attempts;  /* in a row that did not prove themselves, for the back-off */
   uint64_t watch_failures;  /* the same, for the strategy */
+  unsigned watch_denials;   /* refusals of its credentials in a row */
   segue_error watch_error;
+  bool continues;          /* the next watch continues one that its server has ended */
+  uint64_t began_ms;       /* the watch that runs */
+  uint64_t alive_ms;       /* it emitted last, or began */
+  uint64_t missed_ms;      /* until then it must emit the change that a fetch has found; 0: none */
+  segue__timer life_timer; /* for the two above */
+  uint64_t restarts;
 } segue__remote;
 
 struct segue__source_state {
@@ -62,6 +73,8 @@ struct segue__source_state {
   segue__hash spec;
   const void *trial; /* only the set of this owner, which is not live yet, uses it; NULL: live */
   uint64_t fetches, failures, consecutive_failures;
+  uint64_t failed[SEGUE__FAILURE_COUNT];
+  uint64_t resyncs[SEGUE__RESYNC_COUNT];
   int64_t last_success_wall_ms;
   segue_error error; /* code 0: the last fetch was good */
   bool push;         /* what the strategy decided */
@@ -93,6 +106,7 @@ segue__source_state *segue__source_get(segue__sources *sources, const segue__sou
 /* A fetch or a push was good. */
 void segue__source_succeeded(segue__source_state *state);
 void segue__source_failed(segue__source_state *state, const segue_error *error);
+segue__failure_kind segue__failure_kind_of(int code);
 
 /* ---- held.c ---- */
 /* Takes a delivery. 1: other documents than those that are held, 0: the same; negative: it cannot
@@ -113,9 +127,40 @@ void segue__held_deinit(segue__held *held);
 void segue__remote_init(segue__source_state *state);
 /* The source is this one of the live set now. */
 void segue__remote_settle(segue__source_state *state, const segue__source *source);
-void segue__remote_decided(segue__source_state *state); /* the strategy has decided */
 /* Stops its timer and its watch, before it is forgotten or at the end. */
 void segue__remote_halt(segue__source_state *state);
 bool segue__remote_is_watched(const segue__source_state *state);
+
+/* ---- remote.c for remote_watch.c ---- */
+segue__remote_call *segue__remote_call_new(segue__source_state *state, const segue__source_set *set,
+                                           const segue__source *source); /* NULL: no memory */
+/* Detaches the call from its source: a later delivery is dropped. NULL allowed. */
+void segue__remote_drop(segue__remote_call *call);
+/* The operation has ended: frees the call, and starts a watch in the place of a dropped one. */
+void segue__remote_end_call(segue__remote_call *call);
+void segue__remote_finished(segue_op *op); /* the same, for one that was answered before */
+void segue__remote_schedule(segue__source_state *state);
+/* asked: by the watch, whose silence about the change is then no sign. */
+void segue__remote_pull_soon(segue__source_state *state, uint64_t ms, bool asked);
+uint64_t segue__remote_backoff(segue__sources *sources, const segue__source *source,
+                               uint64_t attempt);
+uint64_t segue__remote_longest(segue__sources *sources, const segue__source *source);
+/* The rest of a pause that the server has requested; 0: none. note: an operation has ended. */
+uint64_t segue__remote_busy_ms(const segue__source_state *state);
+void segue__remote_note_busy(segue__source_state *state, const segue_op *op, int status);
+void segue__remote_fire(segue__source_state *state, bool pushed, const char *what);
+/* Removes from the error what may be a value of a configuration. */
+void segue__remote_conceal(const segue__remote_call *call, segue_error *error);
+/* Everything is fetched next. */
+void segue__remote_forget(segue__source_state *state, segue__resync_reason reason);
+
+/* ---- remote_watch.c ---- */
+void segue__remote_decided(segue__source_state *state); /* the strategy has decided */
+void segue__watch_start(
+    segue__source_state *state); /* if the source is to be watched, and is not */
+void segue__watch_due(segue__timer *timer);
+void segue__watch_emitted(void *data, segue__emission *delivery);
+/* A fetch has found a change that the watch has not emitted, so far. */
+void segue__watch_missed(segue__source_state *state);
 
 #endif

@@ -148,19 +148,26 @@ local function delivery(source, result, revision, base)
   return changes(source, result), revision, base
 end
 
+-- The pause that a failure requests.
+local function pause_of(source, pause)
+  if pause == nil or (type(pause) == "number" and pause >= 0) then return pause end
+  if type(pause) == "string" and pause:find("^%d+%.?%d*%a+") then return pause end
+  wrong(source, 'the pause of its failure must be a number of seconds or a text such as "30s"')
+end
+
 -- For the core: what delivery returns; or true, revision where nothing changed; or nil, message,
--- code.
+-- code, pause.
 local function fetcher(source, spec)
   return function(revision)
     spec.revision = revision
-    local result, more, code = spec.fetch(spec)
+    local result, more, code, pause = spec.fetch(spec)
     if result == true then return true, revision_of(source, more) end
     if not result then
       if type(more) ~= "string" then
         wrong(source, "fetch returned %s without a reason: return nil and a text with the reason",
           tostring(result))
       end
-      return nil, more, code
+      return nil, more, code, pause_of(source, pause)
     end
     return delivery(source, result, more, code)
   end
@@ -170,11 +177,14 @@ local function watcher(source, spec)
   if not spec.watch then return nil end
   return function(revision, push)
     spec.revision = revision
-    local result, why, code = spec.watch(spec, function(result, revised, base)
+    local result, why, code, pause = spec.watch(spec, function(result, revised, base)
       if result == nil then return push() end
+      if result == true then return push(true, revision_of(source, revised)) end
       push(delivery(source, result, revised, base))
     end)
-    if result == nil and type(why) == "string" then return nil, why, code end
+    if result == nil and type(why) == "string" then
+      return nil, why, code, pause_of(source, pause)
+    end
   end
 end
 
@@ -211,8 +221,9 @@ end
 --- A custom source. fetch(self) returns what there is: a list of documents, or a table with the
 --- values; then its revision, if it has one, which self.revision is the next time. `true`: that
 --- revision still holds. nil and a message: it cannot be had. watch(self, emit) runs as long as it
---- can and calls emit(documents, revision) with all there is when it changes, or emit(): ask. A
---- third result of fetch, or argument of emit, is the revision that the documents are changes of.
+--- can and calls emit(documents, revision) with all there is when it changes, emit(): ask, or
+--- emit(true, revision): it lives, and this revision has the same content. A third result of fetch,
+--- or argument of emit, is the revision that the documents are changes of.
 --- Both may deliver a key space (segue.keys) instead of documents: it is always everything.
 --- @param spec segue.SourceSource @return segue.Source
 function M.source(spec)
@@ -233,6 +244,9 @@ function M.source(spec)
       plugin.options or {}, self.options)
     self.fetch, self.watch = plugin.fetch, plugin.watch
     self.want, self.outcome = plugin.want, plugin.outcome
+    for _, name in ipairs { "debounce", "idle", "resumes", "safety" } do
+      if source[name] == nil then source[name] = plugin[name] end
+    end
   end
   source.fetch, source.watch = fetcher(source, self), watcher(source, self)
   source.want, source.outcome = notified(self, "want"), notified(self, "outcome")

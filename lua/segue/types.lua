@@ -547,12 +547,12 @@
 ---@class segue.SourceSource
 --- its name in status and metrics. Required.
 ---@field name string
---- returns the content and its revision, and the base if it is a list of changes; required
---- without plugin
----@field fetch? fun(self: table): (segue.Document[]|table|true)?, string?, string?
+--- returns the content and its revision, and the base if it is a list of changes; or nil, a
+--- message, a code and a pause; required without plugin
+---@field fetch? fun(self: table): (segue.Document[]|table|true)?, string?, string?, (number|segue.Duration)?
 --- runs as long as it can, and calls emit with the content, or with changes against the revision
 --- base, when it changes
----@field watch? fun(self: table, emit: fun(documents?: table, revision?: string, base?: string))
+---@field watch? fun(self: table, emit: fun(documents?: table|true, revision?: string, base?: string)): nil, string?, string?, (number|segue.Duration)?
 --- is called with the names that templates request, such as services/api; a fetch follows
 ---@field want? fun(self: table, names: string[])
 --- is called when a reload that used a delivery has ended; of several that wait only with the
@@ -568,6 +568,15 @@
 ---@field interval? segue.Duration
 --- time between two fetches beside a watch that runs. Default: 5m.
 ---@field safety? segue.Duration
+--- pause between the last push and the reload; 0 where each push is complete. Default: the min of
+--- the policy's debounce.
+---@field debounce? segue.Duration
+--- a watch that emits nothing for so long is started again. Default: a watch may be silent for
+--- any time. At least 1s.
+---@field idle? segue.Duration
+--- a watch that begins with a revision emits all that has changed since: no fetch beside it.
+--- Default: false.
+---@field resumes? boolean
 --- content that is empty is an empty map. Default: it is an error.
 ---@field empty? "allow"
 --- time limit of one fetch. Default: 10s. Longer than 0.
@@ -592,6 +601,15 @@
 ---@field interval? segue.Duration
 --- time between two fetches beside a watch that runs. Default: 5m.
 ---@field safety? segue.Duration
+--- pause between the last push and the reload; 0 where each push is complete. Default: the min of
+--- the policy's debounce.
+---@field debounce? segue.Duration
+--- a watch that emits nothing for so long is started again. Default: a watch may be silent for
+--- any time. At least 1s.
+---@field idle? segue.Duration
+--- a watch that begins with a revision emits all that has changed since: no fetch beside it.
+--- Default: false.
+---@field resumes? boolean
 --- content that is empty is an empty map. Default: it is an error.
 ---@field empty? "allow"
 --- time limit of one fetch. Default: 10s. Longer than 0.

@@ -39,9 +39,10 @@ static int deliver(scripted_source *source, segue__emission *out) {
   return rc ? rc : segue__documents_add(&out->documents, doc);
 }
 
-static void fail(segue_op *op, const char *name, int code) {
+static void fail(segue_op *op, const scripted_source *source, int code) {
   segue_error error;
-  segue__errorf(&error, code, "%s is not to be reached", name);
+  segue__errorf(&error, code, "%s is not to be reached", source->name);
+  segue_op_retry_after(op, source->retry_ms);
   segue_op_done(op, code, &error);
 }
 
@@ -67,11 +68,11 @@ static void fetch(const segue__source *spec, const char *revision, segue__emissi
     source->fetches[source->fetch_count++] = op;
     segue__op_on_cancel(op, fetch_cancelled, source);
   } else if (behaviour == SCRIPTED_FAIL || behaviour == SCRIPTED_FAIL_ONCE) {
-    fail(op, source->name, UV_ECONNREFUSED);
+    fail(op, source, UV_ECONNREFUSED);
   } else {
     int rc = deliver(source, out);
     segue_op_done(op, rc, NULL);
-    if (behaviour == SCRIPTED_TWICE) fail(op, source->name, UV_ECONNREFUSED);
+    if (behaviour == SCRIPTED_TWICE) fail(op, source, UV_ECONNREFUSED);
   }
 }
 
@@ -80,7 +81,7 @@ int scripted_source_finish(scripted_source *source, int status) {
   source->fetch_count = 0;
   for (int i = 0; i < count; i++) {
     if (status < 0) {
-      fail(source->fetches[i], source->name, status);
+      fail(source->fetches[i], source, status);
     } else {
       int rc = deliver(source, source->outs[i]);
       segue_op_done(source->fetches[i], rc, NULL);
@@ -131,7 +132,7 @@ void scripted_source_end_watch(scripted_source *source, int status) {
   source->watch_op = NULL;
   source->watching--;
   if (status < 0)
-    fail(op, source->name, status);
+    fail(op, source, status);
   else
     segue_op_done(op, 0, NULL);
 }

@@ -14,6 +14,7 @@ typedef struct scripted_source {
   int fetch, watch;  /* behaviours: for watch, SCRIPTED_LATER runs until the spec ends it */
   bool deaf;         /* does not end when it is cancelled */
   bool unchanged;    /* fetch returns "not modified" */
+  unsigned retry_ms; /* its failures ask for this pause */
   char text[8192];   /* of its one document; "" = no document */
   char revision[32]; /* "" = none */
   char base[32];     /* "" = none, else what it delivers are changes against this revision */

@@ -51,7 +51,8 @@ describe("sources without an engine", function()
     options.size, options.loop = ffi.sizeof(options), loop.ptr
     options.hold = loop:cb("void (*)(void *)", function() calls.held = calls.held + 1 end)
     options.release = loop:cb("void (*)(void *)", function() calls.held = calls.held - 1 end)
-    options.changed = loop:cb("int (*)(void *, bool, const char *)", function(_, pushed, cause)
+    options.changed = loop:cb("int (*)(void *, const segue__source *, bool, const char *)",
+      function(_, _, pushed, cause)
       calls.changed[#calls.changed + 1] = (pushed and "push: " or "poll: ") .. ffi.string(cause)
       return calls.refuses or 0
     end)

@@ -452,21 +452,42 @@ static const segue_option_table connect_options = {
     .name = "safety", .type = SEGUE_OPTION_DURATION, AT(safety_ms), .fallback = "5m",              \
     .doc = "time between two fetches beside a watch that runs"                                     \
   }
+#define ROWS_OF_PUSHES                                                                             \
+  {.name = "debounce",                                                                             \
+   .type = SEGUE_OPTION_DURATION,                                                                  \
+   AT(debounce_ms),                                                                                \
+   .given = 1 + offsetof(segue__source, debounce_given),                                           \
+   .absent = "the min of the policy's debounce",                                                   \
+   .doc = "pause between the last push and the reload; 0 where each push "                         \
+          "is complete"},                                                                          \
+      {.name = "idle",                                                                             \
+       .type = SEGUE_OPTION_DURATION,                                                              \
+       AT(idle_ms),                                                                                \
+       .min = 1000,                                                                                \
+       .absent = "a watch may be silent for any time",                                             \
+       .doc = "a watch that emits nothing for so long is started again"},                          \
+  {                                                                                                \
+    .name = "resumes", .type = SEGUE_OPTION_BOOLEAN, AT(resumes), .fallback = "false",             \
+    .doc = "a watch that begins with a revision emits all that has changed since: no fetch "       \
+           "beside it"                                                                             \
+  }
 
 static const segue_option script_rows[] = {
     ROW_NAME,
     {.name = "fetch",
      .type = SEGUE_OPTION_FUNCTION,
      NOWHERE,
-     .signature = "fun(self: table): (segue.Document[]|table|true)?, string?, string?",
-     .doc = "returns the content and its revision, and the base if it is a list of changes; "
-            "required without plugin"},
+     .signature = "fun(self: table): (segue.Document[]|table|true)?, string?, string?, "
+                  "(number|segue.Duration)?",
+     .doc = "returns the content and its revision, and the base if it is a list of changes; or "
+            "nil, a message, a code and a pause; required without plugin"},
     {.name = "watch",
      .type = SEGUE_OPTION_FUNCTION,
      NOWHERE,
      .given = 1 + offsetof(segue__source, pushes),
      .signature =
-         "fun(self: table, emit: fun(documents?: table, revision?: string, base?: string))",
+         "fun(self: table, emit: fun(documents?: table|true, revision?: string, base?: string)): "
+         "nil, string?, string?, (number|segue.Duration)?",
      .doc = "runs as long as it can, and calls emit with the content, or with changes against "
             "the revision base, when it changes"},
     {.name = "want",
@@ -492,6 +513,7 @@ static const segue_option script_rows[] = {
      .doc = "plain data for the functions: self.options"},
     SEGUE__SOURCE_ROW_FORMAT,
     ROWS_OF_PULLS,
+    ROWS_OF_PUSHES,
 };
 
 /* A plugin in Lua has its functions in the table when the policy is validated. */
@@ -521,6 +543,7 @@ static const segue_option plugin_rows[] = {
      NOWHERE,
      .doc = "plain data for the plugin"},
     ROWS_OF_PULLS,
+    ROWS_OF_PUSHES,
 };
 const segue_option_table segue__source_plugin_options = {KIND(plugin_rows), .name = "plugin",
                                                          .include = &segue__remote_options,
@@ -611,10 +634,10 @@ segue__hash segue__source_identity(const segue_node *node) {
   segue__hash hash = {0, 0};
   for (uint32_t i = 0; node->type == SEGUE_MAP && i < node->count; i++) {
     const segue__member *m = &node->v.members[i];
-    static const char *const times[] = {"interval", "safety"};
+    static const char *const times[] = {"interval", "safety", "debounce", "idle", "resumes"};
     bool skip = segue__options_find(&segue__remote_options, m->key, m->key_len) != NULL ||
                 m->value.flags & SEGUE__NODE_OPAQUE;
-    for (size_t t = 0; t < 2; t++)
+    for (size_t t = 0; t < sizeof times / sizeof *times; t++)
       skip |= strlen(times[t]) == m->key_len && !memcmp(times[t], m->key, m->key_len);
     if (skip) continue;
     hash = segue__hash_bytes(m->key, m->key_len, hash);

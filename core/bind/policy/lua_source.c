@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "../../config/builder.h"
+#include "../../os/units.h"
 #include "../io/keys.h"
 #include "../runtime/convert.h"
 #include "../runtime/lua_document.h"
@@ -177,7 +178,8 @@ static int lua_source_take(lua_State *L, const feeding *f, segue__emission *out,
 
 /* ---- emit ---- */
 
-/* emit(list, revision, base), emit(). If memory is too short for a push, the source is fetched. */
+/* emit(list, revision, base), emit(true, revision), emit(). If memory is too short for a push, the
+ * source is fetched. */
 static int lua_source_emit(lua_State *L) {
   feeding **box = lua_touserdata(L, lua_upvalueindex(1)), *f = *box;
   segue_error err;
@@ -234,12 +236,24 @@ static int lua_source_code_of(const char *name) {
   return code < 0 ? code : SEGUE_ESOURCE;
 }
 
+/* The pause that a failure requests: a number of seconds or a duration; 0: none. */
+static uint64_t lua_source_pause(lua_State *L, int index) {
+  uint64_t ms = 0;
+  double seconds = lua_tonumber(L, index), most_s = 86400; /* the engine keeps less */
+  if (lua_type(L, index) == LUA_TNUMBER)
+    ms = (uint64_t)((seconds < most_s ? seconds : most_s) * 1000);
+  else if (lua_type(L, index) == LUA_TSTRING && !segue__duration_of(lua_tostring(L, index), &ms))
+    ms = 0;
+  return ms;
+}
+
 static int lua_source_finish(lua_State *co, int n, void *data, segue_error *err) {
   feeding *f = data;
-  lua_settop(co, 3);
+  lua_settop(co, 4);
   if (n && !lua_toboolean(co, 1) && lua_isstring(co, 2)) {
     const char *code = lua_type(co, 3) == LUA_TSTRING ? lua_tostring(co, 3) : NULL;
     f->op->scripted = true;
+    segue_op_retry_after(f->op, lua_source_pause(co, 4));
     return segue__errorf(err, lua_source_code_of(code), "%s", lua_tostring(co, 2));
   }
   return f->out ? lua_source_take(co, f, f->out, err) : 0;

@@ -8,7 +8,7 @@ local UNIT = { queue = "spec/unit/queue_spec.lua spec/unit/queue_reverted_spec.l
                file = "spec/unit/os_file_spec.lua", watch = "spec/unit/watch_links_spec.lua",
                http = "spec/unit/http_parse_spec.lua", ends = "spec/unit/http_end_spec.lua",
                feed = "spec/unit/remote_spec.lua spec/unit/remote_push_spec.lua",
-               delta = "spec/unit/remote_delta_spec.lua",
+               delta = "spec/unit/remote_delta_spec.lua", kinds = "spec/unit/remote_kinds_spec.lua",
                guard = "spec/unit/guard_spec.lua", tls = "spec/unit/http_tls_spec.lua",
                auth = "spec/unit/auth_parts_spec.lua", mask = "spec/unit/mask_spec.lua",
                mask_words = "spec/unit/mask_words_spec.lua", schema = "spec/unit/schema_spec.lua",
