@@ -526,8 +526,8 @@ typedef struct segue_op segue_op;
 SEGUE_API void segue_op_done(segue_op *op, int status, const segue_error *error);
 /* Returns whether the result is not needed any more. [any thread], before segue_op_done. */
 SEGUE_API bool segue_op_cancelled(const segue_op *op);
-/* For a source, before segue_op_done with SEGUE_EBUSY: the pause that the server requests (Retry-After).
- * Segue keeps it, up to an hour. */
+/* For a source, before segue_op_done with SEGUE_EBUSY: the pause that the server requests
+ * (Retry-After). Segue keeps it, up to an hour. */
 SEGUE_API void segue_op_retry_after(segue_op *op, uint64_t ms);
 /* Returns the instance of the library that runs the module, for segue_log, segue_count and
  * segue_gate_get. It outlives every instance of the module, so the module may keep the pointer. A

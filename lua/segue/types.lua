@@ -549,10 +549,10 @@
 ---@field name string
 --- returns the content and its revision, and the base if it is a list of changes; or nil, a
 --- message, a code and a pause; required without plugin
----@field fetch? fun(self: table): (segue.Document[]|table|true)?, string?, string?, (number|segue.Duration)?
+---@field fetch? fun(self: table): (segue.Document[]|table|true)?, string?, string?
 --- runs as long as it can, and calls emit with the content, or with changes against the revision
 --- base, when it changes
----@field watch? fun(self: table, emit: fun(documents?: table|true, revision?: string, base?: string)): nil, string?, string?, (number|segue.Duration)?
+---@field watch? fun(self: table, emit: fun(documents?: any, revision?: string, base?: string))
 --- is called with the names that templates request, such as services/api; a fetch follows
 ---@field want? fun(self: table, names: string[])
 --- is called when a reload that used a delivery has ended; of several that wait only with the

@@ -477,17 +477,14 @@ static const segue_option script_rows[] = {
     {.name = "fetch",
      .type = SEGUE_OPTION_FUNCTION,
      NOWHERE,
-     .signature = "fun(self: table): (segue.Document[]|table|true)?, string?, string?, "
-                  "(number|segue.Duration)?",
+     .signature = "fun(self: table): (segue.Document[]|table|true)?, string?, string?",
      .doc = "returns the content and its revision, and the base if it is a list of changes; or "
             "nil, a message, a code and a pause; required without plugin"},
     {.name = "watch",
      .type = SEGUE_OPTION_FUNCTION,
      NOWHERE,
      .given = 1 + offsetof(segue__source, pushes),
-     .signature =
-         "fun(self: table, emit: fun(documents?: table|true, revision?: string, base?: string)): "
-         "nil, string?, string?, (number|segue.Duration)?",
+     .signature = "fun(self: table, emit: fun(documents?: any, revision?: string, base?: string))",
      .doc = "runs as long as it can, and calls emit with the content, or with changes against "
             "the revision base, when it changes"},
     {.name = "want",
