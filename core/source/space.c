@@ -622,6 +622,10 @@ segue__space *segue__space_ref(segue__space *space) {
   return space;
 }
 
+bool segue__space_is_shared(const segue__space *space) {
+  return space->refs > 1;
+}
+
 void segue__space_close(segue__space *space) {
   space_blocks alive = {0};
   if (!space || --space->refs) return;

@@ -59,6 +59,8 @@ segue__space *segue__space_ref(segue__space *space);
 /* Drops a reference; the last one frees the space. Its documents stay valid. NULL allowed. O(keys).
  */
 void segue__space_close(segue__space *space);
+/* Whether there is another reference. If not, any thread may drop the last one. */
+bool segue__space_is_shared(const segue__space *space);
 
 /* A report of a store about one key. Texts need not be terminated. */
 typedef struct segue__space_write {

@@ -13,6 +13,7 @@
 #include "async_io.h"
 
 /* A worker takes some 0.05 ms to begin and to return. */
+enum { LARGE_COUNT = 2000 }; /* a space with so many keys is freed on a worker */
 enum { SMALL_BYTES = 16 * 1024, SMALL_COUNT = 500, TEXTS_MAX = 16, ANSWER_BYTES = 256 << 20 };
 enum { FIRST_DOCUMENT = 3 }; /* << 30: the ids of key spaces are above all others */
 
@@ -20,10 +21,45 @@ static const char space_type[] = "segue.key_space", read_type[] = "segue.key_rea
 
 struct keys_job;
 typedef struct keys_box {
+  segue__loop *loop;
   segue__space *space;     /* a reference */
   segue__space_read *read; /* of a box of a read; NULL: it has ended, or a job has it */
   struct keys_job *job;
 } keys_box;
+
+/* ---- Freeing --------------------------------------------------------------------------------- */
+
+typedef struct keys_closing {
+  segue__job job; /* first */
+  segue__space *space;
+} keys_closing;
+
+/* Worker thread, or the control thread if the job did not run: it has the only reference. */
+static void closing_run(segue__job *job) {
+  keys_closing *closing = (keys_closing *)job; /* its first member */
+  segue__space_close(closing->space);
+  closing->space = NULL;
+}
+
+static void closing_done(segue__job *job) {
+  closing_run(job);
+  segue__free(job);
+}
+
+/* Freeing 100,000 keys takes some 20 ms, which the loop must not wait for. */
+static void keys_close(segue__loop *loop, segue__space *space) {
+  keys_closing *closing = NULL;
+  if (space && !segue__space_is_shared(space) && segue__space_count(space) >= LARGE_COUNT)
+    closing = segue__calloc(1, sizeof *closing);
+  if (closing) {
+    closing->space = space;
+    closing->job =
+        (segue__job){.run = closing_run, .done = closing_done, .abandoned = closing_done};
+    if (!segue__job_submit(loop, SEGUE__QUEUE_POLICY, &closing->job)) return;
+    segue__free(closing);
+  }
+  segue__space_close(space);
+}
 
 /* ---- Boxes ----------------------------------------------------------------------------------- */
 
@@ -33,14 +69,14 @@ static int keys_collect(lua_State *L) {
   keys_box *box = lua_touserdata(L, 1);
   if (box->job) job_lose_box(box->job);
   segue__space_read_free(box->read);
-  segue__space_close(box->space);
+  keys_close(box->loop, box->space);
   *box = (keys_box){0};
   return 0;
 }
 
 static keys_box *keys_push(lua_State *L, const char *type) {
   keys_box *box = lua_newuserdata(L, sizeof *box);
-  *box = (keys_box){0};
+  *box = (keys_box){.loop = segue__lua_of(L)->async_io->loop};
   if (luaL_newmetatable(L, type)) {
     lua_pushcfunction(L, keys_collect);
     lua_setfield(L, -2, "__gc");
@@ -412,7 +448,7 @@ static int job_push(lua_State *co, segue__io *io) {
 static void job_release(segue__io *io) {
   keys_job *j = job_of_io(io);
   job_return_read(j, false); /* it was never started */
-  segue__space_close(j->space);
+  keys_close(io->async_io->loop, j->space);
   segue__document_unref(j->answer);
   segue__free(j->bytes);
   segue__free(j->revision);
