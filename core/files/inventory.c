@@ -260,10 +260,7 @@ void segue__inventory_metrics(const segue__file_instance *instance, segue__buf *
 void segue__inventory_remove(segue__file_instance *instance) {
   segue__inventory *inventory = instance->module->world->inventory;
   inventory_entry *entry = inventory_find(inventory, instance->module->name);
-  if (!entry) return;
-  /* A step that drops a module, and was not committed, has made an entry without files. */
-  bool dropped = !entry->live && !instance->module->count && !entry->rows.count;
-  if (entry->live != instance && !dropped) return;
+  if (!entry || entry->live != instance) return;
   entry->live = NULL;
   if (entry->rows.apply_failed)
     return; /* an undo has failed too, so the report of these files stays */

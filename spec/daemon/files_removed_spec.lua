@@ -141,9 +141,9 @@ describe("a file that a policy drops", function()
     d:spawn()
     d:wait_ready()
     d:wait_log "out/b.*it stays as it is.*the disk is full.*the next reload tries again"
-    local failing = modules(other .. [[, bad = { kind = "files", check = "false",
+    local failing = modules(other .. [[, bad = { kind = "files", apply = "false",
       files = { file "c" } }]])
-    assert.equal(422, (reload(d, failing)))
+    assert.equal(500, (reload(d, failing)))
     for _, one in ipairs(d:json "/api/v1/files") do assert.not_equal("web", one.module) end
     d:stop()
     d.options.env = nil

@@ -253,8 +253,4 @@ return {
     "spec/unit/files_folder_spec.lua" },
   { "a dropped file that is restored later", "core/files/dropped.c",
     "if (!rc && !file->again) segue", "if (!rc) segue", specs.unit.file_set },
-  { "the entry of a step that was not committed", "core/files/inventory.c",
-    "if (entry->live != instance && !dropped) return;",
-    "(void)dropped;\n  if (entry->live != instance) return;",
-    removed "finds no room" },
 }
