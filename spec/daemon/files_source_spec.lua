@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Templates whose functions read one source by its name instead of the merged configuration.
 local segue = require "spec.support.segue"
+local web = require "spec.support.web"
 
 local function policy(files, o)
   return ([[
@@ -41,7 +42,10 @@ end
 local BASE = [[source = "base/*.yaml"]]
 
 describe("a template with the name of a source", function()
-  after_each(segue.cleanup)
+  after_each(function()
+    web.cleanup()
+    segue.cleanup()
+  end)
 
   it("reads what that source delivered, all of its documents and nothing else", function()
     local text = '{{key "app/port"}} {{key "two/x"}} {{keyOrDefault "web/y" "none"}} {{.y}}'
@@ -113,6 +117,37 @@ describe("a template with the name of a source", function()
     local result = d:cli("rollback", "1")
     assert.equal(0, result.code, result:describe())
     assert.equal("80 7", d.dir:read "out/1.conf")
+  end)
+
+  it("reads a remote source, also from its cache where the server is gone", function()
+    local nginx = web.nginx()
+    nginx.dir:write("www/remote.yaml", "app: { port: 80 }\n")
+    local d = segue.start { files = { ["over.yaml"] = "app: { port: 1, only: 2 }\n",
+      ["1.tmpl"] = '{{key "app/port"}} {{keyOrDefault "app/only" "none"}}' },
+      policy = ([[
+local segue = require "segue"
+return {
+  sources = { segue.url { "%s/remote.yaml", name = "remote", timeout = "5s",
+    retry = { min = "20ms", max = "50ms" } }, segue.file "over.yaml" },
+  triggers = { segue.signal "HUP" },
+  modules = { web = { kind = "files", config = "web", wait = "50ms", files = {
+    { to = "out/1.conf", template = "1.tmpl", source = "remote" } } } },
+}]]):format(nginx.url) }
+    assert.equal("80 none", d.dir:read "out/1.conf")
+    nginx.dir:write("www/remote.yaml", "app: { port: 8080, x: 1 }\n")
+    assert.equal("applied", select(2, d:reload()).outcome)
+    assert.equal("8080 none", d.dir:read "out/1.conf")
+    assert.equal(2, count(d))
+    -- A value that the template does not read.
+    nginx.dir:write("www/remote.yaml", "app: { port: 8080, x: 20 }\n")
+    assert.equal("applied", select(2, d:reload()).outcome)
+    assert.equal(2, count(d))
+    d:stop()
+    web.cleanup()
+    d.dir:save("1.tmpl", 'port {{key "app/port"}}')
+    d:spawn()
+    d:wait_ready()
+    assert.equal("port 8080", d.dir:read "out/1.conf")
   end)
 
   it("is a mistake of the policy where there is no such source", function()

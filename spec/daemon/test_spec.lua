@@ -37,7 +37,7 @@ describe("segue test", function()
   end
 
   it("keeps the promises of segue.testing", function()
-    assert.equal(35, all_pass "spec/daemon/test")
+    assert.equal(37, all_pass "spec/daemon/test")
   end)
 
   it("runs the examples", function()

@@ -47,6 +47,29 @@ describe("a rehearsed module of the kind files", function()
     assert.is_nil(io.open "/etc/web/web.conf")
   end)
 
+  it("renders with Lua functions, in Lua, and from one source", function()
+    local t = rehearse('{ template = "web.tmpl", helpers = "funcs.lua", to = "a.conf" }, '
+      .. '{ template = "lua.tmpl", language = "etlua", helpers = "funcs.lua", to = "b.conf" }, '
+      .. '{ template = "one.tmpl", source = "config.yaml", to = "c.conf" }', "")
+    t:file("funcs.lua", "return { twice = function(n) return n * 2 end }")
+    t:file("web.tmpl", "port {{twice .port}}\n")
+    t:file("lua.tmpl", "<% for k, v in pairs(config) do %><%= k %> <%= twice(v) %>\n<% end %>")
+    t:file("one.tmpl", '{{key "port"}}')
+    assert.equal("applied", t:start().outcome)
+    assert.equal("port 160\n", (t:file "a.conf"))
+    assert.equal("port 160\n", (t:file "b.conf"))
+    assert.equal("80", (t:file "c.conf"))
+    -- The file of functions is an input, as the template is.
+    t:file("funcs.lua", "return { twice = function(n) return n * 2 + 1 end }")
+    assert.equal("applied", t:signal("HUP").outcome)
+    assert.equal("port 161\n", (t:file "a.conf"))
+    t:file("funcs.lua", "return {\n twice = function(n) return n.x.y end }")
+    local result = t:signal "HUP"
+    assert.equal("rejected", result.outcome)
+    assert.matches("calling twice: funcs.lua:2: attempt to", result.errors[1].message, 1, true)
+    assert.equal("port 161\n", (t:file "a.conf"))
+  end)
+
   it("applies nothing where nothing differs", function()
     local t = rehearse(one, 'apply = "reload-web"')
     t:on_command("reload-web", true)
