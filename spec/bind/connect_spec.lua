@@ -29,6 +29,8 @@ local function line_server(path)
           end
         end
         next_byte()
+      elseif word == "RAW" then
+        client:write(argument)
       elseif word == "BYE" then
         client:write("bye", close)
       elseif word == "FLOOD" then
@@ -79,6 +81,12 @@ describe("segue.connect", function()
       c:write "DRIP a=bc==d=-==-end\r\n"
       eq("a", c:read_until "=") eq("bc", c:read_until "==") eq("d=-", c:read_until "==-")
       eq("end", c:read(3))
+      -- The second half comes when the first one was looked at.
+      local reader = segue.spawn(function() return c:read_until "==" end)
+      c:write "RAW a=\r\n"
+      segue.sleep "30ms"
+      c:write "RAW =\r\n"
+      eq("a", reader:wait())
       -- A long answer in many parts, and a delimiter behind it.
       c:write "SEND 3000000\r\nlast\r\n"
       eq(("x"):rep(3000000) .. "last", c:read_until "\r\n")

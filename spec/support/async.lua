@@ -14,6 +14,7 @@ uv.new_tcp():close()
 uv.run("nowait")
 
 local M = { stress = false }
+local lua_dir = os.getenv "SEGUE_LUA_DIR" or "lua" -- that of a mutant
 local Async = {}
 Async.__index = Async
 
@@ -66,7 +67,8 @@ function M.open(options)
   self.files, self.live = open_files(), C.segue__mem_live()
   self.base = C.loop_new()
   local o = ffi.new("bind_options")
-  o.lua_dir, o.use_signal, o.stress, o.uv = "lua", options.signal ~= false, M.stress, self.base.uv
+  o.lua_dir, o.uv = lua_dir, self.base.uv
+  o.use_signal, o.stress = options.signal ~= false, M.stress
   o.memory_bytes, o.slice_cpu_ms = options.memory or 0, options.slice_ms or 0
   local out = ffi.new("bind_harness *[1]")
   C.check(C.bind_open(out, o))

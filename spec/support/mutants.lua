@@ -91,9 +91,9 @@ local function build_mutant(dir, what, path, text, spec)
   if of_daemon then
     assert(run(("cp -R %s/libsegue-spec.so %s/../plugins %s/"):format(build, build, dir)))
   end
-  if path:find "^lua/" then
-    -- The daemon is the unchanged one, with another Lua half.
-    assert(run(("cp -R lua %s/"):format(dir)))
+  if path:find "%.lua$" then
+    -- The daemon is the unchanged one, with another Lua half, and plugins in Lua beside it.
+    assert(run(("cp -R lua plugins %s/"):format(dir)))
     local half = assert(io.open(dir .. "/" .. path, "w"))
     half:write(text)
     half:close()

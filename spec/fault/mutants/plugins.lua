@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Mutants of plugins. See ../mutants.lua for the fields of a row.
 local specs = require "spec.fault.mutants.specs"
-local PLUGIN = specs.plugin
+local PLUGIN, daemon = specs.plugin, specs.daemon
 
 return {
   { "writing everything before a log goes", "plugins/log/writer.c",
@@ -29,4 +29,13 @@ return {
     "if (atomic_fetch_add(&table->count, 1) && 0) {", PLUGIN.series },
   { "one kind of metric by one name", "plugins/stats/table.c",
     "return family->metric == metric ? 0 : SEGUE_EUSAGE;", "return 0;", PLUGIN.kinds },
+  { "the next page of a range", "plugins/etcd/init.lua",
+    "if not read.more or read.count == 0 then", "if true then", daemon("spec/plugin/etcd_spec.lua",
+    "many keys in pages") },
+  { "a store without keys", "plugins/etcd/init.lua",
+    "source.guard = source.guard or { min_items = 1 }", "", daemon("spec/plugin/etcd_spec.lua",
+    "empties nothing when") },
+  { "the right that a user lacks", "plugins/etcd/client.lua",
+    "if grpc == permission_denied then", "if grpc == -1 then", daemon("spec/plugin/etcd_spec.lua",
+    "logs in, again") },
 }
