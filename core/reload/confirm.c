@@ -33,7 +33,7 @@ static void pass_by(const char *point);
 
 enum {
   PROBE_PAUSE_MS = 200,
-  PROBE_LAST_MS = 20 /* before the end: time for a last one that takes some */
+  PROBE_LAST_MS = 20 /* before the end: the last probe has this long to answer */
 };
 
 int segue__confirm_new(segue__confirm **out) {

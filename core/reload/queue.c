@@ -321,7 +321,7 @@ void segue__run_answer(segue__queued_run *run, int status, segue__result *result
 
 /* ---- Starting ---- */
 
-/* The queue is worked off in a message of the loop, never inside a caller's call. */
+/* The queue is processed in a message of the loop, never inside a caller's call. */
 void segue__engine_schedule(segue__engine *engine) {
   if (engine->queue->kicked) return;
   engine->queue->kicked = true;
@@ -463,7 +463,7 @@ static void engine_kicked(segue__message *message) {
     engine_start(engine, &engine->queue->pending_plan);
   } else if (run) {
     if (run->explicit_ && at > run->due_ms) segue__run_answer(run, SEGUE_EDEFERRED, NULL);
-    /* No memory for a timer: rather too early than never. */
+    /* No memory for a timer: the run begins too early, because it would never begin otherwise. */
     if (segue__timer_start(engine->loop, &engine->queue->start_timer, at - now, start_due) < 0)
       engine_start(engine, &engine->queue->pending);
   }
@@ -626,7 +626,7 @@ void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
     engine->queue->stats.skipped++;
   else if (!result->plan_only && !put_off)
     remember_outcome(engine, txn);
-  /* A look that found nothing is not worth a place among the last results. */
+  /* A look that found nothing is not stored among the last results. */
   bool idle = result->outcome == SEGUE__UNCHANGED && !run->explicit_;
   bool kept = !result->skipped && !result->plan_only && !put_off && !idle;
   if (kept) keep_result(engine, result);

@@ -221,7 +221,7 @@ static int write_closed(segue__txn *txn) {
 
 /* Executes the list of writes (plan_writes) and ends the run after the last one. A generation is
  * live even if it cannot be written: the error is added to its result, and the tick tries again.
- * But the answer waits: an operator who reads "applied" may pull the plug. */
+ * But the answer waits: an operator who reads "applied" may switch the machine off. */
 static void persist_then_end(segue__txn *txn, const segue_error *error) {
   segue__engine *engine = txn->engine;
   txn->writes.failed |= error != NULL;
