@@ -485,7 +485,7 @@ TIDY_SRC := $(CORE_SRC) $(DAEMON_SRC) $(HARNESS_SRC)
 ifneq ($(and $(PART),$(filter tidy,$(MAKECMDGOALS))),)
 ANALYZED := $(shell printf '%s\n' $(TIDY_SRC) | \
   awk -v part=$(PART) '{ split(part, p, "/") } NR % p[2] == p[1] % p[2]') \
-  $(filter $(TIDY_SRC),$(shell git diff --name-only HEAD~20 2>/dev/null))
+  $(filter $(TIDY_SRC),$(shell git diff --name-only HEAD~8 2>/dev/null))
 else
 ANALYZED := $(TIDY_SRC)
 endif
