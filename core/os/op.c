@@ -65,6 +65,10 @@ void segue__op_on_cancel(segue_op *op, void (*fn)(void *data), void *data) {
   op->cancel_data = data;
 }
 
+uint64_t segue__op_due_ms(const segue_op *op) {
+  return segue__timer_active(&op->deadline) ? op->deadline.due_ms : 0;
+}
+
 bool segue__op_outstanding(const segue_op *op) {
   return op->loop && !op->is_finished;
 }
@@ -108,9 +112,12 @@ static void op_abandon(segue_op *op, const segue_error *error) {
   op->answered(op, error->code, error);
 }
 
+/* A busy loop runs all timers that are due before it delivers messages. An operation that has ended
+ * in time must not fail then: its message, which is on its way, has the answer. */
 static void deadline_passed(segue__timer *timer) {
   segue_op *op = OP_OF(timer, deadline);
   segue_error error;
+  if (__atomic_load_n(&op->state, __ATOMIC_ACQUIRE) == DONE) return;
   segue__errorf(&error, SEGUE_ETIMEOUT, "not done after %llu ms",
                 (unsigned long long)op->deadline_ms);
   op_abandon(op, &error);

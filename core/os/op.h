@@ -37,6 +37,8 @@ struct segue_op {
   uint64_t retry_ms; /* of a source that is busy: see segue_op_retry_after; 0: not known */
 };
 
+/* When the deadline passes, by segue__loop_now_ms; 0: the operation has none. */
+uint64_t segue__op_due_ms(const segue_op *op);
 /* Begins. deadline_ms 0 = none. Then call the callee. */
 void segue__op_begin(segue_op *op, segue__loop *loop, uint64_t deadline_ms,
                      void (*answered)(segue_op *, int, const segue_error *),

@@ -201,4 +201,20 @@ describe("a hook that hurts", function()
   it("in other ways while the policy is loaded, keeps the live policy #long", function()
     keeps_the_policy(true)
   end)
+
+  -- The engine waits one millisecond longer than the hook may take, and its message names no place.
+  it("works before it waits: the message names the operation and the place", function()
+    local d = segue.folder { policy = [[
+local segue = require "segue"
+return { sources = { segue.value { a = 1 } }, triggers = {}, timeouts = { check = "300ms" },
+  check = function()
+    for _ = 1, 2000000 do end
+    segue.sleep "1h"
+  end }
+]] }
+    local p = d:cli "check"
+    assert.equal(3, p.code, p.output)
+    assert.matches("reload.lua:5: check took longer than 299 ms; it was waiting for segue.sleep",
+      p.stdout, 1, true)
+  end)
 end)

@@ -3,6 +3,7 @@
 local C = require "spec.support.c"
 local Loop = require "spec.support.loop"
 local process = require "spec.support.process"
+local uv = require "luv"
 local ffi = C.ffi
 
 local function journal()
@@ -152,7 +153,6 @@ describe("the loop on libuv", function()
   end)
 
   it("fires timers in order and not early, however old its clock is", function()
-    local uv = require "luv"
     local seen, started, waited = {}, nil, nil
     local late = loop:timer(function() waited = (uv.hrtime() - started) / 1e6 end)
     local first = loop:timer(function()
@@ -407,5 +407,26 @@ describe("fault points", function()
       assert.equal("EINVAL", C.name(C.segue__fault_arm(spec)))
     end
     assert.equal(0, C.segue__fault("good"))
+  end)
+end)
+
+describe("an operation", function()
+  it("that has ended in time is not late where a busy loop finds both times passed", function()
+    local loop = Loop.uv()
+    local op, status, ended = C.new "segue_op[1]", nil, false
+    C.segue__op_begin(op, loop.ptr, 20,
+      loop:cb("void (*)(segue_op *, int, const segue_error *)", function(_, code)
+        status = code
+      end), loop:cb("void (*)(segue_op *)", function() ended = true end), nil)
+    local callee = loop:timer(function() C.segue_op_done(op, 0, nil) end)
+    callee.start(19)
+    local busy_until = uv.hrtime() + 30e6
+    while uv.hrtime() < busy_until do end
+    loop:run_until(function() return status end)
+    assert.equal(0, status)
+    loop:turn()
+    assert.is_false(ended) -- that is for an answer that came before the end
+    assert.is_false(C.segue__op_outstanding(op))
+    loop:close()
   end)
 end)

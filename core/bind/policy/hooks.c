@@ -220,13 +220,18 @@ int segue__loaded_repair(segue__loaded *loaded, segue_error *err) {
 }
 
 /* One millisecond less than the engine waits, so that the error is that of the hook, which is more
- * precise than that of the engine. */
-static uint64_t hooks_limit_of(const segue__loaded *loaded, int hook) {
-  uint64_t ms = hook == SEGUE__HOOK_CHECK      ? loaded->check_ms
-                : hook == SEGUE__HOOK_RELOAD   ? loaded->reload_ms
-                : hook == SEGUE__HOOK_STRATEGY ? STRATEGY_MS
-                                               : loaded->confirm_within_ms;
-  return ms > 1 ? ms - 1 : ms;
+ * precise than that of the engine. On a busy machine more than this millisecond passes before the
+ * task waits for the first time and starts its timer, so both end by the clock of the engine. */
+static void hooks_limit(const struct run *run, segue__task_options *options) {
+  const segue__loaded *loaded = run->loaded;
+  uint64_t ms = run->hook == SEGUE__HOOK_CHECK      ? loaded->check_ms
+                : run->hook == SEGUE__HOOK_RELOAD   ? loaded->reload_ms
+                : run->hook == SEGUE__HOOK_STRATEGY ? STRATEGY_MS
+                                                    : loaded->confirm_within_ms;
+  options->limit_ms = ms > 1 ? ms - 1 : ms;
+  /* A probe may have less time, that until the end of its window: the engine reports that. */
+  uint64_t due = run->op->deadline_ms == ms ? segue__op_due_ms(run->op) : 0;
+  options->due_ms = due ? due - 1 : 0;
 }
 
 static void hooks_start(struct run *run) {
@@ -244,13 +249,13 @@ static void hooks_start(struct run *run) {
   }
   segue__op_on_cancel(run->op, hooks_cancelled, run);
   segue__task_options options = {.name = names[run->hook],
-                                 .limit_ms = hooks_limit_of(loaded, run->hook),
                                  .slice_cpu_ms = loaded->loader->options.slice_cpu_ms,
                                  .begin = hooks_begin,
                                  .finish = hooks_finish,
                                  .done = hooks_done,
                                  .data = run,
                                  .slot = &run->task};
+  hooks_limit(run, &options);
   segue__task_start(loaded->lua, &options);
 }
 

@@ -366,8 +366,12 @@ static uint64_t time_left(segue__task *task, bool inside) {
 /* Starts the time limit of a root task at its first wait: most requests are answered without
  * waiting, and a timer costs as much as answering them. */
 static int arm_limit(segue__task *task, bool first) {
-  uint64_t ms = first ? task->options.limit_ms : 0;
+  uint64_t ms = first ? task->options.limit_ms : 0, due = task->options.due_ms;
   if (!ms || segue__timer_active(&task->limit)) return 0;
+  if (due) {
+    uint64_t now = segue__loop_now_ms(task->lua->loop);
+    ms = due > now ? due - now : 0;
+  }
   if (!segue__timer_start(task->lua->loop, &task->limit, ms, limit_passed)) return 0;
   return segue__errorf(&task->error, UV_ENOMEM, "%s: out of memory", task->options.name);
 }

@@ -37,6 +37,8 @@ typedef struct segue__turns {
 typedef struct segue__task_options {
   const char *name;      /* "check", for messages; static */
   uint64_t limit_ms;     /* for the whole task including waits; 0: none */
+  uint64_t due_ms;       /* when the limit ends, by segue__loop_now_ms; 0: limit_ms after the first
+                            wait */
   uint64_t slice_cpu_ms; /* CPU time between two waits, shared with the tasks that it starts */
   /* Protected; before the first resume. Pushes the function and its arguments; returns the number
    * of arguments, or a negative code. */

@@ -4,6 +4,9 @@ local specs = require "spec.fault.mutants.specs"
 local UNIT, BIND, DAEMON, daemon = specs.unit, specs.bind, specs.in_daemon, specs.daemon
 
 return {
+  { "the end of a hook's time by the clock of the engine", "core/bind/policy/hooks.c",
+    "options->due_ms = due ? due - 1 : 0;", "",
+    specs.daemon("spec/daemon/hooks_spec.lua", "works before it waits") },
   { "an error that a script throws is one of a script", "core/bind/runtime/task.c",
     "if (task->options.threw) task->options.threw(task->options.data);", "",
     "spec/bind/own_words_spec.lua" },

@@ -4,6 +4,9 @@ local specs = require "spec.fault.mutants.specs"
 local UNIT, daemon = specs.unit, specs.daemon
 
 return {
+  { "an operation that ended before its deadline was found passed", "core/os/op.c",
+    "if (__atomic_load_n(&op->state, __ATOMIC_ACQUIRE) == DONE) return;", "",
+    "spec/unit/os_loop_spec.lua" },
   { "counting lost lines where they are missing", "core/os/line_queue.c",
     "if (__atomic_load_n(&queue->lost, __ATOMIC_RELAXED))\n"
     .. "record->lost = __atomic_exchange_n(&queue->lost, 0, __ATOMIC_SEQ_CST);", "", UNIT.lines },
