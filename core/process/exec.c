@@ -129,6 +129,7 @@ static void exec_set(segue__exec_instance *instance, const segue__exec_options *
                                                 : 0;
   instance->splay_ms = flags->splay_given ? flags->splay_ms : options->splay_ms;
   instance->manner.group = options->group;
+  instance->manner.at_once = options->at_once;
   instance->manner.kill_signal = flags->kill_signal    ? flags->kill_signal
                                  : options->kill_given ? segue__signal_numbers[options->kill_signal]
                                                        : SIGTERM;
@@ -221,7 +222,7 @@ static segue__hash exec_hash_options(const segue__exec_options *o) {
   const uint64_t numbers[] = {o->reload_given, (uint64_t)o->reload_signal,
                               o->kill_given,   (uint64_t)o->kill_signal,
                               o->kill_ms,      o->splay_ms,
-                              o->group};
+                              o->group,        o->at_once};
   segue__hash hash = segue__hash_bytes(numbers, sizeof numbers, (segue__hash){1, 1});
   const char *config = o->config ? o->config : "\n";
   hash = segue__hash_bytes(config, strlen(config) + 1, hash);

@@ -206,7 +206,8 @@ void segue__process_describe_end(const char *program, int pid, const segue__chil
  * signalfd (it starts with no signal blocked): the bit of the signal in SigCgt, SigIgn or SigBlk of
  * /proc/PID/status. A status that cannot be read holds nothing back. The C library blocks all
  * signals for a moment while it starts a process, SIGSEGV too: that means nothing. A process that
- * waits in sigwait(3) cannot be seen: the kernel shows the signal as not blocked meanwhile. */
+ * waits in sigwait(3) cannot be seen: the kernel shows the signal as not blocked meanwhile. So
+ * there is a manner for such a program. */
 static bool process_handles(int pid, int signum) {
   char path[32], line[128];
   bool handles = false, found = false;
@@ -236,7 +237,8 @@ static int reload_late(const segue__process *process, segue_error *error) {
   return segue__errorf(
       error, SEGUE_EMODULE,
       "%.200s (process %d) has no handler for %s after %d s, and would be ended by "
-      "it: set reload_signal to a signal that it handles, or leave it out",
+      "it: set reload_signal to a signal that it handles, or leave it out; a program that reads "
+      "signals with sigwait(3) needs reload_at_once = true",
       process->options.argv[0], process->child->pid, name, SEGUE__PROCESS_HANDLER_MS / 1000);
 }
 
@@ -250,7 +252,7 @@ static void reload_try(segue__timer *timer) {
   } else if (process->cancelled) {
     rc = segue__errorf(&error, SEGUE_ECANCELLED, "the signal to %.200s was cancelled",
                        process->options.argv[0]);
-  } else if (process_handles(process->child->pid, process->signum)) {
+  } else if (process->manner.at_once || process_handles(process->child->pid, process->signum)) {
     rc = segue__process_signal(process, process->signum);
     if (rc)
       segue__errorf(&error, rc, "cannot send %s to %.200s (process %d): %s",

@@ -41,7 +41,8 @@ typedef struct segue__process_options {
 typedef struct segue__process_manner {
   int kill_signal;
   uint64_t kill_ms;
-  bool group; /* signals go to the whole process group, and not to the child only */
+  bool group;   /* signals go to the whole process group, and not to the child only */
+  bool at_once; /* segue__process_reload does not wait for a handler */
 } segue__process_manner;
 
 /* A child that ignores no signal has the default action of most: a process that gets one before it
@@ -67,8 +68,9 @@ int segue__process_pid(const segue__process *process); /* 0: no child runs */
 /* Sends the signal at once. Returns UV_ESRCH if no child runs. */
 int segue__process_signal(segue__process *process, int signum);
 /* Sends a signal that must not end the child: it is sent when the child has a handler for it or
- * ignores it. cb runs once, never before this returns: 0; SEGUE_EMODULE if the child installs no
- * handler in time, or has ended; SEGUE_ECANCELLED after segue__process_cancel. One at a time. */
+ * ignores it, or at once where that is the manner. cb runs once, never before this returns: 0;
+ * SEGUE_EMODULE if the child installs no handler in time, or has ended; SEGUE_ECANCELLED after
+ * segue__process_cancel. One at a time. */
 int segue__process_reload(segue__process *process, int signum,
                           void (*cb)(void *data, int status, const segue_error *error), void *data,
                           segue_error *err);

@@ -21,6 +21,13 @@ static const segue_option exec_rows[] = {
      .choices = "none|" SEGUE__SIGNAL_CHOICES,
      .absent = "the child is restarted",
      .doc = "the signal for the child after a change; none: a change does not touch the child"},
+    {.name = "reload_at_once",
+     .type = SEGUE_OPTION_BOOLEAN,
+     AT(at_once),
+     .fallback = "false",
+     .doc = "send reload_signal without a wait for its handler, for a program that reads signals "
+            "with sigwait(3), which cannot be seen from outside; one that is not ready yet is "
+            "ended by the signal"},
     {.name = "kill_signal",
      .type = SEGUE_OPTION_CHOICE,
      AT(kill_signal),

@@ -17,6 +17,7 @@ typedef struct segue__exec_pairs {
 typedef struct segue__exec_options {
   bool reload_given; /* false: a change restarts the child */
   int reload_signal; /* index of a choice: 0 is "none", then those of os/signal_names.h */
+  bool at_once;      /* no wait for the handler of reload_signal */
   bool kill_given;   /* false: TERM */
   int kill_signal;   /* index of a choice of os/signal_names.h */
   bool kill_time_given;

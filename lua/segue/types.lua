@@ -236,6 +236,10 @@
 --- the signal for the child after a change; none: a change does not touch the child. Default: the
 --- child is restarted.
 ---@field reload_signal? "none"|"HUP"|"INT"|"QUIT"|"ALRM"|"TERM"|"USR1"|"USR2"|"WINCH"|"CONT"
+--- send reload_signal without a wait for its handler, for a program that reads signals with
+--- sigwait(3), which cannot be seen from outside; one that is not ready yet is ended by the
+--- signal. Default: false.
+---@field reload_at_once? boolean
 --- the signal that stops the child. Default: TERM.
 ---@field kill_signal? "HUP"|"INT"|"QUIT"|"ALRM"|"TERM"|"USR1"|"USR2"|"WINCH"|"CONT"
 --- how long the child may take to stop, before its process group gets KILL. Default: 10s. Longer

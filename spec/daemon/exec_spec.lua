@@ -219,6 +219,30 @@ describe("a change", function()
     stop()
   end)
 
+  it("whose restart fails is undone, and the child runs again with its files", function()
+    start(loyal, { env = { SEGUE_FAULTS = "process.start#2=fail" } })
+    has "start v=1"
+    local body = change("v: 2\nkey: k1\n")
+    assert.equal("reverted", body.outcome)
+    assert.matches("module 'exec': cannot run /bin/sh: ", body.errors[1].message)
+    wait.until_true(function() return count "start v=1" == 2 end, nil, "the child of generation 1")
+    assert.equal("v=1\n", d.dir:read "out.conf")
+    assert.equal("applied", change("v: 3\nkey: k1\n").outcome)
+    has "start v=3"
+    stop()
+  end)
+
+  it("whose child can neither be restarted nor brought back ends segue, with the first files",
+    function()
+      start(loyal, { env = { SEGUE_FAULTS = "process.start#2=fail,process.start#3=fail" } })
+      has "start v=1"
+      d.dir:save("config.yaml", "v: 2\nkey: k1\n")
+      d.process:kill "hup"
+      ends(126)
+      assert.matches("the child cannot be brought back: cannot run /bin/sh", d.process.stderr)
+      assert.equal("v=1\n", d.dir:read "out.conf")
+    end)
+
   it("that drops a module reloads it when the files are gone, and again when they are back",
   function()
     local dropping = policy:gsub('two = file "two.conf"', 'MORE')

@@ -52,7 +52,7 @@ end
 local function start(o)
   local manner, e = ffi.new "segue__process_manner[1]", C.error()
   o = o or {}
-  manner[0] = { o.kill_signal or 0, o.kill_ms or 0, o.group or false }
+  manner[0] = { o.kill_signal or 0, o.kill_ms or 0, o.group or false, o.at_once or false }
   local env = { "PATH=" .. os.getenv "PATH", "D=" .. dir.path }
   local rc = C.segue__process_start(p.ptr, strings(env), manner, e)
   if rc < 0 then return nil, C.err(e).name, C.err(e).message end
@@ -110,6 +110,38 @@ describe("a process", function()
     assert.equal("EACCES", select(2, start()))
     assert(uv.fs_chmod(path, tonumber("755", 8)))
     assert(start())
+    assert.equal(3, wait_end().code)
+  end)
+
+  it("reports a start that fails, leaves nothing behind, and can be started again", function()
+    new("/bin/sh", "-c", "exit 3")
+    for point, why in pairs { ["process.start"] = "resource temporarily unavailable",
+      ["child.clone"] = "no process for it: ", ["child.watch"] = "it cannot be watched: " } do
+      C.segue__fault_arm(point .. "=fail:-11")
+      local _, _, message = start()
+      C.segue__fault_arm(nil)
+      assert.truthy(message:find("cannot run /bin/sh: " .. why, 1, true), message)
+    end
+    assert.is_false(C.segue__process_runs(p.ptr))
+    assert.same({}, ends)
+    assert(start())
+    assert.equal(3, wait_end().code)
+  end)
+
+  it("reports each allocation of a start that fails, and runs no child then", function()
+    new("/bin/sh", "-c", "exit 3")
+    local failed, n, pid, name = 0, 1
+    repeat
+      C.segue__mem_fail_at(n)
+      pid, name = start()
+      C.segue__mem_fail_at(0)
+      assert.equal(pid ~= nil, C.segue__process_runs(p.ptr))
+      if not pid then
+        assert.equal("ENOMEM", name)
+        failed, n = failed + 1, n + 1
+      end
+    until pid
+    assert.is_true(failed >= 2)
     assert.equal(3, wait_end().code)
   end)
 
@@ -226,6 +258,30 @@ describe("a reload signal", function()
     assert.equal(0, answer.status)
   end)
 
+  it("goes at once to a child that reads it with sigwait(3), where that is the manner", function()
+    plugin.program(dir:at "waits", dir:write("waits.c", [[
+      #include <signal.h>
+      #include <stdio.h>
+      #include <stdlib.h>
+      int main(void) {
+        sigset_t set;
+        int got;
+        sigemptyset(&set);
+        sigaddset(&set, SIGHUP);
+        sigprocmask(SIG_BLOCK, &set, 0);
+        char path[300];
+        snprintf(path, sizeof path, "%s/ready", getenv("D"));
+        fclose(fopen(path, "w"));
+        return sigwait(&set, &got) ? 1 : 7;
+      }]]))
+    new(dir:at "waits")
+    assert(start { at_once = true })
+    wait_file "ready"
+    local answer = reload(1)
+    assert.equal(7, wait_end().code)
+    assert.equal(0, answer.status)
+  end)
+
   it("fails if the child installs no handler, and the child continues to run", function()
     uv.os_setenv("SEGUE_TEST_HANDLER_MS", "30")
     finally(function() uv.os_unsetenv "SEGUE_TEST_HANDLER_MS" end)
@@ -235,6 +291,7 @@ describe("a reload signal", function()
     loop:run_until(function() return answer.status end)
     assert.truthy(answer.message:find("has no handler for USR1 after 10 s", 1, true),
       answer.message)
+    assert.truthy(answer.message:find("sigwait(3) needs reload_at_once = true", 1, true))
     assert.same({}, ends)
   end)
 

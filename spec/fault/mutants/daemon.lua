@@ -36,6 +36,8 @@ return {
     "options->size < sizeof known ? options->size : sizeof known", "sizeof known", UNIT.instance },
   { "waiting with a reload signal until the child has a handler", "core/process/process.c",
     "return handles || !found;", "return true;", UNIT.process },
+  { "a reload signal at once for a program that waits for it", "core/process/process.c",
+    "process->manner.at_once ||", "", "spec/unit/process_spec.lua" },
   { "the processes that a child leaves in its group", "core/process/process.c",
     ".kill_rest = true", ".kill_rest = false", UNIT.process },
   { "a kill signal for the child alone", "core/process/process.c",
