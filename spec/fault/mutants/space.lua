@@ -36,7 +36,7 @@ return {
     "if (node->line == number) return;", ";", SPACE },
   { "taking the hash of a replaced member out of that of its map", "core/config/map_edit.c",
     "w->edits = segue__hash_minus(w->edits, edit_hash_old(&w->old->v.members[edit->at]));",
-    ";", MODEL },
+    ";", SPACE },
   { "members in the order of their names", "core/source/space_take.c",
     "  qsort(edits, n, sizeof *edits, edit_order);\n", "", MODEL },
   { "delivering no key space that was never read", "core/bind/policy/lua_source.c",
