@@ -145,6 +145,15 @@ static const uint64_t *source_failed(const segue__source_status *source) {
 static const uint64_t *source_resyncs(const segue__source_status *source) {
   return source->resyncs;
 }
+static double source_keys(const segue__source_status *source) {
+  return (double)source->keys;
+}
+static double source_events(const segue__source_status *source) {
+  return (double)source->events;
+}
+static double source_lag(const segue__source_status *source) {
+  return source->lag_us ? (double)source->lag_us / 1e6 : NAN;
+}
 static double source_restarts(const segue__source_status *source) {
   return (double)source->watch_restarts;
 }
@@ -160,6 +169,14 @@ static void source_metrics(segue__buf *out, const segue__engine *engine) {
                 "1 if the strategy is push, 0 if it is pull.", source_push);
   source_family(out, engine, "segue_source_documents", "gauge", "Documents of the last delivery.",
                 source_documents);
+  source_family(out, engine, "segue_source_keys", "gauge",
+                "Keys of the last delivery; members at its root if it is no key space.",
+                source_keys);
+  source_family(out, engine, "segue_source_events_total", "counter", "Pushes of watches.",
+                source_events);
+  source_family(out, engine, "segue_source_lag_seconds", "gauge",
+                "Time from the arrival of the last delivery that went live until it was live.",
+                source_lag);
   source_family(out, engine, "segue_source_fetches_total", "counter", "Fetches.", source_fetches);
   source_kinds(out, engine, "segue_source_failures_total", "kind",
                "Fetches and watches that failed.", SEGUE__FAILURE_COUNT, failure_kind,

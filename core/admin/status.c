@@ -330,7 +330,10 @@ static void source_health(segue__buf *out, const segue__engine *engine,
   segue__buf_addf(out, ",\"stale_s\":%.3f,\"next_pull_s\":%.3f,\"watch_failures\":%" PRIu64,
                   (double)source->stale_ms / 1e3, (double)source->next_ms / 1e3,
                   source->watch_failures);
-  segue__buf_addf(out, ",\"watch_restarts\":%" PRIu64 ",", source->watch_restarts);
+  segue__buf_addf(
+      out,
+      ",\"keys\":%" PRIu64 ",\"events\":%" PRIu64 ",\"lag_s\":%.6f,\"watch_restarts\":%" PRIu64 ",",
+      source->keys, source->events, (double)source->lag_us / 1e6, source->watch_restarts);
   segue__render_member(out, "failure", source->failure);
   segue__buf_adds(out, ",\"failed\":{");
   for (int k = 0; k < SEGUE__FAILURE_COUNT; k++)

@@ -315,6 +315,19 @@ static const char *table_health(const segue_node *source) {
   return table_flag(source, "held") ? "held" : "down";
 }
 
+static void add_source_pushes(segue__buf *out, const segue_node *source) {
+  int64_t events = segue__table_number(source, "events");
+  int64_t restarts = segue__table_number(source, "watch_restarts");
+  double lag = 0;
+  segue_node_double(segue_node_get(source, "lag_s"), &lag);
+  if (!events && !restarts) return;
+  segue__buf_addf(out, "  %" PRId64 " keys, %" PRId64 " pushes",
+                  segue__table_number(source, "keys"), events);
+  if (lag > 0) segue__buf_addf(out, ", the last one live after %.1f ms", lag * 1e3);
+  if (restarts) segue__buf_addf(out, ", watch started again %" PRId64 " times", restarts);
+  segue__buf_addc(out, '\n');
+}
+
 /* Prints details that only some sources have below their row. */
 static void add_source_detail(segue__buf *out, const segue_node *source) {
   double stale = 0, next = 0;
@@ -328,6 +341,7 @@ static void add_source_detail(segue__buf *out, const segue_node *source) {
     if (next > 0) segue__buf_addf(out, "%stried again in %.1f s", stale > 0 ? ", " : "", next);
     segue__buf_addc(out, '\n');
   }
+  add_source_pushes(out, source);
   if (segue__table_given(source, "error"))
     segue__buf_addf(out, "  %s\n", segue__table_text(source, "error.message"));
 }

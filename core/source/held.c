@@ -202,6 +202,7 @@ int segue__held_take(segue__source_state *state, segue__emission *delivery, segu
     return 0;
   }
   held_set(&state->held, &next);
+  state->held.came_us = segue__sources_now_us(state->sources);
   state->held.unreadable.code = 0;
   return 1;
 }
@@ -245,6 +246,7 @@ static int held_note_used(segue__held *held) {
   segue__free(held->used);
   held->used = segue__strdup(held->revision);
   held->was_used = true;
+  held->used_came_us = held->came_us;
   return held->revision && !held->used ? UV_ENOMEM : 0;
 }
 

@@ -158,6 +158,7 @@ void segue__watch_emitted(void *data, segue__emission *delivery) {
   watch_proved(state);
   state->remote.alive_ms = watch_now(state);
   if (!delivery->unchanged) state->remote.missed_ms = 0;
+  state->events += !delivery->unchanged;
   int rc = 0;
   if (watch_asks(state, delivery))
     segue__remote_pull_soon(state, 0, true);

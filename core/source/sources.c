@@ -92,6 +92,7 @@ segue__source_state *segue__source_get(segue__sources *sources, const segue__sou
 static void source_hand_over(segue__source_state *from, segue__source_state *to) {
   segue__held_hand_over(&from->held, &to->held);
   to->failures += from->failures;
+  to->events += from->events;
   for (int i = 0; i < SEGUE__FAILURE_COUNT; i++)
     to->failed[i] += from->failed[i];
   for (int i = 0; i < SEGUE__RESYNC_COUNT; i++)
@@ -156,6 +157,11 @@ void segue__sources_forget(segue__sources *sources) {
 }
 
 /* ---- Health ---- */
+
+uint64_t segue__sources_now_us(const segue__sources *sources) {
+  return segue__loop_uv(sources->loop) ? uv_hrtime() / 1000
+                                       : segue__loop_now_ms(sources->loop) * 1000;
+}
 
 segue__failure_kind segue__failure_kind_of(int code) {
   return code == SEGUE_EDENIED   ? SEGUE__FAILURE_DENIED
@@ -237,6 +243,10 @@ void segue__sources_set_applied(segue__sources *sources, const segue__source_set
   if (!state) return; /* nothing to compare with the next time */
   state->applied = true;
   state->applied_items = items;
+  if (!state->held.used_came_us) return;
+  state->lag_us = segue__sources_now_us(sources) - state->held.used_came_us;
+  if (state->held.came_us == state->held.used_came_us) state->held.came_us = 0;
+  state->held.used_came_us = 0;
 }
 
 bool segue__sources_applied(const segue__sources *sources, const segue__source *source,
@@ -350,6 +360,15 @@ static const segue__source_state *sources_nth(const segue__sources *sources, siz
   return sources->items[i];
 }
 
+static uint64_t source_keys(const segue__source_state *state) {
+  uint64_t keys = 0;
+  for (size_t i = 0; i < state->held.documents.count; i++) {
+    const segue__document *doc = state->held.documents.items[i];
+    keys += doc->keys ? doc->keys->count : doc->parsed ? segue_node_count(&doc->root) : 0;
+  }
+  return keys;
+}
+
 static const char *source_activity(const segue__source_state *state) {
   if (state->remote.pull) return "fetching";
   if (segue__remote_is_watched(state)) return "watching";
@@ -377,6 +396,9 @@ void segue__sources_status(const segue__sources *sources, size_t index, segue__s
       .failed = state->failed,
       .resyncs = state->resyncs,
       .watch_restarts = state->remote.restarts,
+      .keys = source_keys(state),
+      .events = state->events,
+      .lag_us = state->lag_us,
       .last_success_wall_ms = state->last_success_wall_ms,
       .error = unreadable ? &state->held.unreadable : source_trouble(state),
       .push = state->push,

@@ -136,6 +136,9 @@ typedef struct segue__source_status {
   const uint64_t *resyncs; /* by segue__resync_reason */
   uint64_t watch_restarts; /* of watches that were silent, or missed a change */
   const char *failure;     /* the kind of the last failure, NULL after a success */
+  uint64_t keys;           /* of the last delivery; members at its root if it is no key space */
+  uint64_t events;         /* pushes of watches, except those that only show that one lives */
+  uint64_t lag_us;         /* from the last delivery that went live until then; 0: none did */
   int64_t last_success_wall_ms;
   const segue_error *error; /* the last failure, NULL after a success */
   bool push;                /* the policy's strategy; false: it is pulled */

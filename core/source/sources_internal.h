@@ -36,6 +36,8 @@ typedef struct segue__held {
   bool in_order;              /* they are in the order of their names, each name once */
   bool has;                   /* asynchronous: the documents are what it delivered last */
   char *revision;
+  uint64_t came_us;       /* when these documents came; and those that the last run used: */
+  uint64_t used_came_us;  /* 0: it is live, or there was none */
   bool forgotten;         /* the next fetch gets no revision and delivers everything */
   bool went_on_without;   /* a run used what is held while the source was away */
   char *used;             /* revision of the delivery that the last run used; NULL: none */
@@ -75,6 +77,7 @@ struct segue__source_state {
   uint64_t fetches, failures, consecutive_failures;
   uint64_t failed[SEGUE__FAILURE_COUNT];
   uint64_t resyncs[SEGUE__RESYNC_COUNT];
+  uint64_t events, lag_us;
   int64_t last_success_wall_ms;
   segue_error error; /* code 0: the last fetch was good */
   bool push;         /* what the strategy decided */
@@ -107,6 +110,7 @@ segue__source_state *segue__source_get(segue__sources *sources, const segue__sou
 void segue__source_succeeded(segue__source_state *state);
 void segue__source_failed(segue__source_state *state, const segue_error *error);
 segue__failure_kind segue__failure_kind_of(int code);
+uint64_t segue__sources_now_us(const segue__sources *sources);
 
 /* ---- held.c ---- */
 /* Takes a delivery. 1: other documents than those that are held, 0: the same; negative: it cannot

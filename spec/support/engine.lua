@@ -141,6 +141,7 @@ function Engine:source_status(name)
         revision = C.str(out.revision), stale_ms = tonumber(out.stale_ms),
         next_ms = tonumber(out.next_ms), failures = tonumber(out.consecutive_failures),
         watch_failures = tonumber(out.watch_failures), fetches = tonumber(out.fetches),
+        keys = tonumber(out.keys), events = tonumber(out.events), lag_us = tonumber(out.lag_us),
         restarts = tonumber(out.watch_restarts), failure = C.str(out.failure),
         failed = { away = tonumber(out.failed[0]), busy = tonumber(out.failed[1]),
           denied = tonumber(out.failed[2]), invalid = tonumber(out.failed[3]) },

@@ -293,6 +293,21 @@ describe("a fetch that finds what the watch did not push", function()
   end)
 end)
 
+describe("the status of a source", function()
+  it("counts pushes and keys, and knows how long the last delivery took to be live", function()
+    started { resumes = true }
+    assert.equal(0, status().events)
+    assert.equal(1, status().keys)
+    e:deliver("net", "n: 2\nm: 3\n", "r2")
+    e:emit("net")
+    emit_alive("r2")
+    e:advance(50)
+    assert.equal(1, status().events)
+    assert.equal(2, status().keys)
+    assert.equal(50000, status().lag_us)
+  end)
+end)
+
 describe("the debounce of a source", function()
   it("of 0 begins the reload in the turn of the push", function()
     started { debounce_given = true, debounce_ms = 0 }
