@@ -31,12 +31,16 @@ static void incident_add_files(segue__buf *out, const segue__files *files,
   for (size_t i = 0; files && i < files->count; i++) {
     const segue__file *file = &files->items[i];
     const segue__file *old = before ? segue__files_find(before, file->path) : NULL;
-    if (old && old->len == file->len && memcmp(old->data, file->data, file->len) == 0) continue;
+    const char *data, *data_before = NULL;
+    size_t len, len_before = 0;
+    if (segue__file_bytes(file, &data, &len) < 0) out->failed = 1;
+    if (out->failed || (old && segue__file_bytes(old, &data_before, &len_before) < 0)) break;
+    if (old && len_before == len && memcmp(data_before, data, len) == 0) continue;
     if (any) segue__buf_addc(out, ',');
     any = true;
     segue__json_string(out, file->path, strlen(file->path));
     segue__buf_addc(out, ':');
-    segue__json_bytes(out, file->data, file->len);
+    segue__json_bytes(out, data, len);
   }
   segue__buf_addc(out, '}');
 }

@@ -17,7 +17,7 @@
 #include "../os/fault.h"
 #include "history_internal.h"
 
-enum { VERSION = 2, APPLICATION = 0x53454755, PRUNE_EVERY = 64 };
+enum { VERSION = 3, APPLICATION = 0x53454755, PRUNE_EVERY = 64 };
 #define CHECK_AGAIN_NS UINT64_C(60000000000)
 
 static const char schema[] =
@@ -118,6 +118,7 @@ static int make_tables(segue__history *h) {
   rc = history_run(h, "BEGIN IMMEDIATE");
   if (!rc && version < 1) rc = history_run(h, schema);
   if (!rc && version < 2) rc = history_run(h, schema_audit);
+  if (!rc && version < 3) rc = history_run(h, segue__history_parts);
   if (!rc) rc = history_run(h, sql);
   if (rc) roll_back(h);
   return rc;
@@ -301,6 +302,7 @@ void segue__history_limit(segue__history *h, const segue__history_limits *limits
 static const char *const sqls[SEGUE__HISTORY_STATEMENTS] = {
     [SEGUE__FIND_BLOB] = "SELECT id FROM blob WHERE hash=?",
     [SEGUE__ADD_BLOB] = "INSERT INTO blob(hash, data) VALUES(?, ?)",
+    [SEGUE__ADD_PART] = "INSERT INTO part VALUES(?, ?, ?)",
     [SEGUE__ADD_FILE] = "INSERT OR REPLACE INTO file VALUES(?, ?, ?)",
     [SEGUE__ADD_DOCUMENT] = "INSERT OR REPLACE INTO document VALUES(?, ?, ?, ?, ?, ?)",
     [SEGUE__ADD_CHANGE] = "INSERT OR IGNORE INTO change VALUES(?, ?, ?, ?)",
@@ -308,8 +310,8 @@ static const char *const sqls[SEGUE__HISTORY_STATEMENTS] = {
     [SEGUE__ADD_RELOAD] = "INSERT OR REPLACE INTO reload VALUES(?, ?, ?, ?, ?)",
 };
 
-static int history_statement(segue__history *h, segue__history_statement which,
-                             sqlite3_stmt **out) {
+int segue__history_statement_get(segue__history *h, segue__history_statement which,
+                                 sqlite3_stmt **out) {
   int rc = 0;
   if (!h->statements[which]) rc = segue__history_prepare(h, &h->statements[which], sqls[which]);
   *out = h->statements[which];
@@ -317,29 +319,9 @@ static int history_statement(segue__history *h, segue__history_statement which,
   return rc;
 }
 
-static int history_step(segue__history *h, sqlite3_stmt *stmt) {
+int segue__history_step(segue__history *h, sqlite3_stmt *stmt) {
   int rc = segue__history_code(h, sqlite3_step(stmt));
   sqlite3_reset(stmt);
-  return rc;
-}
-
-static int add_blob(segue__history *h, const void *data, size_t len, int64_t *id) {
-  segue__hash hash = segue__hash_bytes(data, len, (segue__hash){0, 0});
-  sqlite3_stmt *stmt;
-  int rc = history_statement(h, SEGUE__FIND_BLOB, &stmt);
-  if (rc) return rc;
-  sqlite3_bind_blob(stmt, 1, &hash, sizeof hash, SQLITE_TRANSIENT);
-  int found = sqlite3_step(stmt);
-  *id = found == SQLITE_ROW ? sqlite3_column_int64(stmt, 0) : 0;
-  sqlite3_reset(stmt);
-  if (found != SQLITE_DONE) return segue__history_code(h, found);
-  rc = history_statement(h, SEGUE__ADD_BLOB, &stmt);
-  if (rc) return rc;
-  sqlite3_bind_blob(stmt, 1, &hash, sizeof hash, SQLITE_TRANSIENT);
-  sqlite3_bind_blob64(stmt, 2, len ? data : "", len, SQLITE_STATIC);
-  rc = history_step(h, stmt);
-  sqlite3_clear_bindings(stmt);
-  *id = sqlite3_last_insert_rowid(h->db);
   return rc;
 }
 
@@ -347,14 +329,17 @@ static int history_add_files(segue__history *h, uint64_t generation, const segue
   int rc = 0;
   for (size_t i = 0; files && i < files->count && !rc; i++) {
     sqlite3_stmt *stmt;
+    const char *data;
+    size_t len;
     int64_t blob;
-    rc = add_blob(h, files->items[i].data, files->items[i].len, &blob);
-    if (!rc) rc = history_statement(h, SEGUE__ADD_FILE, &stmt);
+    rc = segue__file_bytes(&files->items[i], &data, &len);
+    if (!rc) rc = segue__history_add_blob(h, data, len, &blob);
+    if (!rc) rc = segue__history_statement_get(h, SEGUE__ADD_FILE, &stmt);
     if (rc) break;
     sqlite3_bind_int64(stmt, 1, (int64_t)generation);
     sqlite3_bind_text(stmt, 2, files->items[i].path, -1, SQLITE_STATIC);
     sqlite3_bind_int64(stmt, 3, blob);
-    rc = history_step(h, stmt);
+    rc = segue__history_step(h, stmt);
   }
   return rc;
 }
@@ -363,12 +348,12 @@ static int history_add_files(segue__history *h, uint64_t generation, const segue
 static int add_document_bytes(segue__history *h, const segue__document *doc, int64_t *blob,
                               segue__format *format) {
   *format = doc->format;
-  if (doc->data && !doc->expand) return add_blob(h, doc->data, doc->len, blob);
+  if (doc->data && !doc->expand) return segue__history_add_blob(h, doc->data, doc->len, blob);
   segue__buf text;
   segue__buf_init(&text);
   segue__json_write(&text, &doc->root, 0);
   *format = SEGUE__JSON;
-  int rc = text.failed ? UV_ENOMEM : add_blob(h, text.data, text.len, blob);
+  int rc = text.failed ? UV_ENOMEM : segue__history_add_blob(h, text.data, text.len, blob);
   segue__buf_deinit(&text);
   return rc;
 }
@@ -379,7 +364,7 @@ static int add_document(segue__history *h, uint64_t generation, size_t position,
   segue__format format;
   int64_t blob;
   int rc = add_document_bytes(h, doc, &blob, &format);
-  if (!rc) rc = history_statement(h, SEGUE__ADD_DOCUMENT, &stmt);
+  if (!rc) rc = segue__history_statement_get(h, SEGUE__ADD_DOCUMENT, &stmt);
   if (rc) return rc;
   sqlite3_bind_int64(stmt, 1, (int64_t)generation);
   sqlite3_bind_int64(stmt, 2, (int64_t)position);
@@ -387,7 +372,7 @@ static int add_document(segue__history *h, uint64_t generation, size_t position,
   sqlite3_bind_text(stmt, 4, doc->name, -1, SQLITE_STATIC);
   sqlite3_bind_text(stmt, 5, segue__document_format_name(format), -1, SQLITE_STATIC);
   sqlite3_bind_int64(stmt, 6, blob);
-  return history_step(h, stmt);
+  return segue__history_step(h, stmt);
 }
 
 /* A configuration with defaults of a schema is stored as one document with its final values,
@@ -405,13 +390,13 @@ static int add_documents(segue__history *h, uint64_t generation, const segue__co
 static int history_add_change(segue__history *h, const char *path, size_t len, uint64_t generation,
                               const char *what) {
   sqlite3_stmt *stmt;
-  int rc = history_statement(h, SEGUE__ADD_CHANGE, &stmt);
+  int rc = segue__history_statement_get(h, SEGUE__ADD_CHANGE, &stmt);
   if (rc) return rc;
   sqlite3_bind_text(stmt, 1, path, (int)len, SQLITE_STATIC);
   sqlite3_bind_int(stmt, 2, what != NULL);
   sqlite3_bind_int64(stmt, 3, (int64_t)generation);
   sqlite3_bind_text(stmt, 4, what, -1, SQLITE_STATIC);
-  rc = history_step(h, stmt);
+  rc = segue__history_step(h, stmt);
   sqlite3_clear_bindings(stmt);
   return rc;
 }
@@ -435,7 +420,7 @@ static int add_generation(segue__history *h, const segue__history_entry *entry) 
   int rc = history_add_files(h, number, entry->files);
   if (!rc) rc = add_documents(h, number, entry->snapshot->config);
   if (!rc) rc = reload_history_add_changes(h, entry, number);
-  if (!rc) rc = history_statement(h, SEGUE__ADD_GENERATION, &stmt);
+  if (!rc) rc = segue__history_statement_get(h, SEGUE__ADD_GENERATION, &stmt);
   if (rc) return rc;
   sqlite3_bind_int64(stmt, 1, (int64_t)number);
   sqlite3_bind_int64(stmt, 2, (int64_t)entry->id);
@@ -444,19 +429,19 @@ static int add_generation(segue__history *h, const segue__history_entry *entry) 
   sqlite3_bind_int64(stmt, 5, entry->wall_ms);
   sqlite3_bind_int(stmt, 6, entry->files != NULL);
   sqlite3_bind_int(stmt, 7, entry->more_paths);
-  return history_step(h, stmt);
+  return segue__history_step(h, stmt);
 }
 
 static int add_reload(segue__history *h, const segue__history_entry *entry) {
   sqlite3_stmt *stmt;
-  int rc = history_statement(h, SEGUE__ADD_RELOAD, &stmt);
+  int rc = segue__history_statement_get(h, SEGUE__ADD_RELOAD, &stmt);
   if (rc) return rc;
   sqlite3_bind_int64(stmt, 1, (int64_t)entry->id);
   sqlite3_bind_int64(stmt, 2, entry->wall_ms);
   sqlite3_bind_text(stmt, 3, entry->outcome, -1, SQLITE_STATIC);
   sqlite3_bind_text(stmt, 4, entry->summary, -1, SQLITE_STATIC);
   sqlite3_bind_text(stmt, 5, entry->detail, -1, SQLITE_STATIC);
-  return history_step(h, stmt);
+  return segue__history_step(h, stmt);
 }
 
 /* ---- Keeping it small ------------------------------------------------------------------------ */
@@ -524,10 +509,7 @@ static int remove_upto(segue__history *h, int64_t generation, int64_t reload) {
            "DELETE FROM reload WHERE id <= %" PRId64 ";",
            generation, generation, generation, generation, reload);
   rc = history_run(h, sql);
-  if (!rc && generation > 0)
-    rc = history_run(
-        h, "DELETE FROM blob WHERE id NOT IN (SELECT blob FROM file UNION SELECT blob FROM "
-           "document)");
+  if (!rc && generation > 0) rc = history_run(h, segue__history_prune_blobs);
   return rc;
 }
 

@@ -13,6 +13,7 @@
 typedef enum segue__history_statement {
   SEGUE__FIND_BLOB,
   SEGUE__ADD_BLOB,
+  SEGUE__ADD_PART,
   SEGUE__ADD_FILE,
   SEGUE__ADD_DOCUMENT,
   SEGUE__ADD_CHANGE,
@@ -37,6 +38,21 @@ struct segue__history {
 /* Converts a result of SQLite to an error code, and stores damage. */
 int segue__history_code(segue__history *h, int rc);
 int segue__history_prepare(segue__history *h, sqlite3_stmt **out, const char *sql);
+/* A prepared statement of the hot path. */
+int segue__history_statement_get(segue__history *h, segue__history_statement which,
+                                 sqlite3_stmt **out);
+int segue__history_step(segue__history *h, sqlite3_stmt *stmt);
+
+/* ---- history_blob.c: each content once, large ones as chunks that contents share ---- */
+int segue__history_add_blob(segue__history *h, const void *data, size_t len, int64_t *id);
+/* The bytes of a blob whose row has its data in a column and its id in another; *out is the
+ * caller's, terminated past len. */
+int segue__history_read_blob(segue__history *h, sqlite3_stmt *stmt, int data, int id, char **out,
+                             size_t *len);
+extern const char segue__history_parts[]; /* the schema */
+/* Deletes the blobs that no generation has any more. */
+extern const char segue__history_prune_blobs[];
+
 bool segue__history_too_large(segue__history *h); /* than its limit allows */
 /* Makes the connection usable, before each operation: opens the database again after an error and
  * where a transaction is still open, and starts a new one if it is damaged. No statement may be in

@@ -71,7 +71,7 @@ static void list_free(list *l) {
   segue__free(l->items);
 }
 
-static int list_add(list *l, sqlite3_stmt *stmt) {
+static int list_add(segue__history *h, list *l, sqlite3_stmt *stmt) {
   if (l->count == l->capacity) {
     size_t capacity = l->capacity ? l->capacity * 2 : 16;
     segue__file *items = segue__realloc(l->items, capacity * sizeof *items);
@@ -80,13 +80,11 @@ static int list_add(list *l, sqlite3_stmt *stmt) {
     l->capacity = capacity;
   }
   const char *path = (const char *)sqlite3_column_text(stmt, 0);
-  const void *data = sqlite3_column_blob(stmt, 1);
-  size_t len = (size_t)sqlite3_column_bytes(stmt, 1);
-  segue__file file = {segue__strdup(path), segue__strndup(data ? data : "", len), len};
-  if (!file.path || !file.data) {
+  segue__file file = {.path = segue__strdup(path)};
+  int rc = file.path ? segue__history_read_blob(h, stmt, 1, 2, &file.data, &file.len) : UV_ENOMEM;
+  if (rc) {
     segue__free(file.path);
-    segue__free(file.data);
-    return UV_ENOMEM;
+    return rc;
   }
   l->items[l->count++] = file;
   return 0;
@@ -126,30 +124,30 @@ int segue__history_files(segue__history *h, uint64_t generation, segue__files **
   if (!rc)
     rc = history_read_begin(
         h, &stmt,
-        "SELECT path, data FROM file JOIN blob ON blob.id=file.blob WHERE generation=? "
+        "SELECT path, data, blob.id FROM file JOIN blob ON blob.id=file.blob WHERE generation=? "
         "ORDER BY path");
   if (rc) return rc;
   sqlite3_bind_int64(stmt, 1, (int64_t)generation);
   while (!rc && (step = sqlite3_step(stmt)) == SQLITE_ROW)
-    rc = list_add(&l, stmt);
+    rc = list_add(h, &l, stmt);
   if (!rc) rc = segue__history_code(h, step);
   if (!rc) rc = segue__files_new(out, l.items, l.count);
   if (rc) list_free(&l);
   return history_read_end(stmt, rc);
 }
 
-static int parse_document(sqlite3_stmt *stmt, uint32_t id, segue__document **out,
+static int parse_document(segue__history *h, sqlite3_stmt *stmt, uint32_t id, segue__document **out,
                           segue_error *error) {
-  const void *bytes = sqlite3_column_blob(stmt, 3);
-  size_t len = (size_t)sqlite3_column_bytes(stmt, 3);
+  size_t len;
+  char *data;
   segue__format format;
   /* Older versions wrote a number; SQLite returns it as a text of one digit. */
   const char *name = (const char *)sqlite3_column_text(stmt, 2);
   if (!name || !segue__document_format_find(name, &format)) return UV_EINVAL;
-  char *data = segue__strndup(bytes ? bytes : "", len);
-  if (!data) return UV_ENOMEM;
-  int rc = segue__document_new(out, id, (const char *)sqlite3_column_text(stmt, 0),
-                               (const char *)sqlite3_column_text(stmt, 1), format, data, len);
+  int rc = segue__history_read_blob(h, stmt, 3, 4, &data, &len);
+  if (rc) return rc;
+  rc = segue__document_new(out, id, (const char *)sqlite3_column_text(stmt, 0),
+                           (const char *)sqlite3_column_text(stmt, 1), format, data, len);
   const segue__limits limits = {0};
   if (!rc) rc = segue__document_parse(*out, &limits, NULL, NULL, error);
   return rc;
@@ -160,12 +158,13 @@ typedef struct documents {
   size_t count;
 } documents;
 
-static int documents_add(documents *docs, sqlite3_stmt *stmt, segue_error *error) {
+static int documents_add(segue__history *h, documents *docs, sqlite3_stmt *stmt,
+                         segue_error *error) {
   segue__document **items = segue__realloc(docs->items, (docs->count + 1) * sizeof *items);
   if (!items) return UV_ENOMEM;
   docs->items = items;
   items[docs->count] = NULL;
-  int rc = parse_document(stmt, (uint32_t)docs->count + 1, &items[docs->count], error);
+  int rc = parse_document(h, stmt, (uint32_t)docs->count + 1, &items[docs->count], error);
   if (items[docs->count]) docs->count++;
   return rc;
 }
@@ -179,13 +178,14 @@ int segue__history_snapshot(segue__history *h, uint64_t generation, segue_snapsh
   *out = NULL;
   segue__errorf(error, rc, "%s", rc ? segue_strerror(rc) : "");
   if (!rc)
-    rc = history_read_begin(h, &stmt,
-                            "SELECT source, name, format, data FROM document JOIN blob ON blob.id="
-                            "document.blob WHERE generation=? ORDER BY position");
+    rc = history_read_begin(
+        h, &stmt,
+        "SELECT source, name, format, data, blob.id FROM document JOIN blob ON blob.id="
+        "document.blob WHERE generation=? ORDER BY position");
   if (rc) return rc;
   sqlite3_bind_int64(stmt, 1, (int64_t)generation);
   while (!rc && (step = sqlite3_step(stmt)) == SQLITE_ROW)
-    rc = documents_add(&docs, stmt, error);
+    rc = documents_add(h, &docs, stmt, error);
   if (!rc) rc = segue__history_code(h, step);
   if (!rc) rc = segue__config_merge(&config, docs.items, docs.count, error);
   if (!rc) rc = segue__snapshot_new(out, generation, config);

@@ -34,9 +34,17 @@ struct segue__inputs {
 
 /* ---- Files ---- */
 
+int segue__file_bytes(const segue__file *file, const char **data, size_t *len) {
+  if (file->lazy) return segue__lazy_bytes_get(file->lazy, data, len);
+  *data = file->data;
+  *len = file->len;
+  return 0;
+}
+
 static void file_free(segue__file *file) {
   segue__free(file->path);
   segue__free(file->data);
+  segue__lazy_bytes_unref(file->lazy);
 }
 
 static int inputs_by_path(const void *a, const void *b) {
@@ -134,24 +142,29 @@ static void copies_clear(copies *list) {
   memset(list, 0, sizeof *list);
 }
 
-static void copies_add(copies *list, const char *path, const void *data, size_t len) {
-  if (list->count == list->capacity) {
+/* Takes what the item owns. */
+static void copies_add_item(copies *list, segue__file *item) {
+  bool whole = item->path && (item->data || item->lazy);
+  if (whole && list->count == list->capacity) {
     size_t capacity = list->capacity ? list->capacity * 2 : 8;
     segue__file *items = segue__realloc(list->items, capacity * sizeof *items);
-    if (!items) {
-      list->incomplete = true;
-      return;
+    if (items) {
+      list->items = items;
+      list->capacity = capacity;
     }
-    list->items = items;
-    list->capacity = capacity;
+    whole = items != NULL;
   }
-  segue__file item = {segue__strdup(path), segue__strndup(data, len), len};
-  if (item.path && item.data) {
-    list->items[list->count++] = item;
+  if (whole) {
+    list->items[list->count++] = *item;
     return;
   }
-  file_free(&item);
+  file_free(item);
   list->incomplete = true;
+}
+
+static void copies_add(copies *list, const char *path, const void *data, size_t len) {
+  segue__file item = {segue__strdup(path), segue__strndup(data, len), len, NULL};
+  copies_add_item(list, &item);
 }
 
 static bool inputs_passed(const segue__inputs *inputs, const char *path) {
@@ -164,6 +177,15 @@ void segue__inputs_keep(segue__inputs *inputs, const char *key, const void *data
   pthread_mutex_unlock(&inputs->lock);
 }
 
+void segue__inputs_keep_lazy(segue__inputs *inputs, const char *key, segue__lazy_bytes *lazy) {
+  pthread_mutex_lock(&inputs->lock);
+  bool takes = !inputs->taken && !inputs->replay;
+  segue__file item = {takes ? segue__strdup(key) : NULL, NULL, 0, lazy};
+  if (takes) copies_add_item(&inputs->now, &item);
+  pthread_mutex_unlock(&inputs->lock);
+  if (!takes) segue__lazy_bytes_unref(lazy);
+}
+
 /* ---- The os in between ---- */
 
 static int replay_read(const segue__files *files, const char *path, segue__bytes *out,
@@ -172,8 +194,12 @@ static int replay_read(const segue__files *files, const char *path, segue__bytes
   if (!file)
     return segue__errorf(err, UV_ENOENT, "%s was not part of the generation that is brought back",
                          path);
-  out->data = segue__strndup(file->data, file->len);
-  out->len = file->len;
+  const char *data;
+  size_t len;
+  int rc = segue__file_bytes(file, &data, &len);
+  if (rc) return segue__errorf(err, rc, "%s cannot be read: %s", path, segue_strerror(rc));
+  out->data = segue__strndup(data, len);
+  out->len = len;
   return out->data ? 0 : segue__errorf(err, UV_ENOMEM, "out of memory while reading %s", path);
 }
 

@@ -11,12 +11,16 @@
 #define SEGUE_RECORD_INPUTS_H
 
 #include "../os/os.h"
+#include "lazy_bytes.h"
 
 /* Files as they were: sorted by path, each once, immutable. Counted. */
 typedef struct segue__file {
   char *path, *data; /* data is terminated past len */
   size_t len;
+  segue__lazy_bytes *lazy; /* a reference, instead of data; NULL: data is there */
 } segue__file;
+/* The bytes of a file, also of one whose bytes were not made yet: 0 or a negative code. */
+int segue__file_bytes(const segue__file *file, const char **data, size_t *len);
 typedef struct segue__files {
   long refs; /* atomic */
   segue__file *items;
@@ -57,6 +61,8 @@ bool segue__inputs_asked(segue__inputs *inputs, const char *name, size_t len);
 /* For what does not come from a file (a document of a remote source): kept under a key that is no
  * path, and read back in a replay. UV_ENOENT: no replay, or it has no such key. [any thread] */
 void segue__inputs_keep(segue__inputs *inputs, const char *key, const void *data, size_t len);
+/* The same for bytes that are made later; takes the reference. */
+void segue__inputs_keep_lazy(segue__inputs *inputs, const char *key, segue__lazy_bytes *lazy);
 int segue__inputs_kept(segue__inputs *inputs, const char *key, segue__bytes *out);
 
 #endif

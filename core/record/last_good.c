@@ -24,13 +24,17 @@ int segue__last_good_write(segue__two_slot_file *state_file, const segue__last_g
   segue__put_number(&b, info->input.lo, 8);
   segue__put_number(&b, info->input.hi, 8);
   segue__put_number(&b, files->count, 4);
-  for (size_t i = 0; i < files->count; i++) {
+  int rc = 0;
+  for (size_t i = 0; i < files->count && !rc; i++) {
     const segue__file *file = &files->items[i];
-    size_t len = strlen(file->path);
-    segue__put_number(&b, len, 4);
-    segue__put_number(&b, file->len, 8);
-    segue__buf_add(&b, file->path, len);
-    segue__buf_add(&b, file->data, file->len);
+    const char *data;
+    size_t path = strlen(file->path), len;
+    rc = segue__file_bytes(file, &data, &len);
+    if (rc) break;
+    segue__put_number(&b, path, 4);
+    segue__put_number(&b, len, 8);
+    segue__buf_add(&b, file->path, path);
+    segue__buf_add(&b, data, len);
   }
   segue__put_number(&b, info->sources.count, 4);
   for (size_t i = 0; i < info->sources.count; i++) {
@@ -40,7 +44,7 @@ int segue__last_good_write(segue__two_slot_file *state_file, const segue__last_g
     segue__put_number(&b, source->items, 8);
     segue__buf_add(&b, source->source, len);
   }
-  int rc = segue__two_slot_file_write(state_file, &b);
+  if (!rc) rc = segue__two_slot_file_write(state_file, &b);
   segue__buf_deinit(&b);
   return rc;
 }
@@ -52,7 +56,8 @@ static int parse_file(const char **at, const char *end, segue__file *out) {
   if (end - *at < FILE_HEADER) return UV_EINVAL;
   size_t path_len = segue__get_number(*at, 4), len = segue__get_number(*at + 4, 8);
   if ((size_t)(end - from) < path_len || (size_t)(end - from) - path_len < len) return UV_EINVAL;
-  *out = (segue__file){segue__strndup(from, path_len), segue__strndup(from + path_len, len), len};
+  *out = (segue__file){segue__strndup(from, path_len), segue__strndup(from + path_len, len), len,
+                       NULL};
   *at = from + path_len + len;
   if (out->path && out->data) return 0;
   segue__free(out->path);

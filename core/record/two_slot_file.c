@@ -16,6 +16,7 @@
 #include "../config/tree.h"
 #include "../os/fault.h"
 #include "../os/write.h"
+#include "value_log.h"
 
 enum { CHECKSUM = 16 };
 
@@ -51,6 +52,17 @@ void segue__two_slot_file_deinit(segue__two_slot_file *state_file) {
   segue__free(state_file->paths[0]);
   segue__free(state_file->paths[1]);
   state_file->paths[0] = state_file->paths[1] = NULL;
+  segue__value_log_free(state_file->changes);
+  state_file->changes = NULL;
+}
+
+int segue__two_slot_file_log(segue__two_slot_file *state_file, const char *folder,
+                             const char *name) {
+  return segue__value_log_new(&state_file->changes, folder, name);
+}
+
+void segue__two_slot_file_anew(segue__two_slot_file *state_file) {
+  if (state_file->changes) segue__value_log_end(state_file->changes);
 }
 
 const char *segue__two_slot_file_next(const segue__two_slot_file *state_file) {
@@ -106,7 +118,11 @@ int segue__two_slot_file_read(segue__two_slot_file *state_file, segue__bytes *fi
   if (!file->data) return UV_ENOENT;
   *value = file->data + SEGUE__SLOT_HEADER;
   *len = file->len - SEGUE__SLOT_HEADER - CHECKSUM;
-  return 0;
+  int rc = state_file->changes ? segue__value_log_read(state_file->changes, file, value, len) : 0;
+  if (!rc) return 0;
+  segue__free(file->data);
+  *file = (segue__bytes){0};
+  return rc;
 }
 
 /* ---- Writing ---- */
@@ -164,8 +180,20 @@ static int slots_write_file(const segue__two_slot_file *state_file, const char *
   return rc;
 }
 
+/* Returns whether the value is durable as a change of the one before. Where the disk refuses the
+ * change, the whole value is tried: the log alone may be broken. */
+static bool slots_append(segue__two_slot_file *state_file, const segue__buf *b) {
+  struct stat st;
+  const char *base = state_file->paths[state_file->last];
+  if (!state_file->changes || stat(base, &st) || !st.st_size) return false;
+  return segue__value_log_append(state_file->changes, b->data + SEGUE__SLOT_HEADER,
+                                 b->len - SEGUE__SLOT_HEADER) == 0;
+}
+
 int segue__two_slot_file_write(segue__two_slot_file *state_file, segue__buf *b) {
+  size_t len = b->len - SEGUE__SLOT_HEADER;
   if (b->failed) return UV_ENOMEM;
+  if (slots_append(state_file, b)) return 0;
   segue__hash sum = segue__hash_bytes(b->data, b->len, (segue__hash){0, 0});
   segue__put_number(b, sum.lo, 8);
   segue__put_number(b, sum.hi, 8);
@@ -174,5 +202,7 @@ int segue__two_slot_file_write(segue__two_slot_file *state_file, segue__buf *b) 
   if (rc) return rc;
   state_file->sequence++;
   state_file->last = 1 - state_file->last;
+  if (state_file->changes)
+    segue__value_log_begin(state_file->changes, b->data + SEGUE__SLOT_HEADER, len);
   return 0;
 }

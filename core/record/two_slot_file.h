@@ -19,13 +19,19 @@ typedef struct segue__two_slot_file {
       *magic; /* static; magic has 8 bytes; fault points: NAME.open, with "_" for "-" */
   const segue__logger *log;
   uint64_t sequence;
-  int last; /* the one written last */
+  int last;                         /* the one written last */
+  struct segue__value_log *changes; /* of large values, see value_log.h; NULL: they are whole */
 } segue__two_slot_file;
 
 enum { SEGUE__SLOT_HEADER = 16 };
 
 int segue__two_slot_file_init(segue__two_slot_file *state_file, const segue__logger *log,
                               const char *folder, const char *name, const char *magic);
+/* From now on a large value that changes little is written as its changes, to NAME.log. */
+int segue__two_slot_file_log(segue__two_slot_file *state_file, const char *folder,
+                             const char *name);
+/* The files may be other ones now: the next value is written as a whole. */
+void segue__two_slot_file_anew(segue__two_slot_file *state_file);
 void segue__two_slot_file_deinit(segue__two_slot_file *state_file); /* zeroed or init */
 
 /* Reads the newest good value: `file` gets the bytes of the whole file, `value` and `len` the part

@@ -314,6 +314,7 @@ static int begin_anew(segue__record *record, task *t) {
   uint64_t generation, reload;
   (void)writer_lose(record, t);
   record->stuck = false;
+  segue__two_slot_file_anew(&record->last_good);
   int rc = open_history(record, OPEN_WAIT_MS, &generation, &reload);
   if (rc) report_not_open(record, rc);
   (void)put_numbers(record);
@@ -615,6 +616,7 @@ static int init_parts(segue__record *record, const segue__record_options *option
   if (!rc)
     rc = segue__two_slot_file_init(&record->last_good, record->log, options->folder, "last-good",
                                    SEGUE__LAST_GOOD_MAGIC);
+  if (!rc) rc = segue__two_slot_file_log(&record->last_good, options->folder, "last-good");
   if (!rc)
     rc = segue__two_slot_file_init(&record->state, record->log, options->folder, "state",
                                    SEGUE__DURABLE_MAGIC);

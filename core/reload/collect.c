@@ -44,44 +44,14 @@ static bool pulls_any(const segue__txn *txn) {
   return false;
 }
 
-/* The key of a cached delivery among the files of a generation. */
-enum { KEY_BYTES = 300 };
-static void cache_key(const segue__source *source, char out[KEY_BYTES]) {
-  snprintf(out, KEY_BYTES, "source:%s", source->name);
-}
-
-static int cache_read(segue__inputs *inputs, const segue__source *source,
-                      segue__cached_delivery *head, segue__documents *out) {
-  char key[KEY_BYTES];
-  segue__bytes bytes = {0};
-  cache_key(source, key);
-  *head = (segue__cached_delivery){0};
-  int rc = segue__inputs_kept(inputs, key, &bytes);
-  if (rc) return rc;
-  rc = segue__cached_delivery_parse(bytes.data, bytes.len, source->name, head, out);
-  segue__free(bytes.data);
-  return rc;
-}
-
-static int cache_write(segue__inputs *inputs, const segue__source *source,
-                       const segue__cached_delivery *head, const segue__documents *documents) {
-  char key[KEY_BYTES];
-  segue__buf bytes;
-  cache_key(source, key);
-  segue__buf_init(&bytes);
-  int rc = segue__cached_delivery_write(&bytes, head, documents);
-  if (!rc) segue__inputs_keep(inputs, key, bytes.data, bytes.len);
-  segue__buf_deinit(&bytes);
-  return rc;
-}
-
 /* In a replay a source delivers its cached delivery, which also becomes the held one if the source
  * holds no newer one. */
 static int take_cached(segue__collect *collect, size_t i) {
   const segue__source *source = &collect->set.items[i];
   segue__documents documents = {0};
   segue__cached_delivery head;
-  int rc = collect->inputs ? cache_read(collect->inputs, source, &head, &documents) : UV_ENOENT;
+  int rc =
+      collect->inputs ? segue__cached_read(collect->inputs, source, &head, &documents) : UV_ENOENT;
   if (rc == UV_ENOENT && source->optional) return 0;
   if (rc) {
     segue__errorf(&collect->away[i], rc == UV_ENOMEM ? rc : SEGUE_ESOURCE,
@@ -587,14 +557,16 @@ static void collect_read_schema(segue__collect *collect) {
   collect_mix(&collect->raw, &collect->schema_hash, sizeof collect->schema_hash);
 }
 
-/* Deliveries over a network become part of the generation, as files do when they are read. */
+/* Deliveries over a network become part of the generation, as files do when they are read. Nothing
+ * is written here: their text is made on the record thread, after the generation is live. */
 static void collect_keep(segue__collect *collect) {
   for (size_t i = 0; collect->inputs && i < collect->source_count; i++) {
     segue_error error;
     const segue__source *source = &collect->policy->sources[i];
     if (!collect_is_remote(collect, i) || !collect->fetched[i] || !collect->cached[i].wall_ms)
       continue;
-    int rc = cache_write(collect->inputs, source, &collect->cached[i], &collect->documents[i]);
+    int rc =
+        segue__cached_keep(collect->inputs, source, &collect->cached[i], &collect->documents[i]);
     if (rc) {
       segue__errorf(&error, rc, "what %s delivered cannot be kept: %s", source->name,
                     segue_strerror(rc));

@@ -83,6 +83,12 @@ void segue__collect_take_changes(segue__collect *collect, segue__content *conten
 /* Abandons it at any step. collect is not valid afterwards. */
 void segue__collect_abandon(segue__collect *collect);
 
+/* cached.c: what a source has delivered, among the files of the run. Worker thread. */
+int segue__cached_read(segue__inputs *inputs, const segue__source *source,
+                       segue__cached_delivery *head, segue__documents *out); /* in a replay */
+int segue__cached_keep(segue__inputs *inputs, const segue__source *source,
+                       const segue__cached_delivery *head, const segue__documents *documents);
+
 /* look.c: reads the sources as they are, for engine->last_raw, and then calls looked, perhaps at
  * once. If they cannot be read in time, last_raw stays as it is. */
 void segue__look(segue__txn *txn, void (*looked)(segue__txn *txn));

@@ -3,6 +3,7 @@
 local specs = require "spec.fault.mutants.specs"
 local UNIT, DAEMON, daemon = specs.unit, specs.in_daemon, specs.daemon
 
+local VALUE_LOG = "spec/unit/value_log_spec.lua"
 return {
   { "the fdatasync of a slot", "core/record/two_slot_file.c",
     "if (!rc && fdatasync(fd)) rc = -errno;", ";", UNIT.record },
@@ -91,4 +92,22 @@ return {
   { "a reload that the history has lost", "core/record/history_read.c",
     "if (sqlite3_column_type(stmt, 1) == SQLITE_NULL)", "if (0)",
     daemon("spec/daemon/files_diff_spec.lua", "does not have any more") },
+  { "no log of another base", "core/record/value_log.c",
+    "segue__hash_equal(get_hash(bytes.data + 8), last);", "true;", VALUE_LOG },
+  { "the checksum of a change", "core/record/value_log.c",
+    "if (!segue__hash_equal(sum, get_hash(*at + 4))) return 0;", "", VALUE_LOG },
+  { "a bound for the log of changes", "core/record/value_log.c",
+    "if (!rc && log->end + RECORD + steps.len > HEADER + log->base_len) rc = 1;", "", VALUE_LOG },
+  { "cutting off a change that failed", "core/record/value_log.c",
+    "if (rc && !ftruncate(fd, (off_t)at)) (void)fdatasync(fd);", "", VALUE_LOG },
+  { "no change behind a hole", "core/record/value_log.c",
+    "if (!at || (!fstat(fd, &st) && (uint64_t)st.st_size == at)) return fd;", "return fd;",
+    VALUE_LOG },
+  { "large contents as chunks", "core/record/history_blob.c",
+    "bool whole = len < CHUNKED_LEAST;", "bool whole = true;", "spec/unit/history_spec.lua" },
+  { "deleting the parts of deleted contents", "core/record/history_blob.c",
+    "DELETE FROM part WHERE blob NOT IN (SELECT blob FROM file UNION SELECT blob FROM document);",
+    "", "spec/unit/history_spec.lua" },
+  { "keeping the chunks of kept contents", "core/record/history_blob.c",
+    " UNION SELECT chunk FROM part)", ")", "spec/unit/history_spec.lua" },
 }
