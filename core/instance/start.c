@@ -35,6 +35,7 @@ static int start_processes(segue *s) {
                          : segue__process_world_new(&s->processes, s->loop, &s->log,
                                                     segue__os_default(), folder.data);
   segue__buf_deinit(&folder);
+  if (!rc) segue__process_world_set_sockets(s->processes, s->sockets);
   if (!rc) segue__process_world_clean(s->processes);
   return rc;
 }

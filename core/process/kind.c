@@ -139,10 +139,13 @@ static const segue_module_ops kind_nothing = {.size = sizeof kind_nothing};
 int segue__process_module_resolve(segue__process_world *world, segue__process_kind_options *options,
                                   const segue_node *node, const char *folder,
                                   segue__module_spec *spec, segue_error *err) {
-  static const char *const launch[] = {"argv",   "env",     "cwd",      "user", "user_group",
-                                       "umask",  "rlimits", "nice",     "oom",  "slice",
-                                       "stdout", "stderr",  "watchdog", NULL};
+  static const char *const launch[] = {"argv",   "env",     "cwd",    "user",     "user_group",
+                                       "umask",  "rlimits", "nice",   "oom",      "slice",
+                                       "stdout", "sockets", "stderr", "watchdog", NULL};
   int rc = kind_refuse(node, spec, err);
+  if (rc) return rc;
+  rc = segue__child_sockets_check(options, spec->replace_given && spec->replace == SEGUE__HANDOVER,
+                                  err);
   if (rc) return rc;
   if (world && !world->folder && options->slice == SEGUE__SLICE_FILE)
     return segue__errorf(err, SEGUE_EPOLICY,

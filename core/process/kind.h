@@ -8,6 +8,7 @@
 
 #include "../os/log.h"
 #include "../reload/policy.h"
+#include "../socket/socket.h"
 #include "kind_options.h"
 
 /* The modules of one instance of segue share it. */
@@ -16,6 +17,8 @@ typedef struct segue__process_world segue__process_world;
  * first file. loop, log and os are borrowed. */
 int segue__process_world_new(segue__process_world **out, segue__loop *loop,
                              const segue__logger *log, const segue__os *os, const char *folder);
+/* The registry of the sockets of children; without one no child has any. Borrowed. */
+void segue__process_world_set_sockets(segue__process_world *world, segue__sockets *sockets);
 /* Removes files that a process which was killed has left. */
 void segue__process_world_clean(const segue__process_world *world);
 /* When the engine is freed; the loop may still have jobs of it. NULL allowed. */

@@ -236,6 +236,11 @@ static void change_begin(segue__step *step, segue__process_instance *from,
   segue__timer_stop(from->module->world->loop, &from->again);
   segue__timer_stop(to->module->world->loop, &to->again);
   to->stopping = false;
+  int rc = segue__child_sockets_acquire(to, &error);
+  if (rc) {
+    change_done(change, rc, &error);
+    return;
+  }
   if (from->child.managed) {
     const segue__process_manner manner = segue__process_manner_of(&to->module->options);
     to->child = from->child;

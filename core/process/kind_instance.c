@@ -190,6 +190,7 @@ static void instance_destroy(void *object) {
   segue__slice_write_forget(instance->write);
   segue__process_child_drop(&instance->child);
   segue__user_entry_deinit(&instance->user);
+  segue__child_sockets_release(instance);
   segue__restart_budget_deinit(&instance->budget);
   segue__buf_deinit(&instance->slice);
   segue__process_module_unref(instance->module);
@@ -294,12 +295,17 @@ static void instance_written(void *data, int status, const segue_error *error) {
 void segue__process_begin(segue__process_instance *instance) {
   const segue__process_module *module = instance->module;
   segue_error error;
+  int rc = segue__child_sockets_acquire(instance, &error);
+  if (rc) {
+    instance_not_started(instance, rc, &error);
+    return;
+  }
   if (module->options.slice != SEGUE__SLICE_FILE) {
     instance_launch(instance);
     return;
   }
   instance->child.slice_path = segue__slice_new_path(module->world, module->name);
-  int rc = instance->child.slice_path ? 0 : UV_ENOMEM;
+  rc = instance->child.slice_path ? 0 : UV_ENOMEM;
   if (!rc)
     rc = segue__slice_write_start(&instance->write, module->world, instance->child.slice_path,
                                   instance->slice.data, instance->slice.len,

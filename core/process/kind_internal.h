@@ -28,6 +28,8 @@ struct segue__process_world {
   char *folder;
   uint64_t files; /* numbers of files of slices */
   segue__process_record *records;
+  segue__sockets *sockets; /* NULL: none */
+  struct segue__child_socket *child_sockets;
 };
 void segue__process_world_unref(segue__process_world *world);
 
@@ -69,6 +71,15 @@ void segue__slice_write_forget(segue__slice_write *write);
 /* A path for a new child. NULL: out of memory. */
 char *segue__slice_new_path(segue__process_world *world, const char *module);
 
+/* child_sockets.c. acquire does nothing if the instance has its sockets. fd: a duplicate, which the
+ * caller closes, or a negative code. */
+typedef struct segue__child_socket segue__child_socket;
+int segue__child_sockets_check(const segue__process_kind_options *options, bool handover,
+                               segue_error *err);
+int segue__child_sockets_acquire(segue__process_instance *instance, segue_error *err);
+void segue__child_sockets_release(segue__process_instance *instance);
+int segue__child_socket_fd(const segue__child_socket *socket, segue_error *err);
+
 /* One generation of a module. */
 struct segue__process_instance {
   segue__process_module *module;
@@ -80,7 +91,8 @@ struct segue__process_instance {
   segue__user_entry user;
   struct process_lookup *lookup; /* of the user, while it is prepared */
   segue__process_child child;
-  segue__slice_write *write; /* before a start */
+  segue__slice_write *write;     /* before a start */
+  segue__child_socket **sockets; /* as many as its options have; NULL: not acquired */
   bool on_trial; /* between its commit and its settle: the end of the child fails the reload */
   bool stopping;
   bool finished; /* its child has ended and is not started again */

@@ -238,6 +238,13 @@ static const segue_option process_rows[] = {
      .max = 1000,
      .absent = "the daemon's",
      .doc = "its oom_score_adj: a higher one is killed earlier when memory runs out"},
+    {.name = "sockets",
+     .type = SEGUE_OPTION_MAP,
+     .of = SEGUE_OPTION_STRING,
+     AT(sockets),
+     .example = "sockets = { web = \"127.0.0.1:8080\" }",
+     .doc = "listening sockets by name, which outlive the child: it gets them by LISTEN_FDS and "
+            "LISTEN_FDNAMES, and as {fd:NAME}. \"HOST:PORT\", \"udp://HOST:PORT\", \"unix:PATH\""},
     {.name = "slice",
      .type = SEGUE_OPTION_CHOICE,
      AT(slice),
@@ -348,6 +355,11 @@ static void process_check(void *options, segue_option_report *report) {
   const segue__process_kind_options *process = options;
   segue_error error;
   segue__options_check_variables(process->env.items, process->env.count, "env", report);
+  for (size_t i = 0; i < process->sockets.count; i++)
+    if (!*process->sockets.items[i].key || strpbrk(process->sockets.items[i].key, ": {}"))
+      segue_option_wrong(report, "sockets", "must have names without \":\", braces and spaces");
+  if (process->sockets.count > SEGUE__CHILD_SOCKETS)
+    segue_option_wrong(report, "sockets", "has more than %d", SEGUE__CHILD_SOCKETS);
   for (size_t i = 0; i < process->limits.count; i++) {
     segue__child_limit limit;
     if (segue__limit_parse(process->limits.items[i].key, process->limits.items[i].value, &limit,

@@ -41,7 +41,7 @@ enum { SEGUE__RELOAD_RESTART, SEGUE__RELOAD_NONE, SEGUE__RELOAD_SIGNALS };
 
 typedef struct segue__process_kind_options {
   segue__effect_texts argv;
-  segue__effect_pairs env, limits;
+  segue__effect_pairs env, limits, sockets;
   char *cwd, *user, *group_name;
   unsigned umask;
   int64_t nice, oom;
@@ -64,6 +64,7 @@ typedef struct segue__process_kind_options {
   uint64_t watchdog_ms; /* 0: none */
 } segue__process_kind_options;
 
+enum { SEGUE__CHILD_SOCKETS = 64 };
 extern const segue_option_table segue__process_kind_table;
 
 #endif

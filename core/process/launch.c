@@ -26,8 +26,8 @@ typedef struct launch {
   segue__buf slice_variable, file_variable;
   segue__environment environment;
   segue__child_limit limits[LIMITS_MAX];
-  segue__child_file files[1];
-  size_t file_count;
+  segue__child_file files[SEGUE__CHILD_SOCKETS + 1];
+  size_t file_count, socket_count;
   int ready_ends[2]; /* read, write; -1: none */
   int empty;         /* /dev/null; -1 */
   int stdio[3];
@@ -46,6 +46,13 @@ static size_t launch_word(const launch *l, const char *text, segue__buf *out) {
   if (!strncmp(text, "{generation}", 12)) {
     segue__buf_addu(out, l->instance->generation);
     return 12;
+  }
+  const segue__effect_pairs *sockets = &l->instance->module->options.sockets;
+  for (size_t i = 0; i < sockets->count && !strncmp(text, "{fd:", 4); i++) {
+    const size_t len = strlen(sockets->items[i].key);
+    if (strncmp(text + 4, sockets->items[i].key, len) != 0 || text[4 + len] != '}') continue;
+    segue__buf_addu(out, FIRST_FD + i);
+    return len + 5;
   }
   if (!strncmp(text, "{fd:ready}", 10)) {
     segue__buf_addu(out, FIRST_FD + l->file_count - 1);
@@ -128,6 +135,19 @@ static int launch_environment(launch *l, segue_error *err) {
 }
 
 /* ---- What else it gets ---- */
+
+/* They come first: only the first descriptors are announced by LISTEN_FDS. */
+static int launch_sockets(launch *l, segue_error *err) {
+  const segue__process_instance *instance = l->instance;
+  const segue__effect_pairs *sockets = &instance->module->options.sockets;
+  for (size_t i = 0; i < sockets->count; i++) {
+    int fd = segue__child_socket_fd(instance->sockets[i], err);
+    if (fd < 0) return fd;
+    l->files[l->file_count++] = (segue__child_file){.fd = fd, .name = sockets->items[i].key};
+    l->socket_count = i + 1;
+  }
+  return 0;
+}
 
 static int launch_ready_pipe(launch *l, segue_error *err) {
   if (pipe2(l->ready_ends, O_CLOEXEC)) {
@@ -245,6 +265,8 @@ static void launch_deinit(launch *l) {
   segue__environment_free(&l->environment);
   segue__buf_deinit(&l->slice_variable);
   segue__buf_deinit(&l->file_variable);
+  for (size_t i = 0; i < l->socket_count; i++)
+    close(l->files[i].fd);
   const int fds[] = {l->ready_ends[0], l->ready_ends[1], l->empty};
   for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
     if (fds[i] >= 0) close(fds[i]);
@@ -257,7 +279,8 @@ int segue__process_launch(segue__process_instance *instance, segue_error *err) {
   segue_error inner = {0};
   segue__buf_init(&l.slice_variable);
   segue__buf_init(&l.file_variable);
-  int rc = piped ? launch_ready_pipe(&l, &inner) : 0;
+  int rc = launch_sockets(&l, &inner);
+  if (!rc && piped) rc = launch_ready_pipe(&l, &inner);
   if (!rc) rc = launch_stdio(&l, &inner);
   if (!rc) rc = launch_arguments(&l);
   if (!rc) rc = launch_environment(&l, &inner);

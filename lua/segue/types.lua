@@ -1121,6 +1121,9 @@
 --- its oom_score_adj: a higher one is killed earlier when memory runs out. Default: the daemon's.
 --- -1000 to 1000.
 ---@field oom? integer
+--- listening sockets by name, which outlive the child: it gets them by LISTEN_FDS and
+--- LISTEN_FDNAMES, and as {fd:NAME}. "HOST:PORT", "udp://HOST:PORT", "unix:PATH"
+---@field sockets? table<string, string>
 --- how the child gets its part of the configuration, as JSON: in a file, whose path is {slice}
 --- and $SEGUE_SLICE_FILE; as its standard input; in $SEGUE_SLICE. Default: "none".
 ---@field slice? "none"|"file"|"stdin"|"env"

@@ -298,3 +298,68 @@ describe("a child that ends by itself", function()
     wait.until_true(function() return case:count "start" > 1 end)
   end)
 end)
+
+describe("sockets of a child", function()
+  -- Ends between two requests.
+  local server = [[perl -MSocket -e 'open(L, "+<&=", $ARGV[0]); print "$ENV{LISTEN_FDS} " .
+    "$ENV{LISTEN_FDNAMES} ", $ENV{LISTEN_PID} == $$ ? "mine" : "other", "\n"; $| = 1;
+    $SIG{$_} = sub { $end = 1 } for qw(USR1 TERM);
+    while (!$end && accept(C, L)) { sysread(C, $x, 99); syswrite(C, "$ARGV[1]\n"); close(C) }' ]]
+  -- Connects and reads the answer; nil and the error where that fails.
+  local function ask(port)
+    local socket, done, text, problem = uv.new_tcp(), false, "", nil
+    socket:connect("127.0.0.1", port, function(err)
+      problem = err
+      if err then done = true return end
+      socket:write "x"
+      socket:read_start(function(failed, data)
+        problem, text, done = failed, text .. (data or ""), failed or not data
+      end)
+    end)
+    wait.until_true(function() return done end, nil, "an answer")
+    socket:close()
+    return not problem and text, problem
+  end
+
+  it("outlive it: 100 restarts under connecting clients refuse none", function()
+    local port = require("spec.support.port").free()
+    case = module.start { modules = module.module("exec " .. server .. "{fd:web} {generation}",
+      ('sockets = { web = "127.0.0.1:%d" }, budget = { restarts = 1000 }, backoff = "1ms",'
+        .. 'backoff_max = "1ms"'):format(port)) }
+    assert.equal("1\n", ask(port))
+    case.d:wait_log "process: 1 web mine"
+    for i = 1, 100 do
+      local pid = case:child()
+      uv.kill(pid, "sigusr1")
+      assert.equal("1\n", ask(port), "restart " .. i)
+      wait.until_true(function() return case:child() ~= pid end)
+    end
+    assert.equal(100, case:metric "restarts_total")
+  end)
+
+  it("are those of the next child, in a restart and in a handover", function()
+    for _, way in ipairs { "restart", "handover" } do
+      local port = require("spec.support.port").free()
+      case = module.start { modules = module.module("exec " .. server .. "{fd:web} {generation}",
+        ('sockets = { web = "127.0.0.1:%d" }, replace = %q'):format(port, way)) }
+      assert.equal("1\n", ask(port))
+      assert.equal("applied", case:change("web: {v: 2}\n").outcome)
+      wait.until_true(function() return ask(port) == "2\n" end)
+      case:child()
+      case:stop()
+      case = nil
+    end
+  end)
+
+  it("of UDP are not handed over, and a wrong address is refused", function()
+    for socket, text in pairs { ["udp://127.0.0.1:9"] = "the datagrams", x = "sockets.web" } do
+      local folder = segue.folder { policy = ([[local segue = require "segue"
+        return { name = "x", sources = { segue.value { a = 1 } }, modules = { web = {
+          kind = "process", argv = { "true" }, replace = "handover",
+          sockets = { web = %q } } } }]])
+        :format(socket) }
+      local run = segue.cli { "check", "-c", folder.dir:at "reload.lua" }
+      assert.is_true(run.code ~= 0 and run:describe():find(text, 1, true) ~= nil, run:describe())
+    end
+  end)
+end)

@@ -40,4 +40,14 @@ return {
     "if (ran_ms >= limits->stable_ms) budget->in_a_row = 0;", "", budget },
   { "the longest pause", "core/process/restart_budget.c",
     "if (pause > limits->backoff_max_ms) pause = limits->backoff_max_ms;", "", budget },
+  { "the sockets of the instance before", "core/process/child_sockets.c",
+    "    if (!strcmp(s->address.text, address.text)) {", "    if (0) {",
+    module "in a restart and in a handover" },
+  { "sockets that outlive a child", "core/process/kind_instance.c",
+    "  segue__process_child_drop(&instance->child);\n  SEGUE__LOG",
+    "  segue__process_child_drop(&instance->child);\n"
+      .. "  segue__child_sockets_release(instance);\n  SEGUE__LOG",
+    module "100 restarts under connecting clients" },
+  { "datagrams of two children", "core/process/child_sockets.c",
+    "if (handover && address.type == SEGUE__SOCKET_UDP)", "if (0)", module "are not handed over" },
 }
