@@ -273,17 +273,12 @@ static void locale_open(lua_State *L) {
   lua_setfield(L, LUA_REGISTRYINDEX, "segue.template.locale");
 }
 
-/* load(code, name) -> function, or nil and a message. The parser of LuaJIT frees its lists itself
- * where an error of Lua ends it, so that here nothing escapes (see template_allocate). It is no
- * compiled code. */
+/* load(code, name) -> function, or nil and a message */
 static int host_load(lua_State *L) {
   size_t len;
   segue__template *t = segue__template_of(L);
   const char *code = luaL_checklstring(L, 1, &len), *name = luaL_checkstring(L, 2);
-  jmp_buf *escape = t->escape;
-  t->escape = NULL;
-  int status = luaL_loadbufferx(L, code, len, name, "t");
-  t->escape = escape;
+  int status = segue__template_parse(t, L, code, len, name);
   if (status == LUA_ERRMEM) segue__template_escape(t);
   if (!status) return 1;
   lua_pushnil(L);

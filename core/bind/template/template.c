@@ -10,9 +10,11 @@
 #include <string.h>
 #include <uv.h>
 
+#include "../../os/file.h"
 #include "template_internal.h"
 
 #define BYTES_MAX ((size_t)256 << 20)
+#define MODULE_MAX ((size_t)16 << 20)
 
 /* LuaJIT must not learn that an allocation failed: in compiled code it raises that error with the
  * stack of another moment (lj_err_mem reads L->base, which compiled code does not keep), and the
@@ -55,6 +57,15 @@ int segue__template_call(segue__template *t, lua_State *L, lua_CFunction f, void
   return status;
 }
 
+int segue__template_parse(segue__template *t, lua_State *L, const char *code, size_t len,
+                          const char *name) {
+  jmp_buf *escape = t->escape;
+  t->escape = NULL;
+  int status = luaL_loadbufferx(L, code, len, name, "t");
+  t->escape = escape;
+  return status;
+}
+
 segue__template *segue__template_of(lua_State *L) {
   void *data;
   lua_getallocf(L, &data);
@@ -81,13 +92,36 @@ static int template_open_libraries(lua_State *L) {
   return 0;
 }
 
+/* A loader for require. LuaJIT's own keeps a file open if its memory ends between fopen(3) and the
+ * parser; here no error can be raised while the bytes are owned. */
+static int template_load_module(lua_State *L) {
+  static const char *const patterns[] = {"@%s/%s.lua", "@%s/%s/init.lua"};
+  segue__template *t = segue__template_of(L);
+  const char *name = luaL_gsub(L, luaL_checkstring(L, 1), ".", "/"), *chunk = NULL;
+  segue__bytes bytes;
+  int rc = UV_ENOENT;
+  for (size_t i = 0; rc == UV_ENOENT && i < sizeof patterns / sizeof *patterns; i++) {
+    chunk = lua_pushfstring(L, patterns[i], t->lua_dir, name);
+    rc = segue__file_read(NULL, chunk + 1, MODULE_MAX, &bytes, NULL);
+  }
+  if (rc == UV_ENOMEM) t->spoiled = true;
+  if (rc) return luaL_error(L, "%s: %s", chunk + 1, segue_strerror(rc));
+  int status = segue__template_parse(t, L, bytes.data, bytes.len, chunk);
+  segue__free(bytes.data);
+  if (status == LUA_ERRMEM) segue__template_escape(t);
+  return status ? lua_error(L) : 1;
+}
+
 static int template_open_protected(lua_State *L) {
-  segue__template *t = lua_touserdata(L, 1);
   lua_getglobal(L, "package");
-  lua_pushfstring(L, "%s/?.lua;%s/?/init.lua", t->lua_dir, t->lua_dir);
-  lua_setfield(L, -2, "path");
-  lua_pushliteral(L, "");
-  lua_setfield(L, -2, "cpath");
+  lua_getfield(L, -1, "loaders");
+  lua_pushcfunction(L, template_load_module);
+  lua_rawseti(L, -2, 2); /* behind the one for package.preload */
+  for (int i = 3; i <= 4; i++) {
+    lua_pushnil(L);
+    lua_rawseti(L, -2, i);
+  }
+  lua_pop(L, 1);
   lua_getfield(L, -1, "preload");
   lua_pushcfunction(L, segue__template_host_open);
   lua_setfield(L, -2, "segue.template.host");
@@ -115,8 +149,8 @@ static int template_open(segue__template *t, segue_error *err) {
   if (!complete) template_close(t); /* while the reserve is there: parts of the state are in it */
   segue__reserve_free(&t->reserve);
   if (!complete) return segue__errorf(err, UV_ENOMEM, "templates: %s", segue_strerror(UV_ENOMEM));
-  /* Without compiled code, so that errors of memory are those of Lua: only then it closes the files
-   * that it reads. */
+  /* Without compiled code, so that errors of memory are those of Lua: only then the bytes of a
+   * module that is loaded are freed. */
   luaJIT_setmode(t->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
   status = lua_cpcall(t->L, template_open_protected, t);
   luaJIT_setmode(t->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);

@@ -38,6 +38,11 @@ segue__template *segue__template_of(lua_State *L);
 int segue__template_call(segue__template *t, lua_State *L, lua_CFunction f, void *data);
 /* Leaves a lost state once more, for the call around the one that lost it. */
 void segue__template_escape(segue__template *t);
+/* luaL_loadbufferx for source text. LuaJIT's parser frees its lists where an error of Lua ends it,
+ * and is no compiled code: so nothing escapes from it. A caller that gets LUA_ERRMEM releases what
+ * it owns and escapes. */
+int segue__template_parse(segue__template *t, lua_State *L, const char *code, size_t len,
+                          const char *name);
 /* host.c: pushes the module segue.template.host. */
 int segue__template_host_open(lua_State *L);
 /* regex.c: adds regular expressions to the table on top. */
