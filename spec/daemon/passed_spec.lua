@@ -109,6 +109,14 @@ describe("sockets that are passed", function()
     d.dir:save("reload.lua", policy("", ('segue.http "127.0.0.1:%d"'):format(api)))
     assert.equal("applied", select(2, d:reload()).outcome)
     d:wait_log "no listener of the policy uses this passed socket.*front"
+    -- The worker threads close their copies a moment after the reload: a client that they still
+    -- accept is refused, because the module is gone.
+    wait.until_true(function()
+      local now = sockets_of(d.process.pid)
+      for link, copies in pairs(before) do
+        if copies > 1 and (now[link] or 0) < copies then return true end
+      end
+    end)
     local waiting = first_client { port = at }
     d.dir:save("reload.lua", with)
     assert.equal("applied", select(2, d:reload()).outcome)

@@ -23,7 +23,7 @@ describe("a file that is being written", function()
     d.dir:write("other.yaml", "x: 2\n")
     d:wait_config(function(c) return c.x == 2 end)
     assert.same({ listen = 80, workers = 4, x = 2 }, d:config())
-    assert.matches("config.yaml is being written: a program has it open", d:log(), 1, true)
+    d:wait_log "config.yaml is being written: a program has it open"
     local cli = d:cli "reload"
     assert.equal(4, cli.code, cli.output)
     assert.matches("config.yaml is being written", cli.output, 1, true)

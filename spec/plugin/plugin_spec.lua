@@ -419,11 +419,11 @@ SEGUE_API const segue_module_descriptor segue_module = {
       result.output)
   end)
 
-  it("is refused by name if its kind is process", function()
-    local result = check 'x = { kind = "process" }'
+  it("is refused by name if its kind is unknown", function()
+    local result = check 'x = { kind = "job" }'
     assert.equal(3, result.code)
-    assert.truthy(result.output:find('reload.lua:6: modules.x.kind must be "c", "lua" or "files", '
-      .. 'not "process"', 1, true), result.output)
+    assert.truthy(result.output:find('reload.lua:6: modules.x.kind must be "c", "lua", "files" or '
+      .. '"process", not "job"', 1, true), result.output)
   end)
 
   it("is refused if its folder is not text", function()
