@@ -93,7 +93,7 @@ return {
   { "leaving a state of templates whose compiled code has no memory",
     "core/bind/template/template.c", "if (!q) segue__template_escape(t);", "",
     daemon("spec/daemon/template_limits_spec.lua", "had no memory left in compiled code") },
-  { "the parser of LuaJIT that has no memory", "core/bind/template/host.c",
+  { "the parser of LuaJIT that has no memory", "core/bind/template/template.c",
     "t->escape = NULL; int status = luaL_loadbufferx", "int status = luaL_loadbufferx",
     BIND.template },
   { "a template that is not to blame for missing memory", "core/bind/template/template.c",
