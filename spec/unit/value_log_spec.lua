@@ -162,6 +162,13 @@ describe("a large last good generation", function()
     assert.equal(4, (start()))
   end)
 
+  it("is written as a whole where its log was cut meanwhile", function()
+    local s = filled(3)
+    overwrite("last-good.log", dir:read("last-good.log"):sub(1, 24)) -- its head
+    C.check(write(s, 4, large { [5] = 6 }))
+    assert.equal(4, (start()))
+  end)
+
   for _, point in ipairs { "last_good.log", "last_good.log_sync" } do
     it("is written as a whole where " .. point .. " fails", function()
       local s = filled(3)
