@@ -5,6 +5,7 @@
  * is destroyed, which is after the next one has started, so that clients wait in the queue of the
  * socket while a child is replaced, and none is refused.
  */
+#include <assert.h>
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
@@ -72,8 +73,10 @@ static int socket_acquire(segue__process_world *world, const segue_option_pair *
 static void socket_unref(segue__process_world *world, segue__child_socket *socket) {
   if (--socket->refs) return;
   segue__child_socket **link = &world->child_sockets;
-  while (*link != socket)
+  while (*link != socket) {
+    assert(*link); /* a socket with references is in the list */
     link = &(*link)->next;
+  }
   *link = socket->next;
   segue__socket_release(&socket->lease);
   segue__free(socket);
@@ -86,7 +89,8 @@ int segue__child_sockets_acquire(segue__process_instance *instance, segue_error 
   if (!module->world->sockets)
     return segue__errorf(err, SEGUE_EUSAGE, "there is no registry of sockets here");
   instance->sockets = segue__calloc(count, sizeof(segue__child_socket *));
-  int rc = instance->sockets ? 0 : segue__errorf(err, UV_ENOMEM, "out of memory");
+  if (!instance->sockets) return segue__errorf(err, UV_ENOMEM, "out of memory");
+  int rc = 0;
   for (size_t i = 0; i < count && !rc; i++)
     rc = socket_acquire(module->world, &module->options.sockets.items[i], module->name,
                         &instance->sockets[i], err);

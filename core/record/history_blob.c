@@ -25,14 +25,15 @@ const char segue__history_prune_blobs[] =
 
 /* ---- Adding ---- */
 
-/* Returns 1 with the id of the content if it is stored. */
+/* Returns 1 with the id of the content if it is stored; otherwise the id is 0. */
 static int find_blob(segue__history *h, const segue__hash *hash, int64_t *id) {
   sqlite3_stmt *stmt;
+  *id = 0;
   int rc = segue__history_statement_get(h, SEGUE__FIND_BLOB, &stmt);
   if (rc) return rc;
   sqlite3_bind_blob(stmt, 1, hash, sizeof *hash, SQLITE_TRANSIENT);
   int found = sqlite3_step(stmt);
-  *id = found == SQLITE_ROW ? sqlite3_column_int64(stmt, 0) : 0;
+  if (found == SQLITE_ROW) *id = sqlite3_column_int64(stmt, 0);
   sqlite3_reset(stmt);
   rc = segue__history_code(h, found);
   return rc ? rc : found == SQLITE_ROW;

@@ -4,6 +4,7 @@
  * watches. See sources.h for the rules. Each call ends once, in `remote_pulled` or `watch_over`,
  * also if the source answers late, twice or never; each delivery goes to held.c.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 #include <uv.h>
@@ -303,6 +304,7 @@ static bool remote_pull_denied(segue__remote_call *call, int status) {
   if (status != SEGUE_EDENIED || call->second || known) return false;
   state->remote.pull = NULL;
   if (segue__sources_fetch(call->sources, &call->set, call->source, call->waiter) < 0) return false;
+  assert(state->remote.pull); /* its answer is a message: it never comes inside the call above */
   state->remote.pull->second = true;
   return true;
 }

@@ -4,6 +4,7 @@
  * copied with its changes applied. Nothing of the space changes before all of it has succeeded, so
  * that a refused key or missing memory leaves the document before, and the changes wait.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -416,7 +417,10 @@ static int root_node(taking *t, segue_node *out) {
   int absent = node_of_place(t, root, out);
   if (absent < 0) return absent;
   if (!absent && out->type == SEGUE_MAP) return 0;
-  if (!absent) taking_refuse(t, root->now, no_map, NULL);
+  if (!absent) {
+    assert(root->now); /* the folder of the root is a map, never a list */
+    taking_refuse(t, root->now, no_map, NULL);
+  }
   *out = (segue_node){.type = SEGUE_MAP, .document = t->space->document};
   return 0;
 }
@@ -507,7 +511,7 @@ static int space_take(segue__space *space, segue__document **out, segue_error *e
   bool same = space->last && (waits || !segue__space_dirty(space)) && !space->lost && !space->over;
   int rc = same ? 0 : refuse_space(space, err);
   if (!rc && !same) {
-    segue__document *next;
+    segue__document *next = NULL;
     rc = take_new(space, &next, err);
     if (!rc) {
       segue__document_unref(space->last);

@@ -10,6 +10,7 @@
  * rehearsal. The bytes that have come wait in `in` until a task reads them; past `want` and
  * READ_AHEAD the socket is paused, so that a server which sends without a request waits.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "connect_internal.h"
@@ -69,6 +70,7 @@ static void connection_consume(connection *c, size_t n) {
     c->in_at = c->in.len = 0;
     if (c->in.cap > READ_AHEAD) segue__buf_deinit(&c->in);
   } else if (c->in_at >= READ_AHEAD && c->in_at > c->in.len / 2) {
+    assert(c->in.data); /* bytes were read: in.len is more than in_at */
     memmove(c->in.data, c->in.data + c->in_at, c->in.len - c->in_at);
     c->in.len -= c->in_at;
     c->in_at = 0;
@@ -414,7 +416,10 @@ static connection *connection_new(lua_State *L) {
   }
   lua_setmetatable(L, -2);
   connection *c = segue__calloc(1, sizeof *c);
-  if (!c) luaL_error(L, "segue.connect: out of memory");
+  if (!c) {
+    luaL_error(L, "segue.connect: out of memory");
+    return NULL; /* not reached: the call above raised an error */
+  }
   c->refs = 1;
   c->lua = segue__lua_of(L);
   c->async_io = c->lua->async_io;

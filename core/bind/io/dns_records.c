@@ -17,9 +17,10 @@ typedef struct reader {
   const unsigned char *start, *at, *end;
 } reader;
 
+/* Returns 0 at the end of the answer, and stays there. */
 static unsigned dns_u16(reader *r) {
   if (r->end - r->at < 2) {
-    r->at = NULL;
+    r->at = r->end;
     return 0;
   }
   unsigned n = (unsigned)r->at[0] << 8 | r->at[1];

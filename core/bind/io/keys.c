@@ -503,7 +503,10 @@ static void wanted_fill(lua_State *L, keys_job *j, int index) {
   lua_getfield(L, index, "wanted");
   size_t n = lua_istable(L, -1) ? lua_objlen(L, -1) : 0;
   j->wanted = n ? segue__calloc(n, sizeof *j->wanted) : NULL;
-  if (n && !j->wanted) luaL_error(L, "segue.keys: out of memory");
+  if (n && !j->wanted) {
+    luaL_error(L, "segue.keys: out of memory");
+    return; /* not reached: the call above raised an error */
+  }
   for (size_t i = 0; i < n; i++) {
     lua_rawgeti(L, -1, (int)i + 1);
     luaL_checktype(L, -1, LUA_TTABLE);

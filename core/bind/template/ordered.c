@@ -7,6 +7,7 @@
  */
 #include "ordered.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,6 +38,7 @@ static int key_compare(const void *a, const void *b) {
   int rank = key_rank(x) - key_rank(y);
   if (rank) return rank;
   if (!x->text) return (x->number > y->number) - (x->number < y->number);
+  assert(y->text); /* a key of the same rank is a text too */
   int order = memcmp(x->text, y->text, x->len < y->len ? x->len : y->len);
   return order ? order : (x->len > y->len) - (x->len < y->len);
 }
