@@ -129,6 +129,7 @@ describe("Lua code of a template", function()
       assert.matches("the output is larger than", message, 1, true)
       return least_calls(job)
     end
-    assert.equal(cost(1), cost(12))
+    local one, many = cost(1), cost(102)
+    assert.is_true(many < one + 50, ("%d and %d allocations"):format(one, many))
   end)
 end)
