@@ -8,14 +8,18 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 enum { SIZE = 1 << 16, LONG_MS = 3600000 };
 static char memory[SIZE] __attribute__((aligned(16)));
 static segue__line_queue queue;
 static segue__line_writer writer = {.options = {.queues = &queue, .queue_count = 1}};
 static unsigned how;
+static int waiting; /* the number of the thread that waits; 0: it has not begun */
 
 static void *wait_long(void *data) {
+  __atomic_store_n(&waiting, (int)syscall(SYS_gettid), __ATOMIC_SEQ_CST);
   writer_wait(&writer, how, how == ASLEEP ? 0 : LONG_MS, true);
   return data;
 }
@@ -25,12 +29,24 @@ static void take_all(void) {
     segue__line_queue_next(&queue);
 }
 
+/* Whether the kernel has the thread asleep. Between its mark and its sleep it looks at the queue
+ * once more, and a line that comes then ends the wait. */
+static bool sleeps(void) {
+  char path[64], state = 0;
+  snprintf(path, sizeof path, "/proc/self/task/%d/stat",
+           __atomic_load_n(&waiting, __ATOMIC_SEQ_CST));
+  FILE *file = fopen(path, "r");
+  if (!file || fscanf(file, "%*d %*s %c", &state) != 1) abort();
+  fclose(file);
+  return state == 'S';
+}
+
 static pthread_t begin(unsigned sleep) {
   pthread_t thread;
   how = sleep;
   take_all();
   if (pthread_create(&thread, NULL, wait_long, NULL)) abort();
-  while (__atomic_load_n(&writer.sleep, __ATOMIC_SEQ_CST) == AWAKE)
+  while (__atomic_load_n(&writer.sleep, __ATOMIC_SEQ_CST) == AWAKE || !sleeps())
     sched_yield();
   return thread;
 }
