@@ -334,15 +334,14 @@ void segue__process_on_end(void *data, const segue__child_exit *end, const segue
   segue__process_instance *instance = data;
   const segue__process_kind_options *o = &instance->module->options;
   const bool good = instance_end_is_good(o, end);
-  const segue_error kept = *why;
   instance->module->record->lost_lines += segue__managed_lost(instance->child.managed);
   segue__process_child_drop(&instance->child);
   SEGUE__LOG(instance->module->world->log, instance->stopping || good ? SEGUE_INFO : SEGUE_ERROR,
-             "process", kept.message, SEGUE__FIELD("module", instance->module->name));
+             "process", why->message, SEGUE__FIELD("module", instance->module->name));
   if (instance->start_op)
-    instance_start_done(instance, SEGUE_EMODULE, &kept);
-  else if (!instance->stopping && !segue__process_changed(instance, SEGUE_EMODULE, &kept))
-    instance_supervise(instance, good, end->duration_ms, &kept);
+    instance_start_done(instance, SEGUE_EMODULE, why);
+  else if (!instance->stopping && !segue__process_changed(instance, SEGUE_EMODULE, why))
+    instance_supervise(instance, good, end->duration_ms, why);
   instance_stop_done(instance);
 }
 

@@ -298,6 +298,7 @@ static void managed_on_exit(void *data, const segue__child_exit *end) {
 static void managed_on_closed(void *data) {
   segue__managed *managed = data;
   segue_error why;
+  const segue__child_exit end = managed->end; /* on_end may free the memory of managed */
   managed->ended = true;
   for (int i = 0; i < 2; i++)
     segue__output_lines_end(&managed->lines[i]);
@@ -308,7 +309,7 @@ static void managed_on_closed(void *data) {
   managed_report_lost(managed);
   managed_describe(managed, &why);
   managed_end_wait(managed);
-  managed->options.on_end(managed->options.data, &managed->end, &why);
+  managed->options.on_end(managed->options.data, &end, &why);
 }
 
 /* ---- Its life ---- */

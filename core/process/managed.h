@@ -46,8 +46,8 @@ typedef struct segue__managed_options {
   uint64_t watchdog_ms;         /* it is killed if it sends no WATCHDOG=1 for so long; 0: none */
   void (*on_ready)(void *data); /* once, unless it ends before */
   void (*on_notice)(void *data, const segue__notice *notice); /* when it is ready; NULL allowed */
-  /* Once, and last: it has ended, and its output is read. why: one sentence with its last lines;
-   * was_ready: else it never became ready. */
+  /* Once, and last: it has ended, and its output is read. It may free the child. end and why are
+   * valid until it returns; why: one sentence with the last lines of the output. */
   void (*on_end)(void *data, const segue__child_exit *end, const segue_error *why);
   void *data;
 } segue__managed_options;

@@ -254,6 +254,55 @@ describe("a change", function()
   end)
 end)
 
+-- Answers requests on its first argument: 503 to the first one, 500 where the file `broken` is
+-- there, which it removes, else 200. The file `log` has the requests.
+local http_child = [[exec perl -MIO::Socket::INET -e '
+  $s = IO::Socket::INET->new(Listen => 5, LocalAddr => $ARGV[0], ReuseAddr => 1) or die;
+  while ($c = $s->accept) {
+    $request = <$c>;
+    while (<$c>) { last if /^\r$/ }
+    open(L, ">>", "log"); print L $request; close L;
+    $code = !$asked++ ? 503 : unlink("broken") ? 500 : 200;
+    print $c "HTTP/1.1 $code X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    close $c;
+  }' $0]]
+
+describe("a child that is asked over HTTP", function()
+  it("is ready when it answers 200, and reloaded by a request, whose failure counts", function()
+    local address = "127.0.0.1:" .. require("spec.support.port").free()
+    case = module.start { modules = (([[web = { kind = "process", config = "web", slice = "file",
+      argv = { "/bin/sh", "-c", %q, "@AT@" }, ready = { http = "http://@AT@/healthz" },
+      reload = { http = "http://@AT@/-/reload" } },]]):format(http_child):gsub("\\\n", "\\n")
+      :gsub("@AT@", address)) }
+    assert.is_true(case:count "GET /healthz HTTP/1.1" >= 2) -- the first answer was 503
+    assert.equal(1, case:metric "up")
+    local pid = case:child()
+    assert.equal("applied", case:change("web: {v: 2}\n").outcome)
+    assert.equal(1, case:count "POST /%-/reload HTTP/1.1")
+    case.d.dir:write("broken", "")
+    local answer = case:change "web: {v: 3}\n"
+    assert.equal("reverted", answer.outcome)
+    said(answer, "500")
+    wait.until_true(function() return case:count "POST /%-/reload HTTP/1.1" == 3 end) -- the undo
+    assert.equal(pid, case:child())
+  end)
+end)
+
+describe("a child with a user", function()
+  it("runs as that user and group, and gets no file that it cannot read", function()
+    local line = 'echo "$(id -un):$(id -gn) $SEGUE_SLICE"; exec sleep 1000'
+    start(line, 'cwd = "/", slice = "env", user = "nobody", user_group = "games"')
+    case.d:wait_log 'nobody:games {"v":1}'
+    local pid = case:child()
+    case:set(module.module(line,
+      'cwd = "/", slice = "file", replace = "handover", user = "nobody"'))
+    local answer = case:change "web: {v: 1}\n"
+    assert.equal("reverted", answer.outcome)
+    said(answer, "cannot enter the folder " .. case.d.dir:at ".segue")
+    assert.equal(pid, case:child())
+  end)
+end)
+
 describe("a child that ends by itself", function()
   it("is started again within its budget, then the module has failed", function()
     start("echo start >> log; until [ -e die ]; do sleep 0.02; done; exit 4",
