@@ -309,20 +309,13 @@ static void restart_settle(segue__step *step) {
   segue__action_restart.settle(step);
 }
 
-static const segue__action process_add = {.name = "add",
-                                          .untried = "start",
-                                          .builds = true,
-                                          .prepare = segue__step_build,
-                                          .commit = process_start,
-                                          .undo = segue__step_unstart,
-                                          .settle = process_settle};
-static const segue__action process_handover = {.name = "handover",
-                                               .untried = "start",
-                                               .builds = true,
-                                               .prepare = segue__step_build,
-                                               .commit = process_start,
-                                               .undo = segue__step_unstart,
-                                               .settle = process_settle};
+/* Starts a child beside the one that runs, if there is one. */
+#define STARTS_BESIDE                                                                              \
+  .untried = "start", .builds = true, .prepare = segue__step_build, .commit = process_start,       \
+  .undo = segue__step_unstart, .settle = process_settle
+
+static const segue__action process_add = {.name = "add", STARTS_BESIDE};
+static const segue__action process_handover = {.name = "handover", STARTS_BESIDE};
 static const segue__action process_restart = {.name = "restart",
                                               .untried = "restart",
                                               .builds = true,

@@ -134,7 +134,7 @@ static int launch_environment(launch *l, segue_error *err) {
   return segue__process_environment(instance, more, &l->environment, &l->changes);
 }
 
-/* ---- What else it gets ---- */
+/* ---- Sockets, readiness, standard output ---- */
 
 /* They come first: only the first descriptors are announced by LISTEN_FDS. */
 static int launch_sockets(launch *l, segue_error *err) {
